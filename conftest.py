@@ -1,0 +1,33 @@
+"""Configuration shared by the tests and by the examples in docstrings."""
+
+import jax
+
+# Before the first array exists: several host devices for the sharded tests, and no
+# broadcast between ranks that nobody asked for.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from flax import nnx  # noqa: E402
+
+import sphax as sx  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace):
+    doctest_namespace.update(jax=jax, jnp=jnp, nnx=nnx, np=np, sx=sx)
+
+
+@pytest.fixture
+def x64():
+    """Runs the test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def key():
+    """The key of the tests."""
+    return jax.random.key(0)

@@ -1,0 +1,3 @@
+"""Deep learning on the hypersphere in JAX."""
+
+from sphax import sphere as sphere

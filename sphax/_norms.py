@@ -1,0 +1,62 @@
+"""Length and direction of the vectors on the last axis, right at zero.
+
+A vector counts as zero when its squared length is below the smallest normal number
+(in float32: a length below 1.1e-19), where the square has lost its digits. The
+derivative rules are written out, ``sqrt`` has none at zero, and are differentiable in
+their turn.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def as_float(name: str, x: jax.Array) -> jax.Array:
+    """``x`` in the dtype in which lengths, angles and losses are computed."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got dtype {x.dtype}.")
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def dot(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Inner product along the last axis."""
+    return jnp.sum(x * y, axis=-1)
+
+
+def divide(x: jax.Array, y: jax.Array) -> jax.Array:
+    """``x / y``, and 0 with zero gradient where ``y`` is 0."""
+    is_zero = y == 0.0
+    return jnp.where(is_zero, 0.0, x / jnp.where(is_zero, 1.0, y))
+
+
+def remove_along(unit: jax.Array, x: jax.Array) -> jax.Array:
+    """``x`` less its component along ``unit``."""
+    return x - dot(unit, x)[..., None] * unit
+
+
+@jax.custom_jvp
+def length(x: jax.Array) -> jax.Array:
+    """Euclidean length ``[..., d] -> [...]``; 0 with zero gradient at zero."""
+    square = dot(x, x)
+    # This way round, NaN is not taken for zero.
+    is_zero = square < jnp.finfo(x.dtype).tiny
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
+
+
+@length.defjvp
+def _length_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return length(x), dot(direction(x), dx)
+
+
+@jax.custom_jvp
+def direction(x: jax.Array) -> jax.Array:
+    """``x / |x|`` along the last axis; zero with zero gradient at zero."""
+    # A quotient, not a product with the reciprocal: exact along the axes.
+    return divide(x, length(x)[..., None])
+
+
+@direction.defjvp
+def _direction_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    unit = direction(x)
+    return unit, divide(remove_along(unit, dx), length(x)[..., None])

@@ -1,0 +1,13 @@
+"""Geometry of the unit sphere; vectors lie on the last axis."""
+
+from sphax.sphere._directions import angle as angle
+from sphax.sphere._directions import cosine_similarity as cosine_similarity
+from sphax.sphere._directions import normalize as normalize
+from sphax.sphere._geodesics import exp_map as exp_map
+from sphax.sphere._geodesics import log_map as log_map
+from sphax.sphere._geodesics import parallel_transport as parallel_transport
+from sphax.sphere._geodesics import project_to_tangent as project_to_tangent
+from sphax.sphere._geodesics import retract as retract
+from sphax.sphere._neurons import from_neurons as from_neurons
+from sphax.sphere._neurons import neurons as neurons
+from sphax.sphere._sampling import sample_uniform as sample_uniform

@@ -1,0 +1,168 @@
+"""Directions and the angles between them.
+
+A vector without a direction (zero, or so short that its square underflows) is at a
+right angle to everything and gets no gradient through its direction.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from sphax import _norms
+from sphax._norms import as_float, divide, dot, remove_along
+from sphax._products import inverse_lengths, products
+
+
+def normalize(x: jax.Array) -> jax.Array:
+    r"""Direction of each vector, :math:`\hat x = x / \|x\|`.
+
+    The derivative :math:`(I - \hat x \hat x^\top) / \|x\|` is a rule of its own.
+
+    Args:
+        x: Vectors, floating, ``[..., d]``.
+
+    Returns:
+        Unit vectors, shape and dtype of ``x``, computed in float32 at least; zero, with
+        zero gradient, for a zero vector.
+
+    Raises:
+        TypeError: If ``x`` is not floating.
+
+    Example:
+        >>> sx.sphere.normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
+        Array([[0.6, 0.8], [0. , 0. ]], dtype=float32)
+    """
+    return _norms.direction(as_float("x", x)).astype(x.dtype)
+
+
+def cosine_similarity(
+    x: jax.Array, w: jax.Array, *, precision: jax.lax.PrecisionLike = None
+) -> jax.Array:
+    r"""Cosine of the angle between every vector and every row.
+
+    :math:`c_{ij} = \hat x_i \cdot \hat w_j`: the cross matrix, as in scikit-learn. No
+    normalised copy of ``w`` is made. A cosine says little about an angle near 0 or
+    :math:`\pi`; use :func:`angle` there.
+
+    Args:
+        x: Vectors, floating, ``[..., d]``.
+        w: Directions, dtype of ``x``, ``[n, d]``.
+        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        Cosines, ``[..., n]``, dtype of ``x``, accumulated in float32 at least. They may
+        leave [-1, 1] by rounding. 0 with zero gradient where either vector is zero.
+
+    Raises:
+        TypeError: If ``x`` is not floating or ``w`` has another dtype.
+        ValueError: If ``w`` is not a matrix or its rows have another length than ``x``.
+
+    Example:
+        >>> x = jnp.array([[3.0, 4.0]])
+        >>> sx.sphere.cosine_similarity(x, jnp.array([[2.0, 0.0], [0.0, -1.0]]))
+        Array([[ 0.6, -0.8]], dtype=float32)
+    """
+    if w.dtype != x.dtype:
+        raise TypeError(
+            f"w must have the dtype of x, got w {w.dtype} and x {x.dtype}; cast one."
+        )
+    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
+        raise ValueError(
+            "w must be [n, d] and x [..., d] with the same d, got w"
+            f" {w.shape} and x {x.shape}."
+        )
+    cosines = products(x, w, inverse_lengths(x), inverse_lengths(w), precision)
+    return cosines.astype(x.dtype)
+
+
+def angle(x: jax.Array, y: jax.Array) -> jax.Array:
+    r"""Angle between vectors, their geodesic distance on the sphere, in radians.
+
+    :math:`\theta = 2 \operatorname{atan2}(\|\hat x - \hat y\|, \|\hat x + \hat y\|)`
+    keeps its digits at both ends, where the arc cosine loses half of them. Vectors that
+    agree to a few ulps in every component are at angle 0, or :math:`\pi`. The
+    derivative is a rule of its own, formed from the vectors:
+    :math:`\partial\theta / \partial x = -t / \|x\|` with :math:`t` the unit tangent at
+    :math:`\hat x` that points to :math:`\hat y`. It has full length at every angle that
+    the vectors resolve, however small.
+
+    Args:
+        x: Vectors, floating, ``[..., d]``.
+        y: Vectors, floating, of a shape that broadcasts with ``x``.
+
+    Returns:
+        Angles in ``[0, pi]``, ``[...]``, float32 at least. At 0 and pi, where the
+        tangent does not exist, the gradient is zero. A zero vector is at angle pi / 2
+        to every vector, with zero gradient.
+
+    Raises:
+        TypeError: If ``x`` or ``y`` is not floating.
+
+    Example:
+        >>> x, y = jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-7])
+        >>> float(sx.sphere.angle(x, y))
+        1e-07
+        >>> jax.grad(sx.sphere.angle)(x, y)
+        Array([ 0., -1.], dtype=float32)
+    """
+    x, y = as_float("x", x), as_float("y", y)
+    dtype = jnp.promote_types(x.dtype, y.dtype)
+    return _angle(*jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype)))
+
+
+@jax.custom_jvp
+def _angle(x: jax.Array, y: jax.Array) -> jax.Array:
+    u, v = _norms.direction(x), _norms.direction(y)
+    gap, sign = _gap(u, v)
+    near = _norms.length(_above_noise(gap, u))
+    far = _norms.length(v + sign[..., None] * u)
+    is_acute = sign > 0.0
+    half = jnp.arctan2(jnp.where(is_acute, near, far), jnp.where(is_acute, far, near))
+    return jnp.where(_have_directions(x, y), 2.0 * half, math.pi / 2)
+
+
+@_angle.defjvp
+def _angle_jvp(primals, tangents):
+    (x, y), (dx, dy) = primals, tangents
+    u = _norms.direction(x)
+    gap, sign = _gap(u, _norms.direction(y))
+    gap = _above_noise(gap, u)
+    closing = _rate(gap, x, dx) - sign * _rate(gap, y, dy)
+    return _angle(x, y), jnp.where(_have_directions(x, y), -closing, 0.0)
+
+
+def _rate(gap: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
+    """Speed of the direction of ``x`` towards ``gap``, in radians."""
+    # In x itself, not in its direction: the gap is all that the backward pass keeps.
+    length = _norms.length(x)
+    along = divide(dot(gap, x), length)
+    sine = _norms.length(gap - divide(along, length)[..., None] * x)
+    tangential = dot(gap, dx) - divide(along, length) * dot(x, dx)
+    return divide(tangential, sine * length)
+
+
+def _have_directions(x: jax.Array, y: jax.Array) -> jax.Array:
+    return (_norms.length(x) != 0.0) & (_norms.length(y) != 0.0)
+
+
+def _gap(u: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``v - u``, or ``v + u`` if they are opposite, and the sign, 1 or -1."""
+    # It has the same tangent part at u as v. The difference is exact for close vectors,
+    # where v - (v . u) u would leave rounding noise with a direction of its own.
+    sign = jnp.where(dot(u, v) < 0.0, -1.0, 1.0).astype(u.dtype)
+    return v - sign[..., None] * u, sign
+
+
+def _above_noise(gap: jax.Array, u: jax.Array) -> jax.Array:
+    """``gap``, or zero if it is a few ulps of ``u`` in every component."""
+    # A compiler may sum the squares of two equal vectors in different orders.
+    noise = 4.0 * jnp.finfo(u.dtype).eps * jnp.abs(u)
+    is_noise = jnp.all(jnp.abs(gap) <= noise, axis=-1, keepdims=True)
+    return jnp.where(is_noise, 0.0, gap)
+
+
+def tangent_part(u: jax.Array, v: jax.Array) -> jax.Array:
+    """The part of the unit vector ``v`` that is tangent at the unit vector ``u``."""
+    gap, _ = _gap(u, v)
+    return remove_along(u, gap)

@@ -1,0 +1,149 @@
+"""Tangents and geodesics: moving over the sphere.
+
+Points may have any length: what counts is their direction.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from sphax import _norms
+from sphax._norms import as_float, divide, dot, remove_along
+from sphax.sphere._directions import angle, tangent_part
+
+
+def project_to_tangent(point: jax.Array, vector: jax.Array) -> jax.Array:
+    r"""Tangent part of a vector, :math:`(I - \hat p \hat p^\top) v`.
+
+    Args:
+        point: Foot point :math:`p`, floating, ``[..., d]``.
+        vector: Vector :math:`v`, floating, ``[..., d]``.
+
+    Returns:
+        Tangent vector, shape and dtype of ``vector``; at a zero point, ``vector``.
+
+    Raises:
+        TypeError: If an argument is not floating.
+
+    Example:
+        >>> sx.sphere.project_to_tangent(jnp.array([0.0, 2.0]), jnp.array([3.0, 4.0]))
+        Array([3., 0.], dtype=float32)
+    """
+    unit = _norms.direction(as_float("point", point))
+    return remove_along(unit, as_float("vector", vector)).astype(vector.dtype)
+
+
+def exp_map(point: jax.Array, tangent: jax.Array) -> jax.Array:
+    r"""End of the geodesic from a point with a given initial velocity.
+
+    :math:`\exp_p(v) = \cos(\|v\|)\, \hat p + \sin(\|v\|)\, \hat v`, the inverse of
+    :func:`log_map`.
+
+    Args:
+        point: Start :math:`p`, floating, ``[..., d]``.
+        tangent: Velocity :math:`v`, tangent at ``point``, floating, ``[..., d]``; its
+            length is the angle travelled, in radians.
+
+    Returns:
+        Unit vector, shape and dtype of ``point``.
+
+    Raises:
+        TypeError: If an argument is not floating.
+
+    Example:
+        >>> quarter_turn = jnp.array([0.0, jnp.pi / 2])
+        >>> sx.sphere.exp_map(jnp.array([1.0, 0.0]), quarter_turn)
+        Array([-0.,  1.], dtype=float32)
+    """
+    unit = _norms.direction(as_float("point", point))
+    velocity = as_float("tangent", tangent)
+    travelled = _norms.length(velocity)[..., None]
+    # sinc, smooth at zero, multiplies v itself: the derivative there is the identity.
+    moved = jnp.cos(travelled) * unit + jnp.sinc(travelled / math.pi) * velocity
+    return moved.astype(point.dtype)
+
+
+def log_map(point: jax.Array, other: jax.Array) -> jax.Array:
+    r"""Initial velocity of the geodesic from one point to another.
+
+    :math:`\log_p(q) = \theta\, t`, with :math:`t` the unit tangent at :math:`\hat p`
+    that points to :math:`\hat q`, and :math:`\theta` their angle.
+
+    Args:
+        point: Start :math:`p`, floating, ``[..., d]``.
+        other: End :math:`q`, floating, ``[..., d]``.
+
+    Returns:
+        Tangent vector at ``point``, shape and dtype of ``point``, of length in
+        ``[0, pi]``; zero for equal points and, as no geodesic is the shortest, for
+        opposite ones.
+
+    Raises:
+        TypeError: If an argument is not floating.
+
+    Example:
+        >>> sx.sphere.log_map(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
+        Array([0.    , 1.5708], dtype=float32)
+    """
+    p, q = as_float("point", point), as_float("other", other)
+    tangent = tangent_part(_norms.direction(p), _norms.direction(q))
+    sine = _norms.length(tangent)
+    is_start = (sine == 0.0) & (dot(p, q) > 0.0)
+    stretch = jnp.where(is_start, 1.0, divide(angle(p, q), sine))
+    return (stretch[..., None] * tangent).astype(point.dtype)
+
+
+def retract(point: jax.Array, tangent: jax.Array) -> jax.Array:
+    r"""Retraction by normalisation, :math:`(\hat p + v) / \|\hat p + v\|`.
+
+    Agrees with :func:`exp_map` to second order in :math:`v`.
+
+    Args:
+        point: Start :math:`p`, floating, ``[..., d]``.
+        tangent: Step :math:`v`, floating, ``[..., d]``.
+
+    Returns:
+        Unit vector, shape and dtype of ``point``.
+
+    Raises:
+        TypeError: If an argument is not floating.
+
+    Example:
+        >>> sx.sphere.retract(jnp.array([1.0, 0.0]), jnp.array([0.0, 0.75]))
+        Array([0.8, 0.6], dtype=float32)
+    """
+    unit = _norms.direction(as_float("point", point))
+    return _norms.direction(unit + as_float("tangent", tangent)).astype(point.dtype)
+
+
+def parallel_transport(
+    start: jax.Array, end: jax.Array, tangent: jax.Array
+) -> jax.Array:
+    r"""Tangent vector carried along the geodesic from one point to another.
+
+    With :math:`m` the direction of the midpoint :math:`\hat p + \hat q`, a tangent
+    vector at :math:`p` becomes :math:`v - 2 (m \cdot v) m`: the reflection that takes
+    :math:`\hat p` to :math:`-\hat q`. It keeps lengths and angles.
+
+    Args:
+        start: Point :math:`p`, floating, ``[..., d]``.
+        end: Point :math:`q`, floating, ``[..., d]``.
+        tangent: Vector :math:`v`, tangent at ``start``, floating, ``[..., d]``.
+
+    Returns:
+        Vector tangent at ``end``, shape and dtype of ``tangent``; unchanged between
+        opposite points, which no single geodesic joins.
+
+    Raises:
+        TypeError: If an argument is not floating.
+
+    Example:
+        >>> east, north = jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 1.0])
+        >>> sx.sphere.parallel_transport(east, north, north)
+        Array([-1.,  0.,  0.], dtype=float32)
+    """
+    p, q = as_float("start", start), as_float("end", end)
+    middle = _norms.direction(_norms.direction(p) + _norms.direction(q))
+    v = as_float("tangent", tangent)
+    return (v - 2.0 * dot(middle, v)[..., None] * middle).astype(tangent.dtype)

@@ -1,0 +1,27 @@
+"""Random points of the sphere."""
+
+import jax
+import jax.numpy as jnp
+
+from sphax.sphere._directions import normalize
+
+
+def sample_uniform(
+    key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """Unit vectors drawn uniformly from the sphere.
+
+    Args:
+        key: PRNG key.
+        shape: ``(..., d)``; the sphere lies in ``d`` dimensions.
+        dtype: Floating dtype of the result.
+
+    Returns:
+        Unit vectors, ``[..., d]``.
+
+    Example:
+        >>> points = sx.sphere.sample_uniform(jax.random.key(0), (1000, 3))
+        >>> bool(jnp.abs(points.mean(0)).max() < 0.05)
+        True
+    """
+    return normalize(jax.random.normal(key, shape, dtype))
