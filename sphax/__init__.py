@@ -1,3 +1,5 @@
 """Deep learning on the hypersphere in JAX."""
 
+from sphax import losses as losses
+from sphax import margins as margins
 from sphax import sphere as sphere

@@ -1,0 +1,251 @@
+"""Softmax cross-entropy with a margin on the target, for any margin."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import check_labels
+from sphax._norms import as_float, dot, length
+from sphax.losses import _checks
+from sphax.losses._negatives import (
+    Form,
+    Normalize,
+    blocked_negatives,
+    make_rows,
+    plain_negatives,
+)
+from sphax.margins import Margin
+from sphax.sphere import angle
+from sphax.sphere import normalize as to_direction
+
+Gradient = Literal["exact", "detached"]
+
+
+class MarginAux(NamedTuple):
+    """What training logs of a :func:`margin_softmax`, without gradient.
+
+    Attributes:
+        correct: Whether the target's logit, without the margin, is above all others,
+            boolean, ``[...]``; false on a tie and where ``where`` masks.
+        angle: Angle to the target in radians, ``[...]``.
+        norm: Length of the embedding, ``[...]``.
+        weight: Sum of the weights, the number of examples if there are none, ``[]``.
+    """
+
+    correct: jax.Array
+    angle: jax.Array
+    norm: jax.Array
+    weight: jax.Array
+
+
+def margin_softmax(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    margin: Margin,
+    *,
+    scale: jax.typing.ArrayLike | None = None,
+    normalize: Normalize = "both",
+    where: jax.Array | None = None,
+    block_size: int | None = None,
+    gradient: Gradient = "exact",
+    has_aux: bool = False,
+    precision: jax.lax.PrecisionLike = None,
+) -> Any:
+    r"""Mean softmax cross-entropy with a margin on the target.
+
+    With :math:`\theta_j` the angle between embedding :math:`x` and prototype
+    :math:`w_j`, target :math:`y`, and :math:`\psi, \eta` of the margin (:math:`\eta` is
+    the cosine unless the margin says otherwise),
+
+    .. math::
+        L = \log\Big(1 + \sum_{j \ne y} e^{z_j - z_y}\Big), \qquad
+        z_y = r_y\, \psi(\theta_y), \quad z_j = r_j\, \eta(\theta_j).
+
+    ======================  =======================  ==========================
+    ``normalize``           :math:`r_j`              without a margin
+    ======================  =======================  ==========================
+    ``"both"``              :math:`s`                :math:`s \cos\theta_j`
+    ``"prototypes"``        :math:`\|x\|`            :math:`x \cdot \hat w_j`
+    ``"none"``              :math:`\|x\| \|w_j\|`    :math:`x \cdot w_j`
+    ======================  =======================  ==========================
+
+    L-Softmax is ``SphereFace`` with ``"none"``, A-Softmax with ``"prototypes"``;
+    CosFace, ArcFace and the others take ``"both"``. The target's angle is formed from
+    the vectors, so that its gradient is right however small the angle.
+
+    The matrix products run in the dtype of the inputs and accumulate in float32 at
+    least; everything else is computed in float32 at least. With float16, scale the
+    loss, as with any other one.
+
+    Args:
+        embeddings: :math:`x`, floating, ``[..., features]``.
+        prototypes: :math:`w`, floating, ``[classes, features]``, a row for each class.
+        labels: :math:`y`, integer, ``[...]``, in ``[0, classes)``. There is no ignored
+            label: any other makes loss and gradients NaN, unless ``where`` masks it.
+        margin: One of :mod:`sphax.margins`; hyperparameters may have the shape of
+            ``labels``, one for each example.
+        scale: :math:`s`, positive, a scalar or of the shape of ``labels``, which may be
+            traced and differentiated; 64 if not given. For ``normalize="both"`` alone.
+        normalize: Which vectors count by their direction only.
+        where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
+            zero are zeroed before anything else: a NaN in them reaches nothing.
+        block_size: Number of classes handled at a time; ``None`` for all at once. The
+            blocked form keeps no array of ``batch x classes``, forms its logits twice,
+            and has no forward-mode derivative.
+        gradient: ``"exact"``, or ``"detached"`` for the values of the margin with the
+            gradient of the plain cosine (characteristic gradient detachment).
+        has_aux: Whether to return ``(loss, aux)`` with a :class:`MarginAux`.
+        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is
+        left to average. A zero embedding or prototype has cosine 0, and a zero gradient
+        where its direction is needed; so has the target's part at angles 0 and pi.
+
+    Raises:
+        TypeError: If an argument has the wrong kind of dtype, or ``margin`` is none.
+        ValueError: If shapes do not fit or an option is out of range.
+
+    Example:
+        >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)
+        >>> labels, margin = jnp.array([0, 2]), sx.margins.ArcFace(margin=0.5)
+        >>> sx.losses.margin_softmax(x, w, labels, margin, scale=2.0)
+        Array(1.8281125, dtype=float32)
+
+    References:
+        Liu et al., `Large-Margin Softmax Loss <https://arxiv.org/abs/1612.02295>`_,
+        ICML 2016, Eq. 4; Liu et al., `SphereFace Revived
+        <https://arxiv.org/abs/2109.05565>`_, TPAMI 2022 (detachment).
+    """
+    losses, aux = margin_softmax_per_example(
+        embeddings,
+        prototypes,
+        labels,
+        margin,
+        scale=scale,
+        normalize=normalize,
+        where=where,
+        block_size=block_size,
+        gradient=gradient,
+        has_aux=True,
+        precision=precision,
+    )
+    if where is not None:
+        losses = losses * where.astype(losses.dtype)
+    # Nothing left to average: the sum is 0 then, whatever it is divided by.
+    loss = jnp.sum(losses) / jnp.where(aux.weight == 0.0, 1.0, aux.weight)
+    return (loss, aux) if has_aux else loss
+
+
+def margin_softmax_per_example(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    margin: Margin,
+    *,
+    scale: jax.typing.ArrayLike | None = None,
+    normalize: Normalize = "both",
+    where: jax.Array | None = None,
+    block_size: int | None = None,
+    gradient: Gradient = "exact",
+    has_aux: bool = False,
+    precision: jax.lax.PrecisionLike = None,
+) -> Any:
+    """The losses that :func:`margin_softmax` averages, for reweighting and mining.
+
+    Args:
+        embeddings: See :func:`margin_softmax`, as for all arguments but ``where``.
+        prototypes: As there.
+        labels: As there.
+        margin: As there.
+        scale: As there.
+        normalize: As there.
+        where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
+            zero are left out, with loss 0; other weights have no effect here.
+        block_size: As there.
+        gradient: As there.
+        has_aux: As there.
+        precision: As there.
+
+    Returns:
+        Losses, ``[...]``, float32 at least; ``(losses, aux)`` if ``has_aux``.
+
+    Raises:
+        TypeError: As :func:`margin_softmax`.
+        ValueError: As :func:`margin_softmax`.
+
+    Example:
+        >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)
+        >>> labels, margin = jnp.array([0, 2]), sx.margins.CosFace()
+        >>> sx.losses.margin_softmax_per_example(x, w, labels, margin, scale=2.0)
+        Array([0.59751445, 2.9910834 ], dtype=float32)
+    """
+    _checks.check_vectors(embeddings, prototypes)
+    check_labels(labels, embeddings.shape[:-1], "embeddings")
+    _checks.check_margin(margin)
+    _checks.check_choice("normalize", normalize, ("both", "prototypes", "none"))
+    _checks.check_choice("gradient", gradient, ("exact", "detached"))
+    _checks.check_scale(scale, normalize, labels.shape)
+    _checks.check_where(where, labels.shape)
+    _checks.check_block_size(block_size)
+
+    is_kept = jnp.full(labels.shape, True) if where is None else where != 0
+    if where is not None:
+        embeddings = jnp.where(is_kept[..., None], embeddings, 0)
+    is_known = (labels >= 0) & (labels < prototypes.shape[0])
+    labels = jnp.where(is_known, labels, 0).astype(jnp.int32)
+
+    form = Form(normalize, gradient == "detached", precision)
+    target, rows = _target_and_rows(form, embeddings, prototypes, labels, margin, scale)
+    if block_size is None:
+        log_sum, nearest = plain_negatives(form, rows, prototypes, labels)
+    else:
+        log_sum, nearest = blocked_negatives(form, block_size, rows, prototypes, labels)
+    # softplus keeps the digits of a small loss, which log-sum-exp minus target loses.
+    losses = jax.nn.softplus(log_sum - target.logit)
+    # Multiplied, not replaced: the gradient has to be NaN as well.
+    losses = losses * jnp.where(is_kept & ~is_known, jnp.nan, 1.0)
+    losses = jnp.where(is_kept, losses, 0.0)
+    if not has_aux:
+        return losses
+    weight = jnp.sum((is_kept if where is None else where).astype(losses.dtype))
+    correct = is_kept & (target.plain > nearest)
+    aux = MarginAux(correct, rows.angle, target.norm, weight)
+    return losses, jax.lax.stop_gradient(aux)
+
+
+class _Target(NamedTuple):
+    """The target class, ``[...]`` each."""
+
+    logit: jax.Array
+    plain: jax.Array  # the logit without a margin
+    norm: jax.Array  # length of the embedding
+
+
+def _target_and_rows(form, embeddings, prototypes, labels, margin, scale):
+    """The target's logit from gathered vectors, and what the others depend on."""
+    vectors = as_float("embeddings", embeddings)
+    own = as_float("prototypes", prototypes[labels])
+    theta, norm = angle(vectors, own), length(vectors)
+    cosine = jnp.cos(theta)
+    added = margin(theta) - cosine
+    if form.is_detached:
+        added = jax.lax.stop_gradient(added)
+    if form.normalize == "both":
+        scale = 64.0 if scale is None else scale
+        radius = jnp.asarray(scale, dtype=theta.dtype)
+        plain = radius * cosine
+        logit = radius * (cosine + added)
+    else:
+        radius = norm
+        if form.normalize == "none":
+            plain = dot(vectors, own)
+            logit = plain + norm * length(own) * added
+        else:
+            plain = dot(vectors, to_direction(own))
+            logit = plain + norm * added
+    dtype = jnp.promote_types(embeddings.dtype, prototypes.dtype)
+    rows = make_rows(form, embeddings.astype(dtype), radius, theta, margin)
+    return _Target(logit, plain, norm), rows

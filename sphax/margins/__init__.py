@@ -1,0 +1,13 @@
+"""Margins: what becomes of the target's cosine, and of the others'."""
+
+from sphax.margins._additive import ArcFace as ArcFace
+from sphax.margins._additive import Combined as Combined
+from sphax.margins._additive import CosFace as CosFace
+from sphax.margins._additive import LiArcFace as LiArcFace
+from sphax.margins._logits import margin_logits as margin_logits
+from sphax.margins._margin import Margin as Margin
+from sphax.margins._multiplicative import SphereFace as SphereFace
+from sphax.margins._multiplicative import SphereFaceR as SphereFaceR
+from sphax.margins._plain import NoMargin as NoMargin
+from sphax.margins._plain import Psi as Psi
+from sphax.margins._schedule import annealing_schedule as annealing_schedule

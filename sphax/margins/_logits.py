@@ -1,0 +1,58 @@
+"""Margins applied to cosines that already exist."""
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import check_labels
+from sphax._norms import as_float
+from sphax.margins._margin import Margin, arccos
+
+
+def margin_logits(
+    cosines: jax.Array,
+    labels: jax.Array,
+    margin: Margin,
+    *,
+    scale: jax.typing.ArrayLike = 64.0,
+) -> jax.Array:
+    r"""Logits with a margin on the target, from cosines alone.
+
+    :math:`z_y = s\,\psi(\arccos c_y)` and :math:`z_j = s\,\eta(c_j)`. For inspection
+    and for cosines that come from elsewhere; train with
+    :func:`sphax.losses.margin_softmax`. A cosine has lost the angle below 3e-4
+    (float32): the gradient with respect to it, right elsewhere, is set to zero there
+    (for :math:`\cos(\theta + m)` it would be infinite), which takes the pull of the
+    target away from exactly the best embeddings.
+
+    Args:
+        cosines: Floating, ``[..., classes]``; values beyond [-1, 1] are clipped.
+        labels: Target classes, integer, ``[...]``, in ``[0, classes)``. Another label
+            makes its row NaN.
+        margin: Margin :math:`\psi, \eta`.
+        scale: :math:`s`, positive.
+
+    Returns:
+        Logits, shape and dtype of ``cosines``.
+
+    Raises:
+        TypeError: If ``cosines`` is not floating or ``labels`` not integer.
+        ValueError: If the shape of ``labels`` is not that of ``cosines`` without its
+            last axis.
+
+    Example:
+        >>> cosines = jnp.array([[0.5, 0.1]])
+        >>> margin = sx.margins.ArcFace()
+        >>> sx.margins.margin_logits(cosines, jnp.array([0]), margin, scale=1.0)
+        Array([[0.0236, 0.1   ]], dtype=float32)
+    """
+    exact = as_float("cosines", cosines)
+    check_labels(labels, cosines.shape[:-1], "cosines")
+    is_target = labels[..., None] == jnp.arange(
+        cosines.shape[-1], dtype=labels.dtype
+    ).reshape((1,) * labels.ndim + (-1,))
+    target = arccos(jnp.sum(exact, axis=-1, where=is_target))
+    modified = jnp.where(
+        is_target, margin(target)[..., None], margin.others(exact, target)
+    )
+    known = jnp.where(jnp.any(is_target, axis=-1, keepdims=True), 1.0, jnp.nan)
+    return (jnp.asarray(scale) * known * modified).astype(cosines.dtype)
