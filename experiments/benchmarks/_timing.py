@@ -1,0 +1,55 @@
+"""Interleaved timing of compiled functions, and the memory that XLA plans for them."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+# A bare product that took this much longer after than before, or whose repetitions
+# spread this widely, says that something else was running.
+QUIET = 1.15
+
+
+class Candidate(NamedTuple):
+    """A compiled function, its arguments, and what XLA plans to allocate."""
+
+    call: Callable[..., Any]
+    arguments: tuple
+    temporary_bytes: int
+
+
+def compile_candidate(function: Callable[..., Any], *arguments: Any) -> Candidate:
+    """Compiles ``function`` for ``arguments`` and runs it once."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    jax.block_until_ready(compiled(*arguments))
+    memory = compiled.memory_analysis()
+    return Candidate(compiled, arguments, memory.temp_size_in_bytes if memory else -1)
+
+
+def seconds(candidate: Candidate) -> float:
+    """Time of one call, on the host's clock, until its results are there."""
+    start = time.perf_counter()
+    results = jax.block_until_ready(candidate.call(*candidate.arguments))
+    elapsed = time.perf_counter() - start
+    # Freed outside the timed part, but before the next candidate allocates.
+    jax.tree.map(lambda x: x.delete(), results)
+    return elapsed
+
+
+def interleave(
+    candidates: Mapping[str, Candidate], repetitions: int
+) -> dict[str, np.ndarray]:
+    """Times of every candidate, ``[repetitions]`` each, taken in turns."""
+    taken = [
+        {name: seconds(candidate) for name, candidate in candidates.items()}
+        for _ in range(repetitions)
+    ]
+    return {name: np.array([row[name] for row in taken]) for name in candidates}
+
+
+def quietness(before: np.ndarray, after: np.ndarray) -> float:
+    """Slowest median of a probe over its fastest time: 1 on a machine left alone."""
+    fastest = min(before.min(), after.min())
+    return float(max(np.median(before), np.median(after)) / fastest)
