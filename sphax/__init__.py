@@ -1,5 +1,7 @@
 """Deep learning on the hypersphere in JAX."""
 
+from sphax import layers as layers
 from sphax import losses as losses
 from sphax import margins as margins
+from sphax import networks as networks
 from sphax import sphere as sphere

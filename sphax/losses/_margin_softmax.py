@@ -31,6 +31,12 @@ class MarginAux(NamedTuple):
         angle: Angle to the target in radians, ``[...]``.
         norm: Length of the embedding, ``[...]``.
         weight: Sum of the weights, the number of examples if there are none, ``[]``.
+
+    Example:
+        >>> x, labels, margin = jnp.eye(3), jnp.array([0, 2, 2]), sx.margins.ArcFace()
+        >>> loss, aux = sx.losses.margin_softmax(x, x, labels, margin, has_aux=True)
+        >>> print(aux.correct, aux.weight)
+        [ True False  True] 3.0
     """
 
     correct: jax.Array

@@ -14,6 +14,11 @@ class Margin(abc.ABC):
     A margin is a frozen dataclass registered as a pytree. Its real hyperparameters are
     leaves: they may be traced, differentiated, scheduled without compiling again, and
     given per example with the shape of the batch.
+
+    Example:
+        >>> margin = sx.margins.CosFace(margin=jnp.array([0.1, 0.2]))  # per example
+        >>> margin(jnp.array([0.0, 0.0]))
+        Array([0.9, 0.8], dtype=float32)
     """
 
     @abc.abstractmethod

@@ -1,0 +1,44 @@
+"""What the layers share."""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+
+# Gaussian, so that the directions are uniform on the sphere, and of length about 1, so
+# that the gradient of a direction, which goes with 1 / length, has no scale of its own.
+# The rows of [out, in], or the columns of [in, out].
+ROWS_INIT = nnx.initializers.variance_scaling(
+    1.0, "fan_in", "normal", in_axis=-1, out_axis=-2
+)
+COLUMNS_INIT = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def promote(
+    name: str, inputs: jax.Array, kernel: jax.Array, dtype: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Both in ``dtype``, or in their common dtype if it is None, as in Flax."""
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got dtype {inputs.dtype}.")
+    return promote_dtype((inputs, kernel), dtype=dtype)
+
+
+def check_features(name: str, inputs: jax.Array, features: int) -> None:
+    """Raises unless the last axis of ``inputs`` has ``features`` entries."""
+    if inputs.ndim < 1 or inputs.shape[-1] != features:
+        raise ValueError(
+            f"{name} must be [..., {features}], as the layer was made, got shape"
+            f" {inputs.shape}."
+        )
+
+
+def check_sizes(owner: str, **sizes: object) -> None:
+    """Raises unless all sizes are positive integers."""
+    for name, size in sizes.items():
+        if not isinstance(size, numbers.Integral) or size < 1:
+            raise ValueError(
+                f"{owner}: {name} must be a positive integer, got {size!r}."
+            )

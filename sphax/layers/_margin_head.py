@@ -1,0 +1,214 @@
+"""The last layer of a classifier that is trained with a margin."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sphax._products import inverse_lengths, products
+from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
+from sphax.losses import _checks, margin_softmax
+from sphax.losses._margin_softmax import Gradient, Normalize
+from sphax.margins import Margin
+
+
+class MarginState(nnx.Variable[Margin]):
+    """The variable that holds a head's margin: state, which no optimiser trains.
+
+    A variable, so that a margin that changes compiles nothing anew, leaves a compiled
+    step, is saved and restored with the model, and passes the bridge to Linen.
+
+    Example:
+        >>> head = sx.layers.MarginHead(
+        ...     2, 3, margin=sx.margins.CosFace(), rngs=nnx.Rngs(0)
+        ... )
+        >>> params, margin = nnx.state(head, nnx.Param, sx.layers.MarginState)
+        >>> list(params), list(margin)
+        (['prototypes'], ['margin_state'])
+    """
+
+
+class MarginHead(nnx.Module):
+    r"""Prototypes of the classes, and the softmax with a margin over them.
+
+    A call gives the logits that predict, without the margin: :math:`s\cos\theta_j`,
+    :math:`\|x\|\cos\theta_j` or :math:`x \cdot w_j`, as ``normalize`` is ``"both"``,
+    ``"prototypes"`` or ``"none"``. :meth:`loss` gives the loss that trains.
+
+    ``head.margin`` may be assigned at any time, inside a compiled step too. Its
+    hyperparameters are arrays of state (:class:`MarginState`): new values of the same
+    kind of margin do not compile anew, ``nnx.Param`` does not select them, and they
+    have no gradient unless asked for.
+
+    Args:
+        in_features: Size of the embeddings.
+        num_classes: Number of prototypes.
+        margin: One of :mod:`sphax.margins`.
+        scale: :math:`s`, for ``normalize="both"`` alone: a positive number, 64 if not
+            given; or an ``nnx.Param`` of one, to learn it from that value on.
+        normalize: ``"both"``, ``"prototypes"`` or ``"none"``; which vectors count by
+            their direction only, as in :func:`sphax.losses.margin_softmax`.
+        block_size: As there.
+        gradient: As there.
+        precision: As there.
+        prototype_init: Initializer of the prototypes, ``[num_classes, in_features]``.
+            By default Gaussian of variance 1 / in_features: directions are uniform,
+            lengths about 1.
+        dtype: Of the computation; by default that of embeddings and prototypes
+            together.
+        param_dtype: Of the prototypes.
+        rngs: Key stream; uses ``params``.
+
+    Raises:
+        TypeError: If ``margin`` is none; from a call, if the embeddings are not
+            floating.
+        ValueError: If a size or an option is out of range, or ``scale`` is given where
+            it has no effect; from a call, if shapes do not fit.
+
+    Example:
+        >>> margin = sx.margins.ArcFace(margin=0.5)
+        >>> head = sx.layers.MarginHead(
+        ...     2, 3, margin=margin, scale=8.0, rngs=nnx.Rngs(0)
+        ... )
+        >>> head.prototypes[...] = jnp.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> embeddings, labels = jnp.array([[3.0, 4.0]]), jnp.array([1])
+        >>> print(head(embeddings))
+        [[ 4.8  6.4 -4.8]]
+        >>> print(head.loss(embeddings, labels))
+        1.689
+
+    References:
+        Liu et al., `SphereFace <https://arxiv.org/abs/1704.08063>`_, CVPR 2017; Deng et
+        al., `ArcFace <https://arxiv.org/abs/1801.07698>`_, CVPR 2019.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        margin: Margin,
+        scale: float | nnx.Variable[jax.Array] | None = None,
+        normalize: Normalize = "both",
+        block_size: int | None = None,
+        gradient: Gradient = "exact",
+        precision: jax.lax.PrecisionLike = None,
+        prototype_init: nnx.Initializer = ROWS_INIT,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_sizes("MarginHead", in_features=in_features, num_classes=num_classes)
+        _checks.check_choice("normalize", normalize, ("both", "prototypes", "none"))
+        _checks.check_choice("gradient", gradient, ("exact", "detached"))
+        _checks.check_block_size(block_size)
+        _checks.check_scale(_value(scale), normalize, ())
+        self.in_features = in_features
+        self.normalize: Normalize = normalize
+        self.block_size = block_size
+        self.gradient: Gradient = gradient
+        self.precision = precision
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.prototypes = nnx.Param(
+            prototype_init(rngs.params(), (num_classes, in_features), param_dtype)
+        )
+        self.scale = self._own(scale)
+        self.margin_state = MarginState(self._with_arrays(margin))
+
+    @property
+    def margin(self) -> Margin:
+        """The margin, with arrays for hyperparameters; may be assigned."""
+        return self.margin_state.get_value()
+
+    @margin.setter
+    def margin(self, margin: Margin) -> None:
+        self.margin_state.set_value(self._with_arrays(margin))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # nnx would take an assigned margin for a new attribute, past the property.
+        if name == "margin":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def _real(self) -> jax.typing.DTypeLike:
+        """The one dtype of all hyperparameters, so that no new value compiles anew."""
+        return jnp.promote_types(self.param_dtype, jnp.float32)
+
+    def _with_arrays(self, margin: Margin) -> Margin:
+        _checks.check_margin(margin)
+
+        def as_array(leaf: Any) -> jax.Array:
+            array = jnp.asarray(leaf)
+            is_real = jnp.issubdtype(array.dtype, jnp.floating)
+            return array.astype(self._real) if is_real else array
+
+        return jax.tree.map(as_array, margin)
+
+    def _own(self, scale: Any) -> Any:
+        """A copy of a variable: the one given may belong to others, or to no trace."""
+        if isinstance(scale, nnx.Variable):
+            return scale.copy(jnp.asarray(scale.get_value(), self._real))
+        return scale
+
+    def __call__(self, embeddings: jax.Array) -> jax.Array:
+        """Logits without the margin, for prediction.
+
+        Args:
+            embeddings: Floating, ``[..., in_features]``.
+
+        Returns:
+            Logits, ``[..., num_classes]``, in the dtype of the computation, having
+            been formed in float32 at least. A zero embedding or prototype has cosine 0.
+        """
+        check_features("embeddings", embeddings, self.in_features)
+        x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
+        of_x = inverse_lengths(x) if self.normalize == "both" else None
+        of_w = inverse_lengths(w) if self.normalize != "none" else None
+        logits = products(x, w, of_x, of_w, self.precision)
+        if self.normalize == "both":
+            scale = 64.0 if self.scale is None else _value(self.scale)
+            logits = jnp.asarray(scale, logits.dtype) * logits
+        return logits.astype(x.dtype)
+
+    def loss(
+        self,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        where: jax.Array | None = None,
+        has_aux: bool = False,
+    ) -> Any:
+        """Mean loss with the margin: :func:`sphax.losses.margin_softmax`.
+
+        Args:
+            embeddings: Floating, ``[..., in_features]``.
+            labels: Integer, ``[...]``, in ``[0, num_classes)``.
+            where: Boolean mask or weights, of the shape of ``labels``.
+            has_aux: Whether to return ``(loss, aux)``, with what training logs.
+
+        Returns:
+            The loss, a scalar in float32 at least; ``(loss, aux)`` if ``has_aux``.
+        """
+        check_features("embeddings", embeddings, self.in_features)
+        x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
+        return margin_softmax(
+            x,
+            w,
+            labels,
+            self.margin,
+            scale=_value(self.scale),
+            normalize=self.normalize,
+            where=where,
+            block_size=self.block_size,
+            gradient=self.gradient,
+            has_aux=has_aux,
+            precision=self.precision,
+        )
+
+
+def _value(scale: float | nnx.Variable[jax.Array] | None) -> Any:
+    return scale.get_value() if isinstance(scale, nnx.Variable) else scale

@@ -1,0 +1,6 @@
+"""Networks that end in an embedding; their convolution is an argument."""
+
+from sphax.networks._architectures import TABLE_2_1 as TABLE_2_1
+from sphax.networks._architectures import Architecture as Architecture
+from sphax.networks._architectures import Stage as Stage
+from sphax.networks._convnet import ConvNet as ConvNet
