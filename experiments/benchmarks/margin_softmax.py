@@ -7,11 +7,18 @@ layer with optax's cross-entropy, all as ratios to three bare products of the sa
 (logits, gradient of the embeddings, gradient of the prototypes). Temporaries are what
 XLA plans to allocate beside arguments and results. Runs unchanged on a GPU or TPU; to
 use two cores of a CPU, start it with ``taskset -c 0,1``.
+
+A million classes, once, to show that they fit:
+
+    python -m experiments.benchmarks.margin_softmax --classes 1000000 --features 256
+    --block-size 10000 --blocked-only
+    --output experiments/results/benchmark_margin_softmax_million.json
 """
 
 import json
 import pathlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +30,7 @@ import optax
 import tyro
 
 import sphax as sx
+from experiments._provenance import provenance
 from experiments.benchmarks import _timing
 
 
@@ -51,20 +59,44 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Measures every size, prints its table and returns the figures."""
+    """Measures every size, prints the tables and returns the figures."""
+    started = time.perf_counter()
+    measure = _run_blocked if config.blocked_only else _measure
     figures = {
         "config": asdict(config) | {"output": None},
-        "device": str(jax.devices()[0].device_kind),
-        "jax": jax.__version__,
-        "sizes": [],
+        "sizes": [measure(config, classes) for classes in config.classes],
+        **provenance(),
+        "seconds": round(time.perf_counter() - started, 1),
     }
-    for classes in config.classes:
-        measured = (_run_blocked if config.blocked_only else _measure)(config, classes)
-        figures["sizes"].append(measured)
+    print("\n".join(tables(figures)))
     if config.output:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         config.output.write_text(json.dumps(figures, indent=1) + "\n")
     return figures
+
+
+def tables(figures: dict[str, Any]) -> Iterator[str]:
+    """Markdown tables of the figures, one for each size."""
+    config = figures["config"]
+    for size in figures["sizes"]:
+        area = 4 * config["batch"] * size["classes"]
+        rows = config["block_size"] + config["batch"]
+        block = 4 * rows * (config["batch"] + config["features"])
+        units = {"batch x classes": area, "(block + batch) x (batch + features)": block}
+        yield f"| {size['classes']:,} classes | ms | / products | / optax | bytes |"
+        yield "|---|---|---|---|---|"
+        for row in size["rows"]:
+            unit = list(units)["blocked" in row["name"]]
+            ratios = (row[key] for key in ("over_products", "over_cross_entropy"))
+            shown = " | ".join(f"{r:.2f}" if r else "" for r in ratios)
+            yield (
+                f"| {row['name']} | {row['seconds'] * 1e3:.0f} | {shown}"
+                f" | {row['temporary_bytes'] / units[unit]:.3f} x {unit} |"
+            )
+        yield ""
+        if size["quietness"] and size["quietness"] >= _timing.QUIET:
+            yield "The machine was not quiet: run again."
+            yield ""
 
 
 def _inputs(config: Config, classes: int) -> tuple[jax.Array, ...]:
@@ -90,23 +122,27 @@ def _cross_entropy(embeddings, prototypes, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+def _loss(block_size: int | None) -> Callable[..., Any]:
+    return partial(
+        sx.losses.margin_softmax, margin=sx.margins.ArcFace(), block_size=block_size
+    )
+
+
 def _candidates(config: Config, classes: int) -> dict[str, _timing.Candidate]:
     embeddings, prototypes, cotangent, labels = _inputs(config, classes)
-    loss = partial(sx.losses.margin_softmax, margin=sx.margins.ArcFace())
-    with_gradients = partial(jax.value_and_grad, argnums=(0, 1))
-    of_loss = {
+    losses = {
         "linear + optax cross-entropy": _cross_entropy,
-        "margin_softmax, plain": loss,
-        "margin_softmax, blocked": partial(loss, block_size=config.block_size),
+        "margin_softmax, plain": _loss(None),
+        "margin_softmax, blocked": _loss(config.block_size),
     }
     products = _timing.compile_candidate(
         _three_products, embeddings, prototypes, cotangent
     )
     return {"three bare products": products} | {
         name: _timing.compile_candidate(
-            with_gradients(function), embeddings, prototypes, labels
+            jax.value_and_grad(loss, argnums=(0, 1)), embeddings, prototypes, labels
         )
-        for name, function in of_loss.items()
+        for name, loss in losses.items()
     }
 
 
@@ -117,73 +153,37 @@ def _measure(config: Config, classes: int) -> dict[str, Any]:
     times = _timing.interleave(candidates, config.repetitions)
     after = _timing.interleave(probe, 5)["probe"]
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
-    size = {
+    products, plain = (medians[name] for name in list(medians)[:2])
+    return {
         "classes": classes,
         "quietness": _timing.quietness(before, after),
         "rows": [
-            {
-                "name": name,
-                "seconds": seconds,
-                "over_products": seconds / medians["three bare products"],
-                "over_cross_entropy": seconds / medians["linear + optax cross-entropy"],
-                "temporary_bytes": candidates[name].temporary_bytes,
-            }
+            _row(candidates[name], name, seconds, seconds / products, seconds / plain)
             for name, seconds in medians.items()
         ],
     }
-    print("\n".join(_table(config, size)), flush=True)
-    return size
 
 
-def _table(config: Config, size: dict[str, Any]) -> Iterator[str]:
-    classes, block, batch = size["classes"], config.block_size, config.batch
-    yield (
-        f"\n{classes:,} classes, batch {batch}, {config.features} features,"
-        f" {config.dtype}, {jax.devices()[0].device_kind}"
-    )
-    yield (
-        f"{'':30s} {'ms':>8s} {'/ products':>11s} {'/ optax':>8s}"
-        f" {'temp MB':>8s} {'/ (batch x classes)':>20s} {'/ block':>8s}"
-    )
-    for row in size["rows"]:
-        temporary = row["temporary_bytes"]
-        yield (
-            f"{row['name']:30s} {row['seconds'] * 1e3:8.1f}"
-            f" {row['over_products']:11.2f} {row['over_cross_entropy']:8.2f}"
-            f" {temporary / 1e6:8.1f} {temporary / (4 * batch * classes):20.3f}"
-            f" {temporary / (4 * (block + batch) * (batch + config.features)):8.2f}"
-        )
-    verdict = "quiet" if size["quietness"] < _timing.QUIET else "NOT QUIET: run again"
-    yield (
-        "bare products, slowest median over fastest:"
-        f" {size['quietness']:.2f} ({verdict})"
-    )
+def _row(candidate, name, seconds, over_products=None, over_cross_entropy=None):
+    return {
+        "name": name,
+        "seconds": seconds,
+        "over_products": over_products,
+        "over_cross_entropy": over_cross_entropy,
+        "temporary_bytes": candidate.temporary_bytes,
+    }
 
 
 def _run_blocked(config: Config, classes: int) -> dict[str, Any]:
     embeddings, prototypes, _, labels = _inputs(config, classes)
-    loss = partial(
-        sx.losses.margin_softmax,
-        margin=sx.margins.ArcFace(),
-        block_size=config.block_size,
-    )
     candidate = _timing.compile_candidate(
-        jax.value_and_grad(loss, argnums=(0, 1)), embeddings, prototypes, labels
+        jax.value_and_grad(_loss(config.block_size), argnums=(0, 1)),
+        embeddings,
+        prototypes,
+        labels,
     )
-    value, _ = candidate.call(*candidate.arguments)
-    size = {
-        "classes": classes,
-        "seconds": _timing.seconds(candidate),
-        "temporary_bytes": candidate.temporary_bytes,
-        "loss": float(value),
-    }
-    print(
-        f"{classes:,} classes, batch {config.batch}, {config.features} features, blocks"
-        f" of {config.block_size}: {size['seconds']:.2f} s, loss {size['loss']:.4f},"
-        f" temporaries {size['temporary_bytes'] / 1e6:.1f} MB beside"
-        f" {prototypes.nbytes / 1e6:.0f} MB of prototypes and as much of gradient"
-    )
-    return size
+    row = _row(candidate, "margin_softmax, blocked", _timing.seconds(candidate))
+    return {"classes": classes, "quietness": None, "rows": [row]}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,258 @@
+"""Trains a classifier under a recipe, seed by seed or all seeds in one vmapped step.
+
+A step is a pure function of the state, the images and the indices of its batch; batches
+and augmentation follow from the seed and the step alone. So a run that starts again
+from a checkpoint computes what it would have computed.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import sphax as sx
+from experiments import _checkpoints, _data
+from experiments._recipes import Config, Method
+
+# Steps whose metrics are read together, late, so that the device does not wait.
+_QUEUED = 20
+
+
+class Classifier(nnx.Module):
+    """A network, and the head that it is trained with."""
+
+    def __init__(
+        self,
+        design: sx.networks.Architecture,
+        classes: int,
+        method: Method,
+        scale: float,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.network = sx.networks.ConvNet(*design, rngs=rngs)
+        self.head = sx.layers.MarginHead(
+            design.features,
+            classes,
+            margin=method.margin,
+            normalize=method.normalize,
+            scale=scale if method.normalize == "both" else None,
+            rngs=rngs,
+        )
+
+
+class State(NamedTuple):
+    """What a step changes; with a leading axis for seeds if they train together."""
+
+    params: Any
+    rest: Any  # running statistics, the margin
+    optimizer: Any
+
+
+class Setting(NamedTuple):
+    """What a step is compiled for. Methods of one kind of margin share it."""
+
+    graph: Any
+    config: Config
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Momentum, with decay of what has rank two or more, as the paper's recipe."""
+        config = self.config
+        rate = optax.piecewise_constant_schedule(
+            config.learning_rate, dict.fromkeys(config.drops, 0.1)
+        )
+        kernels = partial(jax.tree.map, lambda leaf: leaf.ndim >= 2)
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay, mask=kernels),
+            optax.sgd(rate, config.momentum),
+        )
+
+
+def initial(
+    config: Config,
+    design: sx.networks.Architecture,
+    method: Method,
+    classes: int,
+    seed: int,
+) -> tuple[Setting, State]:
+    """Setting and state of one seed before its first step."""
+    model = Classifier(design, classes, method, config.scale, rngs=nnx.Rngs(seed))
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    setting = Setting(graph, config)
+    return setting, State(params, rest, setting.optimizer.init(params))
+
+
+def _annealed(margin: sx.margins.Margin, config: Config, count: jax.Array):
+    if not isinstance(margin, sx.margins.SphereFace):
+        return margin
+    fade = sx.margins.annealing_schedule(*config.annealing)
+    return dataclasses.replace(margin, annealing=fade(count))
+
+
+def step(
+    setting: Setting, state: State, images: jax.Array, labels: jax.Array, count
+) -> tuple[State, dict[str, jax.Array]]:
+    """One step of gradient descent; ``images`` are prepared."""
+
+    def loss(params):
+        model = nnx.merge(setting.graph, params, state.rest, copy=True)
+        model.head.margin = _annealed(model.head.margin, setting.config, count)
+        embeddings = model.network(images, use_running_average=False)
+        value, aux = model.head.loss(embeddings, labels, has_aux=True)
+        rest = nnx.state(model, nnx.Not(nnx.Param))
+        return value, (rest, jnp.mean(aux.correct.astype(jnp.float32)))
+
+    (value, (rest, accuracy)), gradients = jax.value_and_grad(loss, has_aux=True)(
+        state.params
+    )
+    updates, optimizer = setting.optimizer.update(
+        gradients, state.optimizer, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    return State(params, rest, optimizer), {"loss": value, "accuracy": accuracy}
+
+
+def mean_image(split: _data.Images) -> jax.Array:
+    """Mean over the images, ``[height, width, channels]``, pixels in [0, 1]."""
+    mean = split.images.mean(0, dtype=np.float64) / 255.0
+    return jnp.asarray(mean, jnp.float32)
+
+
+def prepare(images: jax.Array, mean: jax.Array) -> jax.Array:
+    """Pixels in [0, 1] less the mean image of the training set: nothing else."""
+    return images.astype(jnp.float32) / 255.0 - mean[None]
+
+
+def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Padded by four zeros, cropped to size, flipped, each at random."""
+    where_key, flip_key = jax.random.split(key)
+    number, height, width, _ = images.shape
+    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    corners = jax.random.randint(where_key, (number, 2), 0, 9)
+    rows = corners[:, :1] + jnp.arange(height)[None]
+    columns = corners[:, 1:] + jnp.arange(width)[None]
+    index = jnp.arange(number)[:, None, None]
+    cropped = padded[index, rows[:, :, None], columns[:, None, :]]
+    is_flipped = jax.random.bernoulli(flip_key, 0.5, (number, 1, 1, 1))
+    return jnp.where(is_flipped, cropped[:, :, ::-1], cropped)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _step_one(setting, state, split, mean, indices, count, seed):
+    images = prepare(split.images[indices], mean)
+    if setting.config.augment:
+        key = jax.random.fold_in(jax.random.key(seed), count)
+        images = augmented(key, images)
+    return step(setting, state, images, split.labels[indices], count)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _step_all(setting, state, split, mean, indices, count, seeds):
+    def one(state, indices, seed):
+        return _step_one(setting, state, split, mean, indices, count, seed)
+
+    return jax.vmap(one)(state, indices, seeds)
+
+
+def batches(config: Config, number: int, seed: int, start: int) -> Iterator[np.ndarray]:
+    """Indices of the batches from step ``start`` on; every epoch has its own order."""
+    per_epoch = number // config.batch
+    if per_epoch == 0:
+        raise ValueError(f"batch must be at most {number} images, got {config.batch}.")
+    order, current = np.arange(number), -1
+    for count in range(start, config.steps):
+        epoch, place = divmod(count, per_epoch)
+        if epoch != current:
+            order = np.random.default_rng((seed, epoch)).permutation(number)
+            current = epoch
+        yield order[place * config.batch : (place + 1) * config.batch]
+
+
+def fit(
+    config: Config,
+    design: sx.networks.Architecture,
+    method: Method,
+    data: _data.ImageSet,
+    seeds: Sequence[int],
+    folder: pathlib.Path,
+    report: Callable[[int, dict[str, np.ndarray]], None],
+) -> tuple[Setting, list[State]]:
+    """Trains the seeds, together if there are several, from where ``folder`` stopped.
+
+    Args:
+        config: The recipe.
+        design: Of the network.
+        method: Margin and normalisation.
+        data: Images.
+        seeds: One, or several for one vmapped step.
+        folder: Of the checkpoints.
+        report: Told the number of steps done and their metrics, now and then.
+
+    Raises:
+        FloatingPointError: If the loss is not a number; says in which step.
+    """
+    setting, first = _start(config, design, method, data.classes, seeds)
+    begun, state = _checkpoints.restore(folder, first) or (0, first)
+    report(begun, {})
+    pending: list[dict[str, jax.Array]] = []
+    steps = _steps(setting, state, data.train, seeds, begun)
+    for done, state, metrics in steps:
+        pending.append(metrics)
+        is_saved = done % config.checkpoint_every == 0 or done == config.steps
+        if is_saved or len(pending) == _QUEUED:
+            _flush(pending, done, method, seeds, report)
+        if is_saved:
+            _checkpoints.save(folder, done, state)
+    return setting, _unstack(state, len(seeds)) if len(seeds) > 1 else [state]
+
+
+def _start(config, design, method, classes, seeds):
+    starts = [initial(config, design, method, classes, seed) for seed in seeds]
+    setting, state = starts[0]
+    if len(seeds) == 1:
+        return setting, state
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(s for _, s in starts))
+    return setting, stacked
+
+
+def _unstack(state, number):
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(number)]
+
+
+def _steps(setting, state, images, seeds, begun):
+    """Steps done, state and metrics after each step from ``begun`` on."""
+    mean = mean_image(images)
+    split = jax.tree.map(jnp.asarray, images)
+    number = len(images.labels)
+    streams = [batches(setting.config, number, seed, begun) for seed in seeds]
+    for count, rows in enumerate(zip(*streams, strict=True), start=begun):
+        if len(seeds) == 1:
+            run, indices, key = _step_one, rows[0], seeds[0]
+        else:
+            run, indices, key = _step_all, np.stack(rows), np.array(seeds)
+        state, metrics = run(setting, state, split, mean, indices, count, key)
+        yield count + 1, state, metrics
+
+
+def _flush(pending, done, method, seeds, report):
+    """Reads and reports the metrics of the steps since the last time."""
+    metrics = jax.tree.map(lambda *steps: np.stack(steps), *pending)
+    first = done - len(pending)
+    pending.clear()
+    losses = metrics["loss"].reshape(done - first, -1)
+    if not np.isfinite(losses).all():
+        row, column = np.argwhere(~np.isfinite(losses))[0]
+        raise FloatingPointError(
+            f"{method.title}, seed {seeds[column]}: the loss is {losses[row, column]}"
+            f" in step {first + row}. Lower --learning-rate, or let --annealing fall"
+            " later."
+        )
+    report(done - first, metrics)
