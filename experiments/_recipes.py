@@ -74,7 +74,7 @@ class Config:
     augment: bool = False
     """Pad by 4 pixels, crop at random, flip at random."""
     steps: int = 400
-    """Optimisation steps of a run."""
+    """Optimisation steps of a run; the settings below do not move with them."""
     batch: int = 64
     """Images in a step."""
     learning_rate: float = 0.03

@@ -343,6 +343,29 @@ def test_margins_can_be_learned_in_both_forms(name):
 
 
 @pytest.mark.parametrize("form", ["plain", "blocked"])
+@pytest.mark.usefixtures("x64")
+def test_a_margin_may_differ_by_example(form):
+    x, w, labels = draw(15)
+    factors = np.linspace(1.1, 2.0, 6)
+    for make in (sx.margins.SphereFaceR, partial(sx.margins.SphereFaceR, version=2)):
+        losses = jax.jit(
+            partial(
+                sx.losses.margin_softmax_per_example, scale=8.0, block_size=FORMS[form]
+            )
+        )(*map(jnp.asarray, (x, w, labels)), make(m=jnp.asarray(factors)))
+        for i, m in enumerate(factors):
+            stretched = partial(lambda a, m: np.cos(np.minimum(m * a, np.pi)), m=m)
+            eased = partial(lambda a, m: np.cos(a / m), m=m)
+            version = make(m=m).version
+            psi, eta = (stretched, np.cos) if version == 1 else (np.cos, eased)
+            row = slice(i, i + 1)
+            expected = reference.margin_softmax(
+                x[row], w, labels[row], psi, eta, scale=8.0
+            )
+            np.testing.assert_allclose(losses[row], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["plain", "blocked"])
 @pytest.mark.parametrize("normalize", NORMALIZE)
 def test_aux_is_what_training_logs(form, normalize):
     x, w, _ = draw(11)
