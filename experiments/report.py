@@ -84,7 +84,7 @@ def _flag(name: str, value: Any) -> str:
 
 def _caption(command: list[str], figures: dict[str, Any]) -> str:
     return (
-        f"`python -m {' '.join(command)}`; {figures['device']},"
+        f"`python -m {' '.join(command)}`; {figures['device'].split(' (')[0]},"
         f" jax {figures['versions']['jax']}, {figures['seconds']:.0f} s."
     )
 

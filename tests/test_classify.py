@@ -273,12 +273,19 @@ def test_augmentation_crops_and_flips():
 
 def test_report_rewrites_marked_tables(tmp_path):
     row = {"error": 1.0, "margin": 60.0, "within": 20.0, "parameters": "x"}
+    config = dataclasses.asdict(_recipes.preset("table-2.2")) | {"batch": 128}
     content = {
-        "config": {"preset": "table-2.2", "augment": False, "dataset": "mnist"},
+        "config": json.loads(json.dumps(config, default=str)),
         "methods": {"softmax": [row, row | {"error": 2.0}]},
+        "device": "cpu",
+        "versions": {"jax": "0.10"},
+        "seconds": 12.3,
     }
-    (tmp_path / "r.json").write_text(json.dumps(content))
-    text = report.rewrite("a\n<!-- r -->\nold\n<!-- end -->\nb\n", tmp_path)
+    (tmp_path / "classify.json").write_text(json.dumps(content))
+    marked = "a\n<!-- classify -->\nold\n<!-- end -->\nb\n"
+    text = report.rewrite(marked, tmp_path)
     assert "| Softmax | 1.50 ± 0.71 | 60.0 ± 0.0 | 20.0 ± 0.0 | 0.40 |" in text
+    flags = "--preset table-2.2 --dataset mnist --batch 128"
+    assert f"`python -m experiments.classify {flags}`; cpu, jax 0.10, 12 s." in text
     assert "old" not in text
     assert report.rewrite(text, tmp_path) == text

@@ -9,7 +9,7 @@ from flax import nnx
 from sphax._products import inverse_lengths, products
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
 from sphax.losses import _checks, margin_softmax
-from sphax.losses._margin_softmax import Gradient, Normalize
+from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
 from sphax.margins import Margin
 
 
@@ -170,7 +170,7 @@ class MarginHead(nnx.Module):
         of_w = inverse_lengths(w) if self.normalize != "none" else None
         logits = products(x, w, of_x, of_w, self.precision)
         if self.normalize == "both":
-            scale = 64.0 if self.scale is None else _value(self.scale)
+            scale = DEFAULT_SCALE if self.scale is None else _value(self.scale)
             logits = jnp.asarray(scale, logits.dtype) * logits
         return logits.astype(x.dtype)
 

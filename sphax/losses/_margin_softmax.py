@@ -21,6 +21,9 @@ from sphax.sphere import normalize as to_direction
 
 Gradient = Literal["exact", "detached"]
 
+# CosFace's and ArcFace's.
+DEFAULT_SCALE = 64.0
+
 
 class MarginAux(NamedTuple):
     """What training logs of a :func:`margin_softmax`, without gradient.
@@ -240,7 +243,7 @@ def _target_and_rows(form, embeddings, prototypes, labels, margin, scale):
     if form.is_detached:
         added = jax.lax.stop_gradient(added)
     if form.normalize == "both":
-        scale = 64.0 if scale is None else scale
+        scale = DEFAULT_SCALE if scale is None else scale
         radius = jnp.asarray(scale, dtype=theta.dtype)
         plain = radius * cosine
         logit = radius * (cosine + added)
