@@ -117,6 +117,11 @@ class Config:
         plus = "_augmented" if self.augment else ""
         return f"classify_{self.preset}_{self.dataset}{plus}"
 
+    def result(self, ending: str) -> pathlib.Path:
+        """A result file, by the ending of its name."""
+        # Not with_suffix, which would cut off what follows the dot of "table-2.2".
+        return self.results / f"{self.name}{ending}"
+
 
 _FITTING: dict[PresetName, tuple[_data.Name, ...]] = {
     "quick": ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100"),

@@ -87,7 +87,7 @@ def train(config: Config) -> dict[str, Any]:
     plane: dict[MethodName, Any] = {
         job.method: out for job, out in outcomes.items() if job.in_plane
     }
-    _write(config, results, plane)
+    _write(config, results, plane, data.train.labels[:_DRAWN])
     _checkpoints.clear(root)
     return results
 
@@ -142,15 +142,16 @@ def _run(
 
 
 def _write(
-    config: Config, results: dict[str, Any], plane: dict[MethodName, Any]
+    config: Config,
+    results: dict[str, Any],
+    plane: dict[MethodName, Any],
+    labels: np.ndarray,
 ) -> None:
     config.results.mkdir(parents=True, exist_ok=True)
-    path = config.results / config.name
-    path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    config.result(".json").write_text(json.dumps(results, indent=1) + "\n")
     _figures.psi_curves(config.results / "psi.png")
     if plane:
-        labels = _data.load(config.dataset, config.data_dir).train.labels[:_DRAWN]
-        _figures.plane(path.with_name(f"{path.name}_plane.png"), plane, labels)
+        _figures.plane(config.result("_plane.png"), plane, labels)
 
 
 def _digest(config: Config) -> str:
@@ -172,7 +173,7 @@ def main() -> None:
     except (_data.DatasetNotFoundError, FloatingPointError, ValueError) as error:
         sys.exit(f"error: {error}")
     print("\n".join(report.classification(results)))
-    print(f"\n{results['seconds']:.0f} s; written to {config.results}/{config.name}.*")
+    print(f"\n{results['seconds']:.0f} s; written to {config.result('*')}")
 
 
 if __name__ == "__main__":

@@ -220,6 +220,7 @@ def test_presets_are_the_papers_recipes():
             256,
             (12_000, 15_000),
         )
+        assert config.result(".json").name == f"classify_{name}_{dataset}.json"
         recipe = config.learning_rate, config.momentum, config.weight_decay
         assert recipe == (0.1, 0.9, 5e-4)
     plus = _recipes.parse(["--preset", "table-2.3", "--augment"])
