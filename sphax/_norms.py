@@ -10,10 +10,8 @@ import jax
 import jax.numpy as jnp
 
 
-def as_float(name: str, x: jax.Array) -> jax.Array:
+def widen(x: jax.Array) -> jax.Array:
     """``x`` in the dtype in which lengths, angles and losses are computed."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got dtype {x.dtype}.")
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

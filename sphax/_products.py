@@ -10,12 +10,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import dot, length
+from sphax._norms import dot, length, widen
 
 
 def inverse_lengths(x: jax.Array) -> jax.Array:
     """``1 / |x|`` along the last axis, 0 at zero, in float32 at least."""
-    lengths = length(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+    lengths = length(widen(x))
     is_zero = lengths == 0.0
     return jnp.where(is_zero, 0.0, 1.0 / jnp.where(is_zero, 1.0, lengths))
 

@@ -436,6 +436,22 @@ def test_second_derivatives_of_the_blocked_form():
     )
 
 
+def test_numpy_arrays_are_arrays_too():
+    x, w, labels = (a.astype("float32") if a.ndim > 1 else a for a in draw(16))
+    expected = loss_of("arcface", "both")(jnp.asarray(x), jnp.asarray(w), labels)
+    keep = np.full(6, True)
+    for size in (None, 3):
+        loss = partial(
+            sx.losses.margin_softmax,
+            margin=MARGINS["arcface"].margin,
+            scale=8.0,
+            block_size=size,
+        )
+        closed = jax.jit(lambda x, loss=loss: loss(x, w, labels, where=keep))
+        np.testing.assert_allclose(closed(x), expected, rtol=1e-6)
+        np.testing.assert_allclose(loss(x, w, labels), expected, rtol=1e-6)
+
+
 def test_transformations_agree():
     x, w, labels = draw(13, n=12)
     x = jnp.asarray(x.reshape(2, 2, 3, 5), jnp.float32)

@@ -163,6 +163,12 @@ def test_errors_teach():
     x = jnp.ones((2, 3))
     with pytest.raises(TypeError, match="x must be floating, got dtype int32"):
         sx.sphere.normalize(jnp.ones(3, jnp.int32))
+    with pytest.raises(ValueError, match=r"x and y must .* got x \(2, 3\), y \(2, 4\)"):
+        sx.sphere.angle(x, jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"start and end and tangent must .*\(3, 3\)"):
+        sx.sphere.parallel_transport(x, x, jnp.ones((3, 3)))
+    with pytest.raises(ValueError, match=r"x must have vectors .* got x \(\)"):
+        sx.sphere.normalize(jnp.ones(()))
     with pytest.raises(TypeError, match="w must have the dtype of x"):
         sx.sphere.cosine_similarity(x, x.astype(jnp.bfloat16))
     with pytest.raises(ValueError, match=r"w must be \[n, d\].*\(2, 4\)"):

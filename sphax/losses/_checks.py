@@ -5,14 +5,16 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import as_float
+from sphax._checks import as_floating
 from sphax.margins import Margin
 
 
-def check_vectors(embeddings: jax.Array, prototypes: jax.Array) -> None:
-    """Raises unless they are floating ``[..., features]``, ``[classes, features]``."""
-    as_float("embeddings", embeddings)
-    as_float("prototypes", prototypes)
+def as_operands(
+    embeddings: jax.typing.ArrayLike, prototypes: jax.typing.ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """Both as arrays; raises unless ``[..., features]`` and ``[classes, features]``."""
+    embeddings = as_floating("embeddings", embeddings)
+    prototypes = as_floating("prototypes", prototypes)
     if prototypes.ndim != 2 or prototypes.shape[0] < 1:
         raise ValueError(
             "prototypes must be [classes, features], a row for each class, got shape"
@@ -26,6 +28,7 @@ def check_vectors(embeddings: jax.Array, prototypes: jax.Array) -> None:
             "embeddings must be [..., features] with the features of prototypes, got"
             f" embeddings {embeddings.shape} and prototypes {prototypes.shape}.{hint}"
         )
+    return embeddings, prototypes
 
 
 def check_margin(margin: Margin) -> None:
@@ -63,10 +66,13 @@ def check_scale(
         )
 
 
-def check_where(where: jax.Array | None, shape: tuple[int, ...]) -> None:
-    """Raises unless ``where`` is left out, or a mask or weights of the right shape."""
+def as_weights(
+    where: jax.typing.ArrayLike | None, shape: tuple[int, ...]
+) -> jax.Array | None:
+    """``where`` as an array; raises unless a mask or weights of the right shape."""
     if where is None:
-        return
+        return None
+    where = jnp.asarray(where)
     if where.dtype != jnp.bool_ and not jnp.issubdtype(where.dtype, jnp.floating):
         raise TypeError(
             f"where must be a boolean mask or floating weights, got {where.dtype}."
@@ -75,6 +81,7 @@ def check_where(where: jax.Array | None, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"where must have the shape of labels, {shape}, got {where.shape}."
         )
+    return where
 
 
 def check_block_size(block_size: int | None) -> None:

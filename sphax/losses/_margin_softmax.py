@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_labels
-from sphax._norms import as_float, dot, length
+from sphax._checks import as_labels
+from sphax._norms import dot, length, widen
 from sphax.losses import _checks
 from sphax.losses._negatives import (
     Form,
@@ -49,14 +49,14 @@ class MarginAux(NamedTuple):
 
 
 def margin_softmax(
-    embeddings: jax.Array,
-    prototypes: jax.Array,
-    labels: jax.Array,
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
     margin: Margin,
     *,
     scale: jax.typing.ArrayLike | None = None,
     normalize: Normalize = "both",
-    where: jax.Array | None = None,
+    where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
     gradient: Gradient = "exact",
     has_aux: bool = False,
@@ -142,21 +142,21 @@ def margin_softmax(
         precision=precision,
     )
     if where is not None:
-        losses = losses * where.astype(losses.dtype)
+        losses = losses * jnp.asarray(where).astype(losses.dtype)
     # Nothing left to average: the sum is 0 then, whatever it is divided by.
     loss = jnp.sum(losses) / jnp.where(aux.weight == 0.0, 1.0, aux.weight)
     return (loss, aux) if has_aux else loss
 
 
 def margin_softmax_per_example(
-    embeddings: jax.Array,
-    prototypes: jax.Array,
-    labels: jax.Array,
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
     margin: Margin,
     *,
     scale: jax.typing.ArrayLike | None = None,
     normalize: Normalize = "both",
-    where: jax.Array | None = None,
+    where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
     gradient: Gradient = "exact",
     has_aux: bool = False,
@@ -191,13 +191,13 @@ def margin_softmax_per_example(
         >>> sx.losses.margin_softmax_per_example(x, w, labels, margin, scale=2.0)
         Array([0.59751445, 2.9910834 ], dtype=float32)
     """
-    _checks.check_vectors(embeddings, prototypes)
-    check_labels(labels, embeddings.shape[:-1], "embeddings")
+    embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
+    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
     _checks.check_margin(margin)
     _checks.check_choice("normalize", normalize, ("both", "prototypes", "none"))
     _checks.check_choice("gradient", gradient, ("exact", "detached"))
     _checks.check_scale(scale, normalize, labels.shape)
-    _checks.check_where(where, labels.shape)
+    where = _checks.as_weights(where, labels.shape)
     _checks.check_block_size(block_size)
 
     is_kept = jnp.full(labels.shape, True) if where is None else where != 0
@@ -235,8 +235,7 @@ class _Target(NamedTuple):
 
 def _target_and_rows(form, embeddings, prototypes, labels, margin, scale):
     """The target's logit from gathered vectors, and what the others depend on."""
-    vectors = as_float("embeddings", embeddings)
-    own = as_float("prototypes", prototypes[labels])
+    vectors, own = widen(embeddings), widen(prototypes[labels])
     theta, norm = angle(vectors, own), length(vectors)
     cosine = jnp.cos(theta)
     added = margin(theta) - cosine

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import as_float, length
+from sphax._norms import length, widen
 from sphax._products import inverse_lengths, products
 from sphax.margins import Margin, NoMargin
 
@@ -106,7 +106,7 @@ def _edited(form, rows, block, radius, cosines):
     if form.is_detached:
         edited = cosines + jax.lax.stop_gradient(edited - cosines)
     if form.normalize == "none":
-        lengths = length(as_float("prototypes", block.prototypes))
+        lengths = length(widen(block.prototypes))
         radius = radius * jnp.expand_dims(lengths, range(radius.ndim - 1))
     return radius * edited, radius * cosines
 
@@ -167,7 +167,7 @@ def _blocked_backward(form, block_size, residuals, cotangents):
         return of_rows, of_prototypes
 
     # Summed over the blocks, so in float32 at least.
-    of_rows = jax.tree.map(lambda x: as_float("rows", jnp.zeros_like(x)), rows)
+    of_rows = jax.tree.map(lambda x: widen(jnp.zeros_like(x)), rows)
     of_rows, of_prototypes = _over_blocks(
         add_block,
         (of_rows, jnp.zeros_like(prototypes)),

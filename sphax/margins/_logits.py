@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_labels
-from sphax._norms import as_float
+from sphax._checks import as_floating, as_labels
+from sphax._norms import widen
 from sphax.margins._margin import Margin, arccos
 
 
 def margin_logits(
-    cosines: jax.Array,
-    labels: jax.Array,
+    cosines: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
     margin: Margin,
     *,
     scale: jax.typing.ArrayLike = 64.0,
@@ -45,8 +45,9 @@ def margin_logits(
         >>> sx.margins.margin_logits(cosines, jnp.array([0]), margin, scale=1.0)
         Array([[0.0236, 0.1   ]], dtype=float32)
     """
-    exact = as_float("cosines", cosines)
-    check_labels(labels, cosines.shape[:-1], "cosines")
+    cosines = as_floating("cosines", cosines)
+    labels = as_labels(labels, cosines.shape[:-1], "cosines")
+    exact = widen(cosines)
     is_target = labels[..., None] == jnp.arange(
         cosines.shape[-1], dtype=labels.dtype
     ).reshape((1,) * labels.ndim + (-1,))

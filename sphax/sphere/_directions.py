@@ -8,13 +8,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from sphax import _norms
-from sphax._norms import as_float, divide, dot, remove_along
+from sphax._checks import as_floating, as_vectors
+from sphax._norms import divide, dot, remove_along, widen
 from sphax._products import inverse_lengths, products
 
 
-def normalize(x: jax.Array) -> jax.Array:
+def normalize(x: ArrayLike) -> jax.Array:
     r"""Direction of each vector, :math:`\hat x = x / \|x\|`.
 
     The derivative :math:`(I - \hat x \hat x^\top) / \|x\|` is a rule of its own.
@@ -28,16 +30,18 @@ def normalize(x: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: If ``x`` is not floating.
+        ValueError: If ``x`` has no axis.
 
     Example:
         >>> sx.sphere.normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
         Array([[0.6, 0.8], [0. , 0. ]], dtype=float32)
     """
-    return _norms.direction(as_float("x", x)).astype(x.dtype)
+    (x,) = as_vectors(x=x)
+    return _norms.direction(widen(x)).astype(x.dtype)
 
 
 def cosine_similarity(
-    x: jax.Array, w: jax.Array, *, precision: jax.lax.PrecisionLike = None
+    x: ArrayLike, w: ArrayLike, *, precision: jax.lax.PrecisionLike = None
 ) -> jax.Array:
     r"""Cosine of the angle between every vector and every row.
 
@@ -63,6 +67,7 @@ def cosine_similarity(
         >>> sx.sphere.cosine_similarity(x, jnp.array([[2.0, 0.0], [0.0, -1.0]]))
         Array([[ 0.6, -0.8]], dtype=float32)
     """
+    x, w = as_floating("x", x), as_floating("w", w)
     if w.dtype != x.dtype:
         raise TypeError(
             f"w must have the dtype of x, got w {w.dtype} and x {x.dtype}; cast one."
@@ -76,7 +81,7 @@ def cosine_similarity(
     return cosines.astype(x.dtype)
 
 
-def angle(x: jax.Array, y: jax.Array) -> jax.Array:
+def angle(x: ArrayLike, y: ArrayLike) -> jax.Array:
     r"""Angle between vectors, their geodesic distance on the sphere, in radians.
 
     :math:`\theta = 2 \operatorname{atan2}(\|\hat x - \hat y\|, \|\hat x + \hat y\|)`
@@ -98,6 +103,7 @@ def angle(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: If ``x`` or ``y`` is not floating.
+        ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
         >>> x, y = jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-7])
@@ -106,7 +112,7 @@ def angle(x: jax.Array, y: jax.Array) -> jax.Array:
         >>> jax.grad(sx.sphere.angle)(x, y)
         Array([ 0., -1.], dtype=float32)
     """
-    x, y = as_float("x", x), as_float("y", y)
+    x, y = map(widen, as_vectors(x=x, y=y))
     dtype = jnp.promote_types(x.dtype, y.dtype)
     return _angle(*jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype)))
 

@@ -7,13 +7,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from sphax import _norms
-from sphax._norms import as_float, divide, dot, remove_along
+from sphax._checks import as_vectors
+from sphax._norms import divide, dot, remove_along, widen
 from sphax.sphere._directions import angle, tangent_part
 
 
-def project_to_tangent(point: jax.Array, vector: jax.Array) -> jax.Array:
+def project_to_tangent(point: ArrayLike, vector: ArrayLike) -> jax.Array:
     r"""Tangent part of a vector, :math:`(I - \hat p \hat p^\top) v`.
 
     Args:
@@ -25,16 +27,18 @@ def project_to_tangent(point: jax.Array, vector: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: If an argument is not floating.
+        ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
         >>> sx.sphere.project_to_tangent(jnp.array([0.0, 2.0]), jnp.array([3.0, 4.0]))
         Array([3., 0.], dtype=float32)
     """
-    unit = _norms.direction(as_float("point", point))
-    return remove_along(unit, as_float("vector", vector)).astype(vector.dtype)
+    point, vector = as_vectors(point=point, vector=vector)
+    unit = _norms.direction(widen(point))
+    return remove_along(unit, widen(vector)).astype(vector.dtype)
 
 
-def exp_map(point: jax.Array, tangent: jax.Array) -> jax.Array:
+def exp_map(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
     r"""End of the geodesic from a point with a given initial velocity.
 
     :math:`\exp_p(v) = \cos(\|v\|)\, \hat p + \sin(\|v\|)\, \hat v`, the inverse of
@@ -50,21 +54,22 @@ def exp_map(point: jax.Array, tangent: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: If an argument is not floating.
+        ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
         >>> quarter_turn = jnp.array([0.0, jnp.pi / 2])
         >>> sx.sphere.exp_map(jnp.array([1.0, 0.0]), quarter_turn)
         Array([-0.,  1.], dtype=float32)
     """
-    unit = _norms.direction(as_float("point", point))
-    velocity = as_float("tangent", tangent)
+    point, tangent = as_vectors(point=point, tangent=tangent)
+    unit, velocity = _norms.direction(widen(point)), widen(tangent)
     travelled = _norms.length(velocity)[..., None]
     # sinc, smooth at zero, multiplies v itself: the derivative there is the identity.
     moved = jnp.cos(travelled) * unit + jnp.sinc(travelled / math.pi) * velocity
     return moved.astype(point.dtype)
 
 
-def log_map(point: jax.Array, other: jax.Array) -> jax.Array:
+def log_map(point: ArrayLike, other: ArrayLike) -> jax.Array:
     r"""Initial velocity of the geodesic from one point to another.
 
     :math:`\log_p(q) = \theta\, t`, with :math:`t` the unit tangent at :math:`\hat p`
@@ -81,12 +86,14 @@ def log_map(point: jax.Array, other: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: If an argument is not floating.
+        ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
         >>> sx.sphere.log_map(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
         Array([0.    , 1.5708], dtype=float32)
     """
-    p, q = as_float("point", point), as_float("other", other)
+    point, other = as_vectors(point=point, other=other)
+    p, q = widen(point), widen(other)
     tangent = tangent_part(_norms.direction(p), _norms.direction(q))
     sine = _norms.length(tangent)
     is_start = (sine == 0.0) & (dot(p, q) > 0.0)
@@ -94,7 +101,7 @@ def log_map(point: jax.Array, other: jax.Array) -> jax.Array:
     return (stretch[..., None] * tangent).astype(point.dtype)
 
 
-def retract(point: jax.Array, tangent: jax.Array) -> jax.Array:
+def retract(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
     r"""Retraction by normalisation, :math:`(\hat p + v) / \|\hat p + v\|`.
 
     Agrees with :func:`exp_map` to second order in :math:`v`.
@@ -108,17 +115,19 @@ def retract(point: jax.Array, tangent: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: If an argument is not floating.
+        ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
         >>> sx.sphere.retract(jnp.array([1.0, 0.0]), jnp.array([0.0, 0.75]))
         Array([0.8, 0.6], dtype=float32)
     """
-    unit = _norms.direction(as_float("point", point))
-    return _norms.direction(unit + as_float("tangent", tangent)).astype(point.dtype)
+    point, tangent = as_vectors(point=point, tangent=tangent)
+    unit = _norms.direction(widen(point))
+    return _norms.direction(unit + widen(tangent)).astype(point.dtype)
 
 
 def parallel_transport(
-    start: jax.Array, end: jax.Array, tangent: jax.Array
+    start: ArrayLike, end: ArrayLike, tangent: ArrayLike
 ) -> jax.Array:
     r"""Tangent vector carried along the geodesic from one point to another.
 
@@ -137,13 +146,14 @@ def parallel_transport(
 
     Raises:
         TypeError: If an argument is not floating.
+        ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
         >>> east, north = jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 1.0])
         >>> sx.sphere.parallel_transport(east, north, north)
         Array([-1.,  0.,  0.], dtype=float32)
     """
-    p, q = as_float("start", start), as_float("end", end)
+    start, end, tangent = as_vectors(start=start, end=end, tangent=tangent)
+    p, q, v = widen(start), widen(end), widen(tangent)
     middle = _norms.direction(_norms.direction(p) + _norms.direction(q))
-    v = as_float("tangent", tangent)
     return (v - 2.0 * dot(middle, v)[..., None] * middle).astype(tangent.dtype)
