@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from tqdm import tqdm
 
 import sphax as sx
 from experiments._provenance import provenance
@@ -62,9 +63,10 @@ def main(config: Config) -> dict[str, Any]:
     """Measures every size, prints the tables and returns the figures."""
     started = time.perf_counter()
     measure = _run_blocked if config.blocked_only else _measure
+    sizes = tqdm(config.classes, desc="sizes")
     figures = {
         "config": asdict(config) | {"output": None},
-        "sizes": [measure(config, classes) for classes in config.classes],
+        "sizes": [measure(config, classes) for classes in sizes],
         **provenance(),
         "seconds": round(time.perf_counter() - started, 1),
     }
