@@ -21,10 +21,9 @@ _KEPT = 2
 
 def save(folder: pathlib.Path, step: int, tree: Any) -> None:
     """Writes a pytree of arrays as the newest checkpoint, and drops the oldest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    leaves = dict(enumerate(map(np.asarray, jax.tree.leaves(tree))))
+    leaves = enumerate(jax.tree.leaves(tree))
     content = serialization.msgpack_serialize(
-        {str(index): leaf for index, leaf in leaves.items()}
+        {str(index): np.asarray(leaf) for index, leaf in leaves}
     )
     write(folder / f"{step:09d}.ckpt", hashlib.sha256(content).digest() + content)
     for old in _newest_first(folder)[_KEPT:]:

@@ -1,5 +1,7 @@
 """Image sets as arrays: one that scikit-learn bundles, others through tfds."""
 
+import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -18,7 +20,8 @@ class Images(NamedTuple):
     labels: np.ndarray
 
 
-class ImageSet(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
     """Training and test split of one set."""
 
     train: Images
@@ -30,6 +33,12 @@ class ImageSet(NamedTuple):
         """Height, width and channels."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+    @functools.cached_property
+    def mean(self) -> np.ndarray:
+        """Mean training image, ``[height, width, channels]``, pixels in [0, 1]."""
+        mean = self.train.images.mean(0, dtype=np.float64) / 255.0
+        return mean.astype(np.float32)
 
 
 class DatasetNotFoundError(FileNotFoundError):

@@ -57,11 +57,10 @@ def outputs(
     images: np.ndarray,
 ) -> Outputs:
     """The model's outputs for raw images, ``[n, ...]`` each."""
-    mean = _training.mean_image(data.train)
     rest = -len(images) % _BATCH  # one shape, one compilation
     padded = np.concatenate([images, np.repeat(images[:1], rest, axis=0)])
     parts = [
-        jax.device_get(_forward(setting.graph, state, part, mean))
+        jax.device_get(_forward(setting.graph, state, part, data.mean))
         for part in np.split(padded, len(padded) // _BATCH)
     ]
     return Outputs(

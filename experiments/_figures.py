@@ -99,6 +99,5 @@ def plane(
 
 
 def _save(figure, path: pathlib.Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)

@@ -145,17 +145,23 @@ def preset(
     if dataset not in fitting:
         raise ValueError(f"preset {name} is for {' or '.join(fitting)}, not {dataset}.")
     common = Config(preset=name, dataset=dataset, augment=augment)
-    if name == "quick":
-        return common if dataset == "digits" else _quick(common)
+    if dataset == "digits":
+        return common
     is_cifar = dataset.startswith("cifar")
-    return dataclasses.replace(
+    paper = dataclasses.replace(
         common,
-        network=dataset if is_cifar else "mnist",
         steps=18_000,
-        batch=256,
         learning_rate=0.1,
         drops=(12_000, 15_000),
         annealing=_annealing(is_cifar, augment),
+    )
+    if name == "quick":
+        steps = 4_000 if is_cifar else 2_000
+        return dataclasses.replace(stretched(paper, steps), plane_steps=2 * steps)
+    return dataclasses.replace(
+        paper,
+        network=dataset if is_cifar else "mnist",
+        batch=256,
         plane_steps=18_000,
         checkpoint_every=1_000,
     )
@@ -177,19 +183,6 @@ def _annealing(is_cifar, augment):
     if is_cifar:
         return _CIFAR_AUGMENTED if augment else _CIFAR
     return _MNIST
-
-
-def _quick(common: Config) -> Config:
-    is_cifar = common.dataset.startswith("cifar")
-    paper = dataclasses.replace(
-        common,
-        steps=18_000,
-        learning_rate=0.1,
-        drops=(12_000, 15_000),
-        annealing=_annealing(is_cifar, common.augment),
-    )
-    steps = 4_000 if is_cifar else 2_000
-    return dataclasses.replace(stretched(paper, steps), plane_steps=2 * steps)
 
 
 def parse(arguments: list[str] | None = None) -> Config:

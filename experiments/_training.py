@@ -120,12 +120,6 @@ def step(
     return State(params, rest, optimizer), {"loss": value, "accuracy": accuracy}
 
 
-def mean_image(split: _data.Images) -> jax.Array:
-    """Mean over the images, ``[height, width, channels]``, pixels in [0, 1]."""
-    mean = split.images.mean(0, dtype=np.float64) / 255.0
-    return jnp.asarray(mean, jnp.float32)
-
-
 def prepare(images: jax.Array, mean: jax.Array) -> jax.Array:
     """Pixels in [0, 1] less the mean image of the training set: nothing else."""
     return images.astype(jnp.float32) / 255.0 - mean[None]
@@ -203,7 +197,7 @@ def fit(
     begun, state = _checkpoints.restore(folder, first) or (0, first)
     report(begun, {})
     pending: list[dict[str, jax.Array]] = []
-    steps = _steps(setting, state, data.train, seeds, begun)
+    steps = _steps(setting, state, data, seeds, begun)
     for done, state, metrics in steps:
         pending.append(metrics)
         is_saved = done % config.checkpoint_every == 0 or done == config.steps
@@ -227,11 +221,10 @@ def _unstack(state, number):
     return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(number)]
 
 
-def _steps(setting, state, images, seeds, begun):
+def _steps(setting, state, data, seeds, begun):
     """Steps done, state and metrics after each step from ``begun`` on."""
-    mean = mean_image(images)
-    split = jax.tree.map(jnp.asarray, images)
-    number = len(images.labels)
+    split, mean = jax.tree.map(jnp.asarray, (data.train, data.mean))
+    number = len(data.train.labels)
     streams = [batches(setting.config, number, seed, begun) for seed in seeds]
     for count, rows in enumerate(zip(*streams, strict=True), start=begun):
         if len(seeds) == 1:

@@ -51,3 +51,9 @@ def as_labels(
             f" {array.shape}."
         )
     return array
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raises unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}.")

@@ -10,14 +10,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import dot, length, widen
+from sphax._norms import divide, dot, length, widen
 
 
 def inverse_lengths(x: jax.Array) -> jax.Array:
     """``1 / |x|`` along the last axis, 0 at zero, in float32 at least."""
     lengths = length(widen(x))
-    is_zero = lengths == 0.0
-    return jnp.where(is_zero, 0.0, 1.0 / jnp.where(is_zero, 1.0, lengths))
+    return divide(jnp.ones_like(lengths), lengths)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))

@@ -4,9 +4,10 @@ import numbers
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
+
+from sphax._checks import as_floating
 
 # Gaussian, so that the directions are uniform on the sphere, and of length about 1, so
 # that the gradient of a direction, which goes with 1 / length, has no scale of its own.
@@ -21,9 +22,7 @@ def promote(
     name: str, inputs: jax.Array, kernel: jax.Array, dtype: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Both in ``dtype``, or in their common dtype if it is None, as in Flax."""
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got dtype {inputs.dtype}.")
-    return promote_dtype((inputs, kernel), dtype=dtype)
+    return promote_dtype((as_floating(name, inputs), kernel), dtype=dtype)
 
 
 def check_features(name: str, inputs: jax.Array, features: int) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sphax._checks import check_choice
 from sphax._products import inverse_lengths, products
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
 from sphax.losses import _checks, margin_softmax
@@ -100,8 +101,8 @@ class MarginHead(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_sizes("MarginHead", in_features=in_features, num_classes=num_classes)
-        _checks.check_choice("normalize", normalize, ("both", "prototypes", "none"))
-        _checks.check_choice("gradient", gradient, ("exact", "detached"))
+        check_choice("normalize", normalize, ("both", "prototypes", "none"))
+        check_choice("gradient", gradient, ("exact", "detached"))
         _checks.check_block_size(block_size)
         _checks.check_scale(_value(scale), normalize, ())
         self.in_features = in_features

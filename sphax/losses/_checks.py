@@ -40,12 +40,6 @@ def check_margin(margin: Margin) -> None:
         )
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
-
-
 def check_scale(
     scale: jax.typing.ArrayLike | None, normalize: str, shape: tuple[int, ...]
 ) -> None:

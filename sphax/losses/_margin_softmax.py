@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_labels
+from sphax._checks import as_labels, check_choice
 from sphax._norms import dot, length, widen
 from sphax.losses import _checks
 from sphax.losses._negatives import (
@@ -142,7 +142,7 @@ def margin_softmax(
         precision=precision,
     )
     if where is not None:
-        losses = losses * jnp.asarray(where).astype(losses.dtype)
+        losses = losses * jnp.asarray(where, losses.dtype)
     # Nothing left to average: the sum is 0 then, whatever it is divided by.
     loss = jnp.sum(losses) / jnp.where(aux.weight == 0.0, 1.0, aux.weight)
     return (loss, aux) if has_aux else loss
@@ -194,8 +194,8 @@ def margin_softmax_per_example(
     embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
     labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
     _checks.check_margin(margin)
-    _checks.check_choice("normalize", normalize, ("both", "prototypes", "none"))
-    _checks.check_choice("gradient", gradient, ("exact", "detached"))
+    check_choice("normalize", normalize, ("both", "prototypes", "none"))
+    check_choice("gradient", gradient, ("exact", "detached"))
     _checks.check_scale(scale, normalize, labels.shape)
     where = _checks.as_weights(where, labels.shape)
     _checks.check_block_size(block_size)

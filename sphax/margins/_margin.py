@@ -7,6 +7,8 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
+from sphax import _checks
+
 
 class Margin(abc.ABC):
     r"""Base of all margins: what becomes of the target's cosine.
@@ -93,11 +95,9 @@ def store_real(
 
 def check_choice(margin: Margin, name: str, choices: tuple[Any, ...]) -> None:
     """Raises a ``ValueError`` if a static field is none of ``choices``."""
-    value = getattr(margin, name)
-    if value not in choices:
-        raise ValueError(
-            f"{type(margin).__name__}: {name} must be one of {choices}, got {value!r}."
-        )
+    _checks.check_choice(
+        f"{type(margin).__name__}: {name}", getattr(margin, name), choices
+    )
 
 
 def per_row(leaf: Any) -> Any:

@@ -204,10 +204,7 @@ def _map_sizes(
         raise ValueError("ConvNet: stages must have at least one Stage, got none.")
     sizes = []
     for i, stage in enumerate(stages):
-        height, width = (
-            math.ceil(height / stage.stride),
-            math.ceil(width / stage.stride),
-        )
+        height, width = _ceil_div(stage.stride, height, width)
         if stage.pool:
             if min(height, width) < 2:
                 raise ValueError(
