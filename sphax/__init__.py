@@ -3,5 +3,6 @@
 from sphax import layers as layers
 from sphax import losses as losses
 from sphax import margins as margins
+from sphax import metrics as metrics
 from sphax import networks as networks
 from sphax import sphere as sphere

@@ -1,0 +1,163 @@
+"""A ROC over millions of pairs, held and streamed, against what it cannot do without.
+
+    python -m experiments.benchmarks.verification
+
+Streamed: all pairs of as many embeddings as it takes, counted block by block as the
+products come from the device; beside it the bare products of the same blocks. Held: a
+ROC of scores in one array; beside it ``np.sort`` of that array. Memory is the largest
+total of the host's arrays while a form runs (tracemalloc), its input apart; the product
+of one block on the device comes on top.
+"""
+
+import json
+import math
+import pathlib
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import sphax as sx
+from experiments._provenance import provenance
+from experiments.benchmarks import _timing
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes and repetitions of the benchmark."""
+
+    pairs: tuple[int, ...] = (10_000_000, 100_000_000)
+    """Numbers of pairs, at least: all are streamed, and the first is held as well."""
+    features: int = 512
+    """Width of the embeddings."""
+    identities: int = 500
+    """Number of classes of the embeddings."""
+    block_size: int = 1024
+    """Embeddings on each side of a block of pairs."""
+    repetitions: int = 5
+    """Runs of each form and its bound, in turns; the medians are reported."""
+    output: pathlib.Path | None = pathlib.Path(
+        "experiments/results/benchmark_verification.json"
+    )
+    """File to write the figures to; "None" writes none."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measures both forms, prints the table and returns the figures."""
+    started = time.perf_counter()
+    figures = {
+        "config": asdict(config) | {"output": None},
+        "rows": _measure(config),
+        **provenance(),
+    }
+    figures["seconds"] = round(time.perf_counter() - started, 1)
+    print("\n".join(tables(figures)))
+    if config.output:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        config.output.write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def tables(figures: dict[str, Any]) -> Iterator[str]:
+    """Markdown table of the figures."""
+    yield "| ROC | million pairs | s | / bound | memory | / scores | AUC |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in figures["rows"]:
+        ratio = row["seconds"] / row["bound_seconds"]
+        size = 4 * row["pairs"]  # of the scores in float32
+        yield (
+            f"| {row['name']} | {row['pairs'] / 1e6:.1f} | {row['seconds']:.2f}"
+            f" | {ratio:.2f} x {row['bound']} | {row['memory_bytes'] / 2**20:.0f} MiB"
+            f" | {row['memory_bytes'] / size:.2f} | {row['auc']:.4f} |"
+        )
+    yield ""
+    if max(row["quietness"] for row in figures["rows"]) >= _timing.QUIET:
+        yield "The machine was not quiet: run again."
+        yield ""
+
+
+def _measure(config: Config) -> list[dict[str, Any]]:
+    rows = [_streamed(config, *_draw(config, pairs)) for pairs in config.pairs]
+    embeddings, labels = _draw(config, config.pairs[0])
+    blocks = list(sx.metrics.pair_scores(embeddings, labels))
+    scores, same = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    del blocks
+    held = _row(
+        ("held", partial(sx.metrics.roc, scores, same)),
+        ("np.sort", partial(np.sort, scores)),
+        config.repetitions,
+    )
+    return [*rows, held]
+
+
+def _streamed(
+    config: Config, embeddings: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    def stream():
+        blocks = sx.metrics.pair_scores(
+            embeddings, labels, block_size=config.block_size
+        )
+        return sx.metrics.roc(sx.metrics.ScoreCounts(blocks))
+
+    product = jax.jit(partial(jnp.inner, precision="highest"))
+    size = config.block_size
+    parts = [embeddings[i : i + size] for i in range(0, len(embeddings), size)]
+
+    def multiply():
+        for i, x in enumerate(parts):
+            for w in parts[i:]:
+                product(x, w).block_until_ready()
+
+    return _row(("streamed", stream), ("products", multiply), config.repetitions)
+
+
+def _draw(config: Config, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings around a direction for each identity, neither easy nor hopeless."""
+    count = math.ceil((1 + math.sqrt(1 + 8 * pairs)) / 2)
+    random = np.random.default_rng(0)
+    labels = random.integers(config.identities, size=count)
+    centers = random.normal(size=(config.identities, config.features))
+    noise = random.normal(size=(count, config.features))
+    return (centers[labels] + 3.0 * noise).astype(np.float32), labels
+
+
+def _row(
+    form: tuple[str, Callable[[], sx.metrics.Roc]],
+    bound: tuple[str, Callable[[], Any]],
+    repetitions: int,
+) -> dict[str, Any]:
+    (name, run), (bound_name, least) = form, bound
+    tracemalloc.start()
+    curve = run()
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    least()  # compiles
+    taken = np.array([(_seconds(run), _seconds(least)) for _ in range(repetitions)])
+    seconds, bound_seconds = np.median(taken, axis=0).tolist()
+    return {
+        "name": name,
+        "pairs": curve.genuine + curve.impostors,
+        "seconds": seconds,
+        "bound": bound_name,
+        "bound_seconds": bound_seconds,
+        "quietness": _timing.quietness(taken[:, 1], taken[:, 1]),
+        "memory_bytes": memory,
+        "auc": curve.auc,
+    }
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

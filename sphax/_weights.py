@@ -1,0 +1,52 @@
+"""What `where` means: a mask, or weights, of the rows of a batch.
+
+A row of weight zero is zeroed before any product, so that a NaN in it reaches nothing;
+where no weight is left, a mean is 0 with zero gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from sphax._norms import divide
+
+
+def as_weights(
+    where: jax.typing.ArrayLike | None, shape: tuple[int, ...], of: str
+) -> jax.Array | None:
+    """``where`` as an array; raises unless a mask or weights of the shape of ``of``."""
+    if where is None:
+        return None
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_ and not jnp.issubdtype(where.dtype, jnp.floating):
+        raise TypeError(
+            f"where must be a boolean mask or floating weights, got {where.dtype}."
+        )
+    if where.shape != shape:
+        raise ValueError(
+            f"where must have the shape of {of}, {shape}, got {where.shape}."
+        )
+    return where
+
+
+def zero_masked(x: jax.Array, where: jax.Array | None) -> jax.Array:
+    """The vectors ``[..., d]``, zero where the weight ``[...]`` is."""
+    return x if where is None else jnp.where(where[..., None].astype(bool), x, 0)
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """``sum(weights * values) / sum(weights)``, 0 if the weights are."""
+    if weights is None:
+        return jnp.mean(values)
+    weights = weights.astype(values.dtype)
+    return divide(jnp.sum(weights * values), jnp.sum(weights))
+
+
+def pair_weights(
+    where: jax.Array | None, n: int, dtype: jax.typing.DTypeLike
+) -> jax.Array:
+    """Weight of every pair of ``n`` rows, ``[n, n]``; 0 for a row with itself."""
+    others = 1.0 - jnp.eye(n, dtype=dtype)
+    if where is None:
+        return others
+    weights = where.astype(dtype)
+    return weights[:, None] * weights[None, :] * others

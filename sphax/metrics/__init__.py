@@ -1,0 +1,40 @@
+"""Measures of embeddings: verification, identification, retrieval, diagnostics.
+
+What sorts scores is host code: it takes concrete arrays, compares scores in NumPy,
+rejects those that are not finite, and returns NumPy values with the rule in words. It
+does not run under ``jit``. The diagnostics (:func:`angular_visual_hardness`,
+:func:`angular_fisher_score`, :func:`class_angles`) are pure functions of jax arrays.
+Scores are similarities throughout: larger is more alike.
+"""
+
+from sphax.metrics._blocks import pair_scores as pair_scores
+from sphax.metrics._counts import ScoreCounts as ScoreCounts
+from sphax.metrics._diagnostics import ClassAngles as ClassAngles
+from sphax.metrics._diagnostics import angular_fisher_score as angular_fisher_score
+from sphax.metrics._diagnostics import (
+    angular_visual_hardness as angular_visual_hardness,
+)
+from sphax.metrics._diagnostics import class_angles as class_angles
+from sphax.metrics._identification import Cmc as Cmc
+from sphax.metrics._identification import cmc as cmc
+from sphax.metrics._open_set import DirAtFar as DirAtFar
+from sphax.metrics._open_set import TpirAtFpir as TpirAtFpir
+from sphax.metrics._open_set import dir_at_far as dir_at_far
+from sphax.metrics._open_set import tpir_at_fpir as tpir_at_fpir
+from sphax.metrics._retrieval import RecallAtK as RecallAtK
+from sphax.metrics._retrieval import RetrievalPrecision as RetrievalPrecision
+from sphax.metrics._retrieval import (
+    mean_average_precision_at_r as mean_average_precision_at_r,
+)
+from sphax.metrics._retrieval import r_precision as r_precision
+from sphax.metrics._retrieval import recall_at_k as recall_at_k
+from sphax.metrics._roc import Roc as Roc
+from sphax.metrics._roc import TarAtFar as TarAtFar
+from sphax.metrics._roc import equal_error_rate as equal_error_rate
+from sphax.metrics._roc import roc as roc
+from sphax.metrics._roc import roc_auc as roc_auc
+from sphax.metrics._roc import tar_at_far as tar_at_far
+from sphax.metrics._templates import Templates as Templates
+from sphax.metrics._templates import pool_templates as pool_templates
+from sphax.metrics._verification import VerificationAccuracy as VerificationAccuracy
+from sphax.metrics._verification import verification_accuracy as verification_accuracy

@@ -1,0 +1,114 @@
+"""Pooling of the images of a template into one direction, as IJB prescribes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sphax._checks import as_floating
+from sphax._norms import direction, widen
+from sphax.metrics._inputs import as_labels
+
+
+class Templates(NamedTuple):
+    """Templates and their directions; see :func:`pool_templates`.
+
+    Attributes:
+        embeddings: A unit vector for each, float32 at least, ``[t, features]``.
+        templates: Their numbers, rising, integer, ``[t]``.
+        rule: What was done, in words.
+
+    Example:
+        >>> pooled = sx.metrics.pool_templates(jnp.eye(2), [8, 3], [0, 0])
+        >>> print(pooled.templates, pooled.embeddings)
+        [3 8] [[0. 1.] [1. 0.]]
+    """
+
+    embeddings: jax.Array
+    templates: np.ndarray
+    rule: str
+
+
+def pool_templates(
+    embeddings: jax.typing.ArrayLike,
+    templates: ArrayLike,
+    media: ArrayLike,
+    *,
+    weights: jax.typing.ArrayLike | None = None,
+    use_directions: bool = True,
+) -> Templates:
+    r"""One direction for each template, from the images of its media (IJB).
+
+    .. math::
+        f_T = \operatorname{normalize}\Big(\sum_{m \in T} \frac{1}{|m|}
+            \sum_{i \in m} a_i \hat x_i\Big)
+
+    over the media :math:`m` of a template (a still image, or a video with all its
+    frames). Frames are divided by their number, not by their weights, as in the codes
+    of the field: a lone image would otherwise lose its weight.
+
+    Add the embedding of the mirror image before, where the protocol does. The numbers
+    of templates and media have to be concrete, embeddings and weights may be traced.
+
+    Args:
+        embeddings: :math:`x`, floating, ``[images, features]``.
+        templates: Template of each image, integer, ``[images]``.
+        media: Medium of each image, integer, ``[images]``. One number may occur in
+            several templates: it is a medium of each.
+        weights: :math:`a`, such as detector scores, floating, ``[images]``; 1 if not
+            given.
+        use_directions: Whether to take :math:`\hat x`; else :math:`x` itself, whose
+            length then acts as a weight.
+
+    Returns:
+        :class:`Templates`, the embeddings a jax array. A template whose images cancel
+        has the zero vector, of cosine 0 to everything.
+
+    Raises:
+        TypeError: If embeddings or weights are not floating, or numbers not integer.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # two frames, a still
+        >>> sx.metrics.pool_templates(x, [5, 5, 5], [1, 1, 2]).embeddings
+        Array([[0.70710677, 0.70710677]], dtype=float32)
+
+    References:
+        Maze et al., `IARPA Janus Benchmark - C
+        <https://doi.org/10.1109/ICB2018.2018.00033>`_, ICB 2018; the weights are those
+        of `insightface's code <https://github.com/deepinsight/insightface>`_.
+    """
+    x = widen(as_floating("embeddings", embeddings))
+    if x.ndim != 2 or x.shape[0] == 0:
+        raise ValueError(
+            f"embeddings must be [images, features] and not empty, got shape {x.shape}."
+        )
+    templates = as_labels("templates", templates, len(x), "embeddings")
+    media = as_labels("media", media, len(x), "embeddings")
+    if use_directions:
+        x = direction(x)
+    if weights is not None:
+        x = x * _as_weights(weights, len(x)).astype(x.dtype)[:, None]
+    pairs, medium, frames = np.unique(
+        np.stack([templates, media]), axis=1, return_inverse=True, return_counts=True
+    )
+    numbers, template = np.unique(pairs[0], return_inverse=True)
+    sums = jax.ops.segment_sum(x, medium.reshape(-1), len(frames))
+    means = sums / jnp.asarray(frames, x.dtype)[:, None]
+    pooled = direction(jax.ops.segment_sum(means, template, len(numbers)))
+    rule = "mean over the frames of a medium, sum over media, normalised"
+    rule += "; images by direction" if use_directions else "; images with their length"
+    rule += "" if weights is None else "; images multiplied by their weights"
+    return Templates(pooled, numbers, rule)
+
+
+def _as_weights(weights, images):
+    array = as_floating("weights", weights)
+    if array.shape != (images,):
+        raise ValueError(
+            f"weights must have an entry for each of the {images} embeddings, got shape"
+            f" {array.shape}."
+        )
+    return array
