@@ -1,5 +1,6 @@
 """Deep learning on the hypersphere in JAX."""
 
+from sphax import energy as energy
 from sphax import layers as layers
 from sphax import losses as losses
 from sphax import margins as margins

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
 from jax.test_util import check_grads
 
 import sphax as sx
 from tests import reference
+from tests.jaxprs import largest_array
 from tests.tables import MARGINS
 
 NORMALIZE = ["both", "prototypes", "none"]
@@ -507,17 +507,6 @@ def test_sharded_over_the_batch():
         np.testing.assert_allclose(
             jax.jit(mapped)(x, w, jnp.asarray(labels)), expected[0], rtol=1e-6
         )
-
-
-def largest_array(jaxpr):
-    """Elements of the largest array that a jaxpr makes, at any depth."""
-    largest = 0
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            largest = max(largest, math.prod(getattr(variable.aval, "shape", ())))
-        for inner in jaxprs_in_params(equation.params):
-            largest = max(largest, largest_array(inner))
-    return largest
 
 
 def test_blocked_form_never_makes_all_the_logits():

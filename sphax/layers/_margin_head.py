@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax._checks import check_choice
-from sphax._products import inverse_lengths, products
+from sphax._products import inverse_lengths
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
 from sphax.losses import _checks, margin_softmax
 from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
+from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin
 
 
@@ -40,7 +41,8 @@ class MarginHead(nnx.Module):
     ``head.margin`` may be assigned at any time, inside a compiled step too. Its
     hyperparameters are arrays of state (:class:`MarginState`): new values of the same
     kind of margin do not compile anew, ``nnx.Param`` does not select them, and they
-    have no gradient unless asked for.
+    have no gradient unless asked for. A running state that the margin keeps moves with
+    every :meth:`loss`, but stands still after ``model.eval()``.
 
     Args:
         in_features: Size of the embeddings.
@@ -50,10 +52,13 @@ class MarginHead(nnx.Module):
             given; or an ``nnx.Param`` of one, to learn it from that value on.
         normalize: ``"both"``, ``"prototypes"`` or ``"none"``; which vectors count by
             their direction only, as in :func:`sphax.losses.margin_softmax`.
+        subcenters: Prototypes for each class, of which the nearest counts; with more
+            than one, ``prototypes`` is ``[num_classes, subcenters, in_features]``.
         block_size: As there.
         gradient: As there.
+        label_smoothing: As there.
         precision: As there.
-        prototype_init: Initializer of the prototypes, ``[num_classes, in_features]``.
+        prototype_init: Initializer of the prototypes, a row for each of them.
             By default Gaussian of variance 1 / in_features: directions are uniform,
             lengths about 1.
         dtype: Of the computation; by default that of embeddings and prototypes
@@ -92,29 +97,43 @@ class MarginHead(nnx.Module):
         margin: Margin,
         scale: float | nnx.Variable[jax.Array] | None = None,
         normalize: Normalize = "both",
+        subcenters: int = 1,
         block_size: int | None = None,
         gradient: Gradient = "exact",
+        label_smoothing: float = 0.0,
         precision: jax.lax.PrecisionLike = None,
         prototype_init: nnx.Initializer = ROWS_INIT,
         dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes("MarginHead", in_features=in_features, num_classes=num_classes)
+        check_sizes(
+            "MarginHead",
+            in_features=in_features,
+            num_classes=num_classes,
+            subcenters=subcenters,
+        )
         check_choice("normalize", normalize, ("both", "prototypes", "none"))
         check_choice("gradient", gradient, ("exact", "detached"))
         _checks.check_block_size(block_size)
         _checks.check_scale(_value(scale), normalize, ())
+        _checks.check_label_smoothing(label_smoothing)
         self.in_features = in_features
         self.normalize: Normalize = normalize
         self.block_size = block_size
         self.gradient: Gradient = gradient
+        self.label_smoothing = float(label_smoothing)
         self.precision = precision
         self.dtype = dtype
         self.param_dtype = param_dtype
-        self.prototypes = nnx.Param(
-            prototype_init(rngs.params(), (num_classes, in_features), param_dtype)
+        self.use_running_average = False  # what model.eval() sets
+        rows = prototype_init(
+            rngs.params(), (num_classes * subcenters, in_features), param_dtype
         )
+        if subcenters > 1:
+            rows = rows.reshape(num_classes, subcenters, in_features)
+            _checks.check_subcenters(rows, normalize)
+        self.prototypes = nnx.Param(rows)
         self.scale = self._own(scale)
         self.margin_state = MarginState(self._with_arrays(margin))
 
@@ -169,7 +188,7 @@ class MarginHead(nnx.Module):
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
         of_x = inverse_lengths(x) if self.normalize == "both" else None
         of_w = inverse_lengths(w) if self.normalize != "none" else None
-        logits = products(x, w, of_x, of_w, self.precision)
+        logits = nearest_products(x, w, of_x, of_w, self.precision)
         if self.normalize == "both":
             scale = DEFAULT_SCALE if self.scale is None else _value(self.scale)
             logits = jnp.asarray(scale, logits.dtype) * logits
@@ -181,14 +200,18 @@ class MarginHead(nnx.Module):
         labels: jax.Array,
         *,
         where: jax.Array | None = None,
+        key: jax.Array | None = None,
         has_aux: bool = False,
     ) -> Any:
         """Mean loss with the margin: :func:`sphax.losses.margin_softmax`.
+
+        Brings the margin's running state up to the batch, if it keeps one.
 
         Args:
             embeddings: Floating, ``[..., in_features]``.
             labels: Integer, ``[...]``, in ``[0, num_classes)``.
             where: Boolean mask or weights, of the shape of ``labels``.
+            key: For a margin that draws, another one in every step.
             has_aux: Whether to return ``(loss, aux)``, with what training logs.
 
         Returns:
@@ -196,7 +219,7 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        return margin_softmax(
+        loss, aux = margin_softmax(
             x,
             w,
             labels,
@@ -204,11 +227,16 @@ class MarginHead(nnx.Module):
             scale=_value(self.scale),
             normalize=self.normalize,
             where=where,
+            key=key,
             block_size=self.block_size,
             gradient=self.gradient,
-            has_aux=has_aux,
+            label_smoothing=self.label_smoothing,
+            has_aux=True,
             precision=self.precision,
         )
+        if self.margin.keeps_state and not self.use_running_average:
+            self.margin = aux.margin
+        return (loss, aux) if has_aux else loss
 
 
 def _value(scale: float | nnx.Variable[jax.Array] | None) -> Any:

@@ -1,7 +1,29 @@
 """Objectives on the sphere."""
 
+from sphax.losses._adacos import adacos_dynamic_scale as adacos_dynamic_scale
+from sphax.losses._adacos import adacos_fixed_scale as adacos_fixed_scale
+from sphax.losses._binary import sphereface2 as sphereface2
+from sphax.losses._binary import sphereface2_bias as sphereface2_bias
+from sphax.losses._centers import center as center
+from sphax.losses._centers import ring as ring
+from sphax.losses._centers import uniform_face as uniform_face
+from sphax.losses._centers import update_centers as update_centers
+from sphax.losses._circle import circle as circle
+from sphax.losses._contrastive import contrastive as contrastive
+from sphax.losses._hinge import hinge as hinge
+from sphax.losses._info_nce import n_pair as n_pair
+from sphax.losses._info_nce import nt_xent as nt_xent
+from sphax.losses._info_nce import supervised_contrastive as supervised_contrastive
 from sphax.losses._margin_softmax import MarginAux as MarginAux
 from sphax.losses._margin_softmax import margin_softmax as margin_softmax
 from sphax.losses._margin_softmax import (
     margin_softmax_per_example as margin_softmax_per_example,
 )
+from sphax.losses._memory import MemoryBank as MemoryBank
+from sphax.losses._memory import enqueue as enqueue
+from sphax.losses._memory import init_memory as init_memory
+from sphax.losses._proxies import proxy_anchor as proxy_anchor
+from sphax.losses._proxies import proxy_nca as proxy_nca
+from sphax.losses._squares import p2sgrad as p2sgrad
+from sphax.losses._subcenters import subcenter_cosines as subcenter_cosines
+from sphax.losses._triplet import triplet as triplet

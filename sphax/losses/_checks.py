@@ -10,33 +10,66 @@ from sphax.margins import Margin
 
 
 def as_operands(
-    embeddings: jax.typing.ArrayLike, prototypes: jax.typing.ArrayLike
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    *,
+    ranks: tuple[int, ...] = (2,),
+    name: str = "prototypes",
 ) -> tuple[jax.Array, jax.Array]:
-    """Both as arrays; raises unless ``[..., features]`` and ``[classes, features]``."""
+    """Both as arrays; raises unless ``[..., features]`` and ``[classes, features]``.
+
+    With 3 among the ``ranks``, prototypes ``[classes, k, features]`` are accepted too.
+    """
     embeddings = as_floating("embeddings", embeddings)
-    prototypes = as_floating("prototypes", prototypes)
-    if prototypes.ndim != 2 or prototypes.shape[0] < 1:
+    prototypes = as_floating(name, prototypes)
+    if prototypes.ndim not in ranks or 0 in prototypes.shape[:-1]:
+        also = " (or [classes, k, features], with k sub-centres)" if 3 in ranks else ""
         raise ValueError(
-            "prototypes must be [classes, features], a row for each class, got shape"
-            f" {prototypes.shape}."
+            f"{name} must be [classes, features], a row for each class{also}, got"
+            f" shape {prototypes.shape}."
         )
-    if embeddings.ndim < 1 or embeddings.shape[-1] != prototypes.shape[1]:
+    if embeddings.ndim < 1 or embeddings.shape[-1] != prototypes.shape[-1]:
         hint = ""
         if embeddings.ndim and embeddings.shape[-1] == prototypes.shape[0]:
             hint = " A [features, classes] kernel is turned by sphere.neurons(kernel)."
         raise ValueError(
-            "embeddings must be [..., features] with the features of prototypes, got"
-            f" embeddings {embeddings.shape} and prototypes {prototypes.shape}.{hint}"
+            f"embeddings must be [..., features] with the features of {name}, got"
+            f" embeddings {embeddings.shape} and {name} {prototypes.shape}.{hint}"
         )
     return embeddings, prototypes
 
 
-def check_margin(margin: Margin) -> None:
-    """Raises unless ``margin`` is one."""
+def check_margin(margin: Margin, *, has_aux: bool = True) -> None:
+    """Raises unless ``margin`` is one, whose state, if it keeps one, is returned."""
     if not isinstance(margin, Margin):
         raise TypeError(
             "margin must be a sphax.margins.Margin, such as ArcFace() or NoMargin(),"
             f" got {margin!r}; a function of the angle is wrapped by Psi(function)."
+        )
+    if margin.keeps_state and not has_aux:
+        raise ValueError(
+            f"{type(margin).__name__} keeps a running state, which would stand still:"
+            " call with has_aux=True and go on with aux.margin."
+        )
+
+
+def check_subcenters(prototypes: jax.Array, normalize: str) -> None:
+    """Raises if the nearest of several sub-centres is not told by the angle."""
+    if prototypes.ndim == 3 and normalize == "none":
+        raise ValueError(
+            'sub-centres need normalize="both" or "prototypes": the nearest one is the'
+            f" one at the smallest angle; got prototypes {prototypes.shape} and"
+            ' normalize="none".'
+        )
+
+
+def check_label_smoothing(label_smoothing: jax.typing.ArrayLike) -> None:
+    """Raises unless a scalar and, if a number, in ``[0, 1)``."""
+    if isinstance(label_smoothing, (int, float)) and not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}.")
+    if jnp.shape(label_smoothing) != ():
+        raise ValueError(
+            f"label_smoothing must be a scalar, got shape {jnp.shape(label_smoothing)}."
         )
 
 
@@ -58,24 +91,6 @@ def check_scale(
             f"scale must be a scalar or have the shape of labels, {shape}, got"
             f" {jnp.shape(scale)}."
         )
-
-
-def as_weights(
-    where: jax.typing.ArrayLike | None, shape: tuple[int, ...]
-) -> jax.Array | None:
-    """``where`` as an array; raises unless a mask or weights of the right shape."""
-    if where is None:
-        return None
-    where = jnp.asarray(where)
-    if where.dtype != jnp.bool_ and not jnp.issubdtype(where.dtype, jnp.floating):
-        raise TypeError(
-            f"where must be a boolean mask or floating weights, got {where.dtype}."
-        )
-    if where.shape != shape:
-        raise ValueError(
-            f"where must have the shape of labels, {shape}, got {where.shape}."
-        )
-    return where
 
 
 def check_block_size(block_size: int | None) -> None:

@@ -5,19 +5,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_labels, check_choice
-from sphax._norms import dot, length, widen
+from sphax._checks import check_choice
 from sphax.losses import _checks
-from sphax.losses._negatives import (
-    Form,
-    Normalize,
-    blocked_negatives,
-    make_rows,
-    plain_negatives,
-)
+from sphax.losses._examples import as_examples
+from sphax.losses._negatives import Form, Normalize, make_rows, negatives
+from sphax.losses._target import gather, target_logit, target_of
 from sphax.margins import Margin
-from sphax.sphere import angle
-from sphax.sphere import normalize as to_direction
 
 Gradient = Literal["exact", "detached"]
 
@@ -34,6 +27,8 @@ class MarginAux(NamedTuple):
         angle: Angle to the target in radians, ``[...]``.
         norm: Length of the embedding, ``[...]``.
         weight: Sum of the weights, the number of examples if there are none, ``[]``.
+        margin: The margin for the next step: with its running state brought up to this
+            batch, if it keeps one, else the margin that was given.
 
     Example:
         >>> x, labels, margin = jnp.eye(3), jnp.array([0, 2, 2]), sx.margins.ArcFace()
@@ -46,6 +41,7 @@ class MarginAux(NamedTuple):
     angle: jax.Array
     norm: jax.Array
     weight: jax.Array
+    margin: Margin
 
 
 def margin_softmax(
@@ -57,8 +53,10 @@ def margin_softmax(
     scale: jax.typing.ArrayLike | None = None,
     normalize: Normalize = "both",
     where: jax.typing.ArrayLike | None = None,
+    key: jax.Array | None = None,
     block_size: int | None = None,
     gradient: Gradient = "exact",
+    label_smoothing: jax.typing.ArrayLike = 0.0,
     has_aux: bool = False,
     precision: jax.lax.PrecisionLike = None,
 ) -> Any:
@@ -84,13 +82,27 @@ def margin_softmax(
     CosFace, ArcFace and the others take ``"both"``. The target's angle is formed from
     the vectors, so that its gradient is right however small the angle.
 
+    What a margin asks for beyond :math:`\psi, \eta` is done here, in every call: its
+    running state is brought up to the batch first and returned in ``aux.margin``, its
+    draws are made from ``key``, its penalty is added to the loss.
+
+    With label smoothing :math:`\epsilon` and :math:`C` classes, :math:`1 - \epsilon` of
+    the mass stays on the target's logit with its margin, and the rest lies evenly on
+    the logits :math:`z^0_j` without one:
+
+    .. math::
+        L_\epsilon = \log \sum_j e^{z_j} - (1 - \epsilon) z_y
+        - \frac{\epsilon}{C} \sum_j z^0_j.
+
     The matrix products run in the dtype of the inputs and accumulate in float32 at
     least; everything else is computed in float32 at least. With float16, scale the
     loss, as with any other one.
 
     Args:
         embeddings: :math:`x`, floating, ``[..., features]``.
-        prototypes: :math:`w`, floating, ``[classes, features]``, a row for each class.
+        prototypes: :math:`w`, floating, ``[classes, features]``, a row for each class;
+            or ``[classes, k, features]``, with k sub-centres, of which the nearest
+            counts and has the gradient (the first of several equally near).
         labels: :math:`y`, integer, ``[...]``, in ``[0, classes)``. There is no ignored
             label: any other makes loss and gradients NaN, unless ``where`` masks it.
         margin: One of :mod:`sphax.margins`; hyperparameters may have the shape of
@@ -100,12 +112,15 @@ def margin_softmax(
         normalize: Which vectors count by their direction only.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
             zero are zeroed before anything else: a NaN in them reaches nothing.
+        key: For a margin that draws, another one in every step.
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
             and has no forward-mode derivative.
         gradient: ``"exact"``, or ``"detached"`` for the values of the margin with the
             gradient of the plain cosine (characteristic gradient detachment).
-        has_aux: Whether to return ``(loss, aux)`` with a :class:`MarginAux`.
+        label_smoothing: :math:`\epsilon`, in ``[0, 1)``.
+        has_aux: Whether to return ``(loss, aux)`` with a :class:`MarginAux`; needed by
+            a margin that keeps a running state.
         precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -115,7 +130,8 @@ def margin_softmax(
 
     Raises:
         TypeError: If an argument has the wrong kind of dtype, or ``margin`` is none.
-        ValueError: If shapes do not fit or an option is out of range.
+        ValueError: If shapes do not fit, an option is out of range, or the margin needs
+            a key or ``has_aux`` and there is none.
 
     Example:
         >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)
@@ -128,6 +144,7 @@ def margin_softmax(
         ICML 2016, Eq. 4; Liu et al., `SphereFace Revived
         <https://arxiv.org/abs/2109.05565>`_, TPAMI 2022 (detachment).
     """
+    _checks.check_margin(margin, has_aux=has_aux)
     losses, aux = margin_softmax_per_example(
         embeddings,
         prototypes,
@@ -136,8 +153,10 @@ def margin_softmax(
         scale=scale,
         normalize=normalize,
         where=where,
+        key=key,
         block_size=block_size,
         gradient=gradient,
+        label_smoothing=label_smoothing,
         has_aux=True,
         precision=precision,
     )
@@ -157,8 +176,10 @@ def margin_softmax_per_example(
     scale: jax.typing.ArrayLike | None = None,
     normalize: Normalize = "both",
     where: jax.typing.ArrayLike | None = None,
+    key: jax.Array | None = None,
     block_size: int | None = None,
     gradient: Gradient = "exact",
+    label_smoothing: jax.typing.ArrayLike = 0.0,
     has_aux: bool = False,
     precision: jax.lax.PrecisionLike = None,
 ) -> Any:
@@ -173,8 +194,10 @@ def margin_softmax_per_example(
         normalize: As there.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
             zero are left out, with loss 0; other weights have no effect here.
+        key: As there.
         block_size: As there.
         gradient: As there.
+        label_smoothing: As there.
         has_aux: As there.
         precision: As there.
 
@@ -191,69 +214,36 @@ def margin_softmax_per_example(
         >>> sx.losses.margin_softmax_per_example(x, w, labels, margin, scale=2.0)
         Array([0.59751445, 2.9910834 ], dtype=float32)
     """
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
-    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
-    _checks.check_margin(margin)
+    embeddings, prototypes = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
+    examples = as_examples(embeddings, prototypes, labels, where)
+    _checks.check_margin(margin, has_aux=has_aux)
     check_choice("normalize", normalize, ("both", "prototypes", "none"))
     check_choice("gradient", gradient, ("exact", "detached"))
-    _checks.check_scale(scale, normalize, labels.shape)
-    where = _checks.as_weights(where, labels.shape)
+    _checks.check_subcenters(prototypes, normalize)
+    _checks.check_scale(scale, normalize, examples.labels.shape)
+    _checks.check_label_smoothing(label_smoothing)
     _checks.check_block_size(block_size)
 
-    is_kept = jnp.full(labels.shape, True) if where is None else where != 0
-    if where is not None:
-        embeddings = jnp.where(is_kept[..., None], embeddings, 0)
-    is_known = (labels >= 0) & (labels < prototypes.shape[0])
-    labels = jnp.where(is_known, labels, 0).astype(jnp.int32)
-
-    form = Form(normalize, gradient == "detached", precision)
-    target, rows = _target_and_rows(form, embeddings, prototypes, labels, margin, scale)
-    if block_size is None:
-        log_sum, nearest = plain_negatives(form, rows, prototypes, labels)
-    else:
-        log_sum, nearest = blocked_negatives(form, block_size, rows, prototypes, labels)
+    is_smoothed = not (isinstance(label_smoothing, float) and label_smoothing == 0.0)
+    form = Form(normalize, gradient == "detached", is_smoothed, precision)
+    gathered = gather(examples, prototypes)
+    target = target_of(gathered, examples)
+    margin = margin.update(jax.lax.stop_gradient(target))
+    current = margin.at(target, key)
+    scale = DEFAULT_SCALE if scale is None else scale
+    own = target_logit(form, gathered, target, current, scale)
+    rows = make_rows(form, examples.embeddings, own.radius, target.angle, current)
+    others = negatives(form, block_size, rows, prototypes, examples.labels)
     # softplus keeps the digits of a small loss, which log-sum-exp minus target loses.
-    losses = jax.nn.softplus(log_sum - target.logit)
+    losses = jax.nn.softplus(others.log_sum - own.logit) + margin.penalty(target)
+    if others.total is not None:
+        mean = (others.total + own.plain) / prototypes.shape[0]
+        losses = losses + label_smoothing * (own.logit - mean)
     # Multiplied, not replaced: the gradient has to be NaN as well.
-    losses = losses * jnp.where(is_kept & ~is_known, jnp.nan, 1.0)
-    losses = jnp.where(is_kept, losses, 0.0)
+    losses = losses * jnp.where(jnp.isnan(examples.weights), jnp.nan, 1.0)
+    losses = jnp.where(target.is_kept, losses, 0.0)
     if not has_aux:
         return losses
-    weight = jnp.sum((is_kept if where is None else where).astype(losses.dtype))
-    correct = is_kept & (target.plain > nearest)
-    aux = MarginAux(correct, rows.angle, target.norm, weight)
-    return losses, jax.lax.stop_gradient(aux)
-
-
-class _Target(NamedTuple):
-    """The target class, ``[...]`` each."""
-
-    logit: jax.Array
-    plain: jax.Array  # the logit without a margin
-    norm: jax.Array  # length of the embedding
-
-
-def _target_and_rows(form, embeddings, prototypes, labels, margin, scale):
-    """The target's logit from gathered vectors, and what the others depend on."""
-    vectors, own = widen(embeddings), widen(prototypes[labels])
-    theta, norm = angle(vectors, own), length(vectors)
-    cosine = jnp.cos(theta)
-    added = margin(theta) - cosine
-    if form.is_detached:
-        added = jax.lax.stop_gradient(added)
-    if form.normalize == "both":
-        scale = DEFAULT_SCALE if scale is None else scale
-        radius = jnp.asarray(scale, dtype=theta.dtype)
-        plain = radius * cosine
-        logit = radius * (cosine + added)
-    else:
-        radius = norm
-        if form.normalize == "none":
-            plain = dot(vectors, own)
-            logit = plain + norm * length(own) * added
-        else:
-            plain = dot(vectors, to_direction(own))
-            logit = plain + norm * added
-    dtype = jnp.promote_types(embeddings.dtype, prototypes.dtype)
-    rows = make_rows(form, embeddings.astype(dtype), radius, theta, margin)
-    return _Target(logit, plain, norm), rows
+    correct = target.is_kept & (own.plain > others.nearest)
+    logged = correct, target.angle, target.norm, jnp.sum(examples.weights)
+    return losses, MarginAux(*jax.lax.stop_gradient(logged), margin)

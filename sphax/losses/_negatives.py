@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax._norms import length, widen
-from sphax._products import inverse_lengths, products
+from sphax._products import inverse_lengths
+from sphax.losses._blocks import fold_blocks, pull_back_blocks
+from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin, NoMargin
 
 Normalize = Literal["both", "prototypes", "none"]
@@ -22,6 +24,7 @@ class Form(NamedTuple):
 
     normalize: Normalize
     is_detached: bool
+    is_smoothed: bool
     precision: Any
 
 
@@ -40,6 +43,7 @@ class Negatives(NamedTuple):
 
     log_sum: jax.Array  # log-sum-exp of their logits, [...]
     nearest: jax.Array  # largest of their logits before the margin, no gradient, [...]
+    total: jax.Array | None  # sum of their logits before the margin, if asked for
 
 
 class _Block(NamedTuple):
@@ -47,6 +51,14 @@ class _Block(NamedTuple):
 
     prototypes: jax.Array
     inverses: jax.Array | None  # of their lengths, if only their directions count
+
+
+class _Logits(NamedTuple):
+    """Of a block of classes; lowest for the target, where it is in the block."""
+
+    modified: jax.Array  # [..., classes]
+    plain: jax.Array  # without a margin
+    total: jax.Array | None  # of the plain ones but the target's, if asked for
 
 
 def make_rows(
@@ -66,14 +78,27 @@ def make_rows(
     return Rows(vectors, inverses, radius, angle, margin)
 
 
-def plain_negatives(
+def negatives(
+    form: Form,
+    block_size: int | None,
+    rows: Rows,
+    prototypes: jax.Array,
+    labels: jax.Array,
+) -> Negatives:
+    """The classes that are not the target, all at once or block by block."""
+    if block_size is None:
+        return _plain_negatives(form, rows, prototypes, labels)
+    return _blocked(form, block_size, rows, prototypes, labels)
+
+
+def _plain_negatives(
     form: Form, rows: Rows, prototypes: jax.Array, labels: jax.Array
 ) -> Negatives:
     """All classes at once."""
     classes = _all_classes(form, rows, prototypes)
-    logits, plain = _block_logits(form, rows, classes, labels)
+    modified, plain, total = _block_logits(form, rows, classes, labels)
     nearest = jnp.max(jax.lax.stop_gradient(plain), axis=-1)
-    return Negatives(jax.nn.logsumexp(logits, axis=-1), nearest)
+    return Negatives(jax.nn.logsumexp(modified, axis=-1), nearest, total)
 
 
 def _all_classes(form, rows, prototypes):
@@ -82,23 +107,28 @@ def _all_classes(form, rows, prototypes):
 
 
 def _block_logits(form, rows, block, labels):
-    """Logits of a block of classes, and what they are without a margin.
+    """Logits of a block of classes; ``labels`` counts from the first of them.
 
-    ``labels`` counts from the first class of the block. The target's own logit is
-    lowered to the smallest number, where it has no weight and no gradient.
+    The target's own logit is lowered to the smallest number, where it has no weight and
+    no gradient.
     """
-    scaled = products(
+    scaled = nearest_products(
         rows.vectors, block.prototypes, rows.inverses, block.inverses, form.precision
     )
     radius = jnp.broadcast_to(rows.radius, rows.angle.shape)[..., None]
     if rows.margin.edits_others:
-        logits, plain = _edited(form, rows, block, radius, scaled)
+        modified, plain = _edited(form, rows, block, radius, scaled)
     else:
-        plain = logits = radius * scaled if form.normalize == "both" else scaled
+        plain = modified = radius * scaled if form.normalize == "both" else scaled
     classes = jnp.arange(plain.shape[-1], dtype=labels.dtype)
     is_target = labels[..., None] == jnp.expand_dims(classes, range(labels.ndim))
     lowest = jnp.finfo(plain.dtype).min
-    return jnp.where(is_target, lowest, logits), jnp.where(is_target, lowest, plain)
+    total = jnp.sum(plain, axis=-1, where=~is_target) if form.is_smoothed else None
+    return _Logits(
+        jnp.where(is_target, lowest, modified),
+        jnp.where(is_target, lowest, plain),
+        total,
+    )
 
 
 def _edited(form, rows, block, radius, cosines):
@@ -119,26 +149,25 @@ def _blocked_negatives(
     labels: jax.Array,
 ) -> Negatives:
     """``block_size`` classes at a time; no array of all the logits at any time."""
-    classes = _all_classes(form, rows, prototypes)
 
-    def add_block(carry, start, size):
-        top, total, nearest = carry
-        block = _slice(classes, start, size)
-        logits, plain = _block_logits(form, rows, block, labels - start)
-        new_top = jnp.maximum(top, jnp.max(logits, axis=-1))
-        powers = jnp.exp(logits - new_top[..., None])
-        total = total * jnp.exp(top - new_top) + jnp.sum(powers, axis=-1)
-        return new_top, total, jnp.maximum(nearest, jnp.max(plain, axis=-1))
+    def add_block(carry, block, start):
+        top, powers, nearest, total = carry
+        modified, plain, added = _block_logits(form, rows, block, labels - start)
+        new_top = jnp.maximum(top, jnp.max(modified, axis=-1))
+        more = jnp.sum(jnp.exp(modified - new_top[..., None]), axis=-1)
+        nearest = jnp.maximum(nearest, jnp.max(plain, axis=-1))
+        total = jax.tree.map(jnp.add, total, added)
+        return new_top, powers * jnp.exp(top - new_top) + more, nearest, total
 
     lowest = jnp.full_like(rows.angle, jnp.finfo(rows.angle.dtype).min)
-    carry = (lowest, jnp.zeros_like(lowest), lowest)
-    top, total, nearest = _over_blocks(
-        add_block, carry, prototypes.shape[0], block_size
-    )
-    return Negatives(top + jnp.log(total), nearest)
+    zero = jnp.zeros_like(lowest)
+    carry = (lowest, zero, lowest, zero if form.is_smoothed else None)
+    classes = _all_classes(form, rows, prototypes)
+    top, powers, nearest, total = fold_blocks(add_block, carry, classes, block_size)
+    return Negatives(top + jnp.log(powers), nearest, total)
 
 
-blocked_negatives = jax.custom_vjp(_blocked_negatives, nondiff_argnums=(0, 1))
+_blocked = jax.custom_vjp(_blocked_negatives, nondiff_argnums=(0, 1))
 
 
 def _blocked_forward(form, block_size, rows, prototypes, labels):
@@ -148,52 +177,20 @@ def _blocked_forward(form, block_size, rows, prototypes, labels):
 
 def _blocked_backward(form, block_size, residuals, cotangents):
     rows, prototypes, labels, log_sum = residuals
+
+    def of_block(rows, block, start):
+        logits = _block_logits(form, rows, block, labels - start)
+        return logits.modified, logits.total
+
+    def cotangent_of(value):
+        weights = jnp.exp(value[0] - log_sum[..., None])
+        return weights * cotangents.log_sum[..., None], cotangents.total
+
     classes = _all_classes(form, rows, prototypes)
-
-    def add_block(carry, start, size):
-        of_rows, of_prototypes = carry
-        block = _slice(classes, start, size)
-        logits, pull_back = jax.vjp(
-            lambda rows, block: _block_logits(form, rows, block, labels - start)[0],
-            rows,
-            block,
-        )
-        weights = jnp.exp(logits - log_sum[..., None])
-        more, of_block = pull_back(weights * cotangents.log_sum[..., None])
-        of_rows = jax.tree.map(jnp.add, of_rows, more)
-        of_prototypes = jax.lax.dynamic_update_slice_in_dim(
-            of_prototypes, of_block.prototypes, start, 0
-        )
-        return of_rows, of_prototypes
-
-    # Summed over the blocks, so in float32 at least.
-    of_rows = jax.tree.map(lambda x: widen(jnp.zeros_like(x)), rows)
-    of_rows, of_prototypes = _over_blocks(
-        add_block,
-        (of_rows, jnp.zeros_like(prototypes)),
-        prototypes.shape[0],
-        block_size,
+    of_rows, of_classes = pull_back_blocks(
+        of_block, cotangent_of, rows, classes, block_size
     )
-    of_rows = jax.tree.map(lambda g, x: g.astype(x.dtype), of_rows, rows)
-    return of_rows, of_prototypes, None
+    return of_rows, of_classes.prototypes, None
 
 
-blocked_negatives.defvjp(_blocked_forward, _blocked_backward)
-
-
-def _slice(classes, start, size):
-    return jax.tree.map(
-        lambda rows: jax.lax.dynamic_slice_in_dim(rows, start, size), classes
-    )
-
-
-def _over_blocks(add_block, carry, classes, block_size):
-    """Folds ``add_block(carry, start, size)`` over the classes, the last one short."""
-    whole, rest = divmod(classes, block_size)
-    if whole:
-        carry, _ = jax.lax.scan(
-            lambda carry, i: (add_block(carry, i * block_size, block_size), None),
-            carry,
-            jnp.arange(whole, dtype=jnp.int32),
-        )
-    return add_block(carry, whole * block_size, rest) if rest else carry
+_blocked.defvjp(_blocked_forward, _blocked_backward)

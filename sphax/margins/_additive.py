@@ -60,15 +60,18 @@ class Combined(Margin):
     decides:
 
     - ``"pure"``: it does, as published;
-    - ``"continuous"``: :math:`\cos\theta` shifted down to join, strictly decreasing;
+    - ``"continuous"``: :math:`\cos\theta` shifted to join, strictly decreasing;
     - ``"clamp"``: stays at :math:`-1 - m_3`, with zero gradient;
     - ``"fallback"``: :math:`\cos\theta - m_2 \sin m_2 - m_3`, with a jump down;
     - ``"easy"``: the formula holds where :math:`\theta < \pi/2`, plain
       :math:`\cos\theta` elsewhere, with a jump up.
 
+    A negative :math:`m_2` turns below :math:`m_1\theta + m_2 = 0` as well, where
+    ``"continuous"`` and ``"clamp"`` do the same and the others nothing.
+
     Args:
         m1: Factor of the angle, positive.
-        m2: Angle added, in radians, in ``[0, pi)``.
+        m2: Angle added, in radians, in ``[-pi, pi)``.
         m3: Cosine subtracted, in ``[0, 2)``.
         beyond: One of the five above.
 
@@ -93,7 +96,7 @@ class Combined(Margin):
     def __post_init__(self):
         # The smallest normal number stands for an open lower end.
         store_real(self, "m1", float(jnp.finfo(jnp.float32).tiny))
-        store_real(self, "m2", 0.0, math.pi)
+        store_real(self, "m2", -math.pi, math.pi)
         store_real(self, "m3", 0.0, 2.0)
         check_choice(self, "beyond", _BEYOND)
 
@@ -105,14 +108,15 @@ class Combined(Margin):
             return psi
         if self.beyond == "easy":
             return jnp.where(angle < math.pi / 2, psi, plain)
-        if self.beyond == "clamp":
-            past = -1.0 - self.m3
-        elif self.beyond == "fallback":
+        if self.beyond == "fallback":
             past = plain - self.m2 * jnp.sin(self.m2) - self.m3
-        else:
-            turn = (math.pi - self.m2) / self.m1
-            past = plain - jnp.cos(turn) - 1.0 - self.m3
-        return jnp.where(moved < math.pi, psi, past)
+            return jnp.where(moved < math.pi, psi, past)
+        is_low = moved < 0.0
+        past = jnp.where(is_low, 1.0, -1.0)
+        if self.beyond == "continuous":
+            turn = (jnp.where(is_low, 0.0, math.pi) - self.m2) / self.m1
+            past = plain - jnp.cos(turn) + past
+        return jnp.where(is_low | (moved >= math.pi), past - self.m3, psi)
 
 
 @register

@@ -2,12 +2,33 @@
 
 import abc
 import dataclasses
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, NamedTuple, Self, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 
 from sphax import _checks
+
+
+class Target(NamedTuple):
+    """What a margin may know of its batch: the target of every example.
+
+    Attributes:
+        angle: To the target's prototype, in radians, ``[...]``, float32 at least.
+        norm: Length of the embedding, ``[...]``, float32 at least.
+        is_kept: Whether the example counts, boolean, ``[...]``.
+
+    Example:
+        >>> target = sx.margins.Target(
+        ...     jnp.array([0.5, 1.0]), jnp.array([60.0, 20.0]), jnp.full(2, True)
+        ... )
+        >>> print(sx.margins.MagFace().at(target).margin)
+        [0.625 0.485]
+    """
+
+    angle: jax.Array
+    norm: jax.Array
+    is_kept: jax.Array
 
 
 class Margin(abc.ABC):
@@ -16,6 +37,10 @@ class Margin(abc.ABC):
     A margin is a frozen dataclass registered as a pytree. Its real hyperparameters are
     leaves: they may be traced, differentiated, scheduled without compiling again, and
     given per example with the shape of the batch.
+
+    Only a call, :math:`\psi`, is required of a margin. What else it may do is asked for
+    by :func:`sphax.losses.margin_softmax` in every step, in this order:
+    :meth:`update`, :meth:`at`, :meth:`penalty`, :meth:`others`.
 
     Example:
         >>> margin = sx.margins.CosFace(margin=jnp.array([0.1, 0.2]))  # per example
@@ -55,6 +80,46 @@ class Margin(abc.ABC):
         """Whether :meth:`others` is anything but the identity."""
         return type(self).others is not Margin.others
 
+    def at(self, target: Target, key: jax.Array | None = None) -> "Margin":
+        """The margin of this batch, where it depends on the batch or on chance.
+
+        Args:
+            target: The targets of the batch; gradients pass through it.
+            key: Of what is drawn.
+
+        Returns:
+            A margin whose hyperparameters may have the shape of the batch; here, the
+            margin itself.
+
+        Raises:
+            ValueError: If the margin draws, and there is no key.
+        """
+        del target, key
+        return self
+
+    def penalty(self, target: Target) -> jax.typing.ArrayLike:
+        """What is added to the loss of every example, ``[...]``; here, 0."""
+        del target
+        return 0.0
+
+    def update(self, target: Target) -> Self:
+        """The margin with its running state brought up to this batch.
+
+        Args:
+            target: The targets of the batch, without gradient. Examples that are not
+                kept count for nothing.
+
+        Returns:
+            A margin of the same structure; here, the margin itself.
+        """
+        del target
+        return self
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether :meth:`update` is anything but the identity."""
+        return type(self).update is not Margin.update
+
 
 M = TypeVar("M", bound=type)
 
@@ -71,7 +136,12 @@ def register(cls: M) -> M:
 
 
 def store_real(
-    margin: Margin, name: str, low: float, high: float = float("inf")
+    margin: Margin,
+    name: str,
+    low: float,
+    high: float = float("inf"),
+    *,
+    is_closed: bool = False,
 ) -> None:
     """Checks a hyperparameter that is a Python number and stores it as a float.
 
@@ -79,18 +149,23 @@ def store_real(
     and the placeholders of pytree transformations pass as they are.
 
     Raises:
-        ValueError: If the number lies outside ``[low, high)``.
+        ValueError: If the number lies outside ``[low, high)``, or ``[low, high]``.
     """
     value = getattr(margin, name)
     # JAX passes constants as Python numbers that carry a type of their own.
     if not isinstance(value, (int, float)) or hasattr(value, "aval"):
         return
-    if not low <= value < high:
+    if not (low <= value < high or (is_closed and value == high)):
         raise ValueError(
-            f"{type(margin).__name__}: {name} must lie in [{low:g}, {high:g}), got"
-            f" {value}."
+            f"{type(margin).__name__}: {name} must lie in [{low:g},"
+            f" {high:g}{']' if is_closed else ')'}, got {value}."
         )
     object.__setattr__(margin, name, float(value))
+
+
+def replace(margin: Any, **leaves: Any) -> Any:
+    """A margin with other leaves."""
+    return dataclasses.replace(margin, **leaves)
 
 
 def check_choice(margin: Margin, name: str, choices: tuple[Any, ...]) -> None:

@@ -1,0 +1,141 @@
+"""Pairwise objectives against the one matrix product that they cannot do without.
+
+    python -m experiments.benchmarks.pairwise
+
+Times loss and gradient, as ratios to a bare Gram product of the embeddings with its two
+backward products. Temporaries are what XLA plans to allocate beside arguments and
+results. Runs unchanged on a GPU or TPU; to use two cores of a CPU, start it with
+``taskset -c 0,1``.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from tqdm import tqdm
+
+import sphax as sx
+from experiments._provenance import provenance
+from experiments.benchmarks import _timing
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes and repetitions of the benchmark."""
+
+    rows: tuple[int, ...] = (1024, 4096)
+    """Numbers of embeddings, one table each."""
+    features: int = 512
+    """Width of the embeddings."""
+    per_class: int = 4
+    """Embeddings of every class."""
+    repetitions: int = 15
+    """Turns taken by each candidate; the median is reported."""
+    optax: bool = False
+    """Time optax's NT-Xent as well, for up to 1024 embeddings: 16 s a call, 6 GiB."""
+    output: pathlib.Path | None = pathlib.Path(
+        "experiments/results/benchmark_pairwise.json"
+    )
+    """File to write the figures to; "None" writes none."""
+
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "nt_xent": sx.losses.nt_xent,
+    "supervised_contrastive": sx.losses.supervised_contrastive,
+    "circle": sx.losses.circle,
+    "triplet, semi-hard": partial(sx.losses.triplet, mining="semi_hard"),
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measures every size, prints the tables and returns the figures."""
+    started = time.perf_counter()
+    figures = {
+        "config": asdict(config) | {"output": None},
+        "sizes": [_measure(config, n) for n in tqdm(config.rows, desc="sizes")],
+        **provenance(),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    print("\n".join(tables(figures)))
+    if config.output:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        config.output.write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def tables(figures: dict[str, Any]) -> Iterator[str]:
+    """Markdown tables of the figures, one for each size."""
+    for size in figures["sizes"]:
+        yield f"| {size['rows']:,} embeddings | ms | / products | bytes |"
+        yield "|---|---|---|---|"
+        for row in size["candidates"]:
+            arrays = row["temporary_bytes"] / (4 * size["rows"] ** 2)
+            yield (
+                f"| {row['name']} | {row['seconds'] * 1e3:.0f}"
+                f" | {row['over_products']:.2f} | {arrays:.2f} x rows x rows |"
+            )
+        yield ""
+        if size["quietness"] >= _timing.QUIET:
+            yield "The machine was not quiet: run again."
+            yield ""
+
+
+def _three_products(embeddings, cotangent):
+    gram = embeddings @ embeddings.T
+    of_anchors = cotangent @ embeddings
+    of_references = jax.lax.dot_general(cotangent, embeddings, (((0,), (0,)), ((), ())))
+    return gram, of_anchors, of_references
+
+
+def _candidates(config: Config, n: int) -> dict[str, _timing.Candidate]:
+    keys = jax.random.split(jax.random.key(0))
+    embeddings = jax.random.normal(keys[0], (n, config.features))
+    cotangent = jax.random.normal(keys[1], (n, n))
+    labels = jnp.arange(n) // config.per_class
+    losses = dict(LOSSES)
+    if config.optax and n <= 1024:
+        losses["optax.losses.ntxent"] = optax.losses.ntxent
+    return {
+        "Gram product, two backward": _timing.compile_candidate(
+            _three_products, embeddings, cotangent
+        )
+    } | {
+        name: _timing.compile_candidate(jax.value_and_grad(loss), embeddings, labels)
+        for name, loss in losses.items()
+    }
+
+
+def _measure(config: Config, n: int) -> dict[str, Any]:
+    candidates = _candidates(config, n)
+    probe = {"probe": next(iter(candidates.values()))}
+    before = _timing.interleave(probe, 5)["probe"]
+    times = _timing.interleave(candidates, config.repetitions)
+    after = _timing.interleave(probe, 5)["probe"]
+    medians = {name: float(np.median(taken)) for name, taken in times.items()}
+    products = next(iter(medians.values()))
+    return {
+        "rows": n,
+        "quietness": _timing.quietness(before, after),
+        "candidates": [
+            {
+                "name": name,
+                "seconds": seconds,
+                "over_products": seconds / products,
+                "temporary_bytes": candidates[name].temporary_bytes,
+            }
+            for name, seconds in medians.items()
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,78 @@
+"""The circle loss on pairs."""
+
+import jax
+import jax.numpy as jnp
+
+from sphax.losses._memory import MemoryBank
+from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._pairs import compare, log_sum_exp
+
+
+def circle(
+    embeddings: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    margin: jax.typing.ArrayLike = 0.4,
+    scale: jax.typing.ArrayLike = 80.0,
+    where: jax.typing.ArrayLike | None = None,
+    memory: MemoryBank | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    r"""Weighs every cosine by how far it is from its optimum (circle loss on pairs).
+
+    For an anchor with cosines :math:`s_p` to its positives and :math:`s_n` to its
+    negatives,
+
+    .. math::
+        L = \log\Big(1 + \sum_p e^{-\gamma \alpha_p (s_p - (1 - m))}
+            \sum_n e^{\gamma \alpha_n (s_n - m)}\Big), \quad
+        \alpha_p = [1 + m - s_p]_+, \quad \alpha_n = [s_n + m]_+,
+
+    averaged over the anchors that have a positive. The weights :math:`\alpha` are
+    without gradient, as in the paper's own gradients; some libraries differentiate
+    through them. Published pairs :math:`m, \gamma` are 0.4, 80 (retrieval), 0.25, 256
+    (faces) and 0.25, 128 (persons). With prototypes in place of pairs it is the margin
+    :class:`sphax.margins.Circle`.
+
+    Args:
+        embeddings: Rows that count by their directions, floating, ``[n, features]``.
+        labels: Any integers, ``[n]``.
+        margin: :math:`m`, a cosine, above -1.
+        scale: :math:`\gamma`, positive.
+        where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
+            in no pair, and a NaN in them reaches nothing.
+        memory: Rows of earlier batches, which serve as further negatives.
+        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        The loss, ``[]``, float32 at least; 0 with zero gradient if no anchor has a
+        positive, or none a negative. A zero row has cosine 0 to all and no gradient.
+
+    Raises:
+        TypeError: If an argument has the wrong kind of dtype.
+        ValueError: If shapes do not fit or a number is out of range.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+        >>> sx.losses.circle(x, jnp.array([0, 0, 1]), scale=4.0)
+        Array(0.57414, dtype=float32)
+
+    References:
+        Sun et al., `Circle Loss <https://arxiv.org/abs/2002.10857>`_, CVPR 2020,
+        Section 3.
+    """
+    check_number("margin", margin, -1.0, is_open=True)
+    check_number("scale", scale, 0.0, is_open=True)
+    pairs = compare(embeddings, labels, where=where, memory=memory, precision=precision)
+    margin = as_scalar("margin", margin, pairs.products.dtype)
+    scale = as_scalar("scale", scale, pairs.products.dtype)
+    cosines = pairs.products
+    held = jax.lax.stop_gradient(cosines)
+    pull = jnp.maximum(1.0 + margin - held, 0.0) * (cosines - (1.0 - margin))
+    push = jnp.maximum(held + margin, 0.0) * (cosines - margin)
+    losses = jax.nn.softplus(
+        log_sum_exp(-scale * pull, pairs.is_positive)
+        + log_sum_exp(scale * push, pairs.is_negative)
+    )
+    is_paired = pairs.positives > 0
+    return pairs.mean(jnp.where(is_paired, losses, 0.0), is_paired.astype(losses.dtype))

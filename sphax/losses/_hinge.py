@@ -1,0 +1,104 @@
+"""One hinge for every class: support vector machines, one versus all."""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import check_choice
+from sphax._weights import weighted_mean
+from sphax.losses import _checks
+from sphax.losses._class_sums import sum_over_others
+from sphax.losses._examples import as_examples, target_products
+from sphax.losses._margin_softmax import DEFAULT_SCALE
+from sphax.losses._negatives import Normalize
+
+
+def hinge(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    power: Literal[1, 2] = 1,
+    scale: jax.typing.ArrayLike | None = None,
+    normalize: Normalize = "none",
+    where: jax.typing.ArrayLike | None = None,
+    block_size: int | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    r"""Mean over examples of one hinge for every class (one-versus-all hinge).
+
+    .. math::
+        L = \sum_j \big[1 - t_j z_j\big]_+^p, \qquad
+        t_y = 1, \quad t_j = -1 \ (j \ne y).
+
+    The logits :math:`z` are those of :func:`margin_softmax` without a margin. This is
+    the baseline that angular margins were first compared with, Caffe's ``HingeLoss``:
+    not the hinge of the difference between the target and its best rival.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]``, a row for each class.
+        labels: Target class, integer, ``[...]``, each in ``[0, classes)``. Any other
+            makes the loss and its gradients NaN.
+        power: :math:`p`, 1 or 2.
+        scale: :math:`s` of ``normalize="both"``, positive, a scalar or of the shape of
+            ``labels``; 64 if not given. Not used otherwise, and an error there.
+        normalize: ``"both"`` (logits :math:`s \cos\theta_j`), ``"prototypes"``
+            (:math:`x \cdot \hat w_j`) or ``"none"`` (:math:`x \cdot w_j`).
+        where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
+            zero are zeroed before anything else: a NaN in them reaches nothing.
+        block_size: Number of classes handled at a time; ``None`` for all at once. The
+            blocked form keeps no array of ``batch x classes``, forms its logits twice,
+            and has no forward-mode derivative.
+        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is
+        left to average. The gradient is zero at the corner of a hinge, and where a
+        direction is needed that does not exist.
+
+    Raises:
+        TypeError: If an argument has the wrong kind of dtype.
+        ValueError: If shapes do not fit or an option is out of range.
+
+    Example:
+        >>> x, w = jnp.eye(2), jnp.array([[0.5, 0.0], [0.0, 2.0]])
+        >>> sx.losses.hinge(x, w, jnp.array([0, 1]))  # 0.5 + 1 and 0 + 1
+        Array(1.25, dtype=float32)
+
+    References:
+        Crammer, Singer, `On the Algorithmic Implementation of Multiclass Kernel-based
+        Vector Machines <https://www.jmlr.org/papers/v2/crammer01a.html>`_, JMLR 2001,
+        for the other hinge; Tang, `Deep Learning using Linear Support Vector Machines
+        <https://arxiv.org/abs/1306.0239>`_, 2013, for this one with power 2.
+    """
+    embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
+    check_choice("power", power, (1, 2))
+    check_choice("normalize", normalize, ("both", "prototypes", "none"))
+    _checks.check_scale(scale, normalize, embeddings.shape[:-1])
+    _checks.check_block_size(block_size)
+    examples = as_examples(embeddings, prototypes, labels, where)
+
+    if normalize != "both":
+        scale = 1.0
+    elif scale is None:
+        scale = DEFAULT_SCALE
+    radius = jnp.asarray(scale, dtype=examples.weights.dtype)
+    own = radius * target_products(examples, prototypes, normalize)
+    others = sum_over_others(
+        partial(_other, power),
+        jnp.broadcast_to(radius, own.shape)[..., None],
+        examples,
+        prototypes,
+        normalize=normalize,
+        block_size=block_size,
+        precision=precision,
+    )
+    return weighted_mean(jax.nn.relu(1.0 - own) ** power + others, examples.weights)
+
+
+def _other(power: int, radius: jax.Array, product: jax.Array) -> jax.Array:
+    """What a class that is not the target adds."""
+    return jax.nn.relu(1.0 + radius * product) ** power

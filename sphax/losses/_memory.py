@@ -1,0 +1,162 @@
+"""A memory of past batches, whose rows serve as further negatives (cross-batch memory).
+
+A ring: the state of a queue of fixed size, so that nothing compiles anew as it fills.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import as_floating, as_labels
+from sphax._weights import as_weights
+
+
+class MemoryBank(NamedTuple):
+    """Embeddings of past batches with their labels, for ``memory=`` of an objective.
+
+    Every row is a negative of the anchors of other classes. The paper takes the rows of
+    an anchor's own class as positives, too, which are left out here: they were made by
+    older parameters, and would pull towards where the class has been.
+
+    A pytree of arrays of fixed shapes: carry it through :func:`jax.lax.scan`, donate
+    it, save it with the parameters.
+
+    Attributes:
+        embeddings: As they were when stored, ``[size, features]``.
+        labels: Of the same rows, integer, ``[size]``.
+        filled: Number of rows that hold an embedding, the first ones, ``[]``.
+        position: Row that is written next, ``[]``.
+
+    Example:
+        >>> memory = sx.losses.init_memory(size=4, features=2)
+        >>> memory = sx.losses.enqueue(memory, jnp.eye(2), jnp.array([3, 5]))
+        >>> print(memory.labels, memory.filled)
+        [3 5 0 0] 2
+
+    References:
+        Wang et al., `Cross-Batch Memory <https://arxiv.org/abs/1912.06798>`_, CVPR
+        2020.
+    """
+
+    embeddings: jax.Array
+    labels: jax.Array
+    filled: jax.Array
+    position: jax.Array
+
+
+def init_memory(
+    size: int,
+    features: int,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    label_dtype: jax.typing.DTypeLike = jnp.int32,
+) -> MemoryBank:
+    """An empty memory: an objective takes it for none.
+
+    Args:
+        size: Number of rows.
+        features: Width of the embeddings.
+        dtype: Of the embeddings, floating; need not be that of the batches.
+        label_dtype: Of the labels, integer; has to hold all of them.
+
+    Returns:
+        The empty memory.
+
+    Raises:
+        ValueError: If ``size`` or ``features`` is not positive.
+
+    Example:
+        >>> sx.losses.init_memory(size=4, features=2).embeddings.shape
+        (4, 2)
+    """
+    if size < 1 or features < 1:
+        raise ValueError(
+            f"size and features must be positive, got {size} and {features}."
+        )
+    # Two zeros: one buffer in two places could not be donated.
+    return MemoryBank(
+        embeddings=jnp.zeros((size, features), dtype),
+        labels=jnp.zeros(size, label_dtype),
+        filled=jnp.zeros((), jnp.int32),
+        position=jnp.zeros((), jnp.int32),
+    )
+
+
+def enqueue(
+    memory: MemoryBank,
+    embeddings: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    where: jax.typing.ArrayLike | None = None,
+) -> MemoryBank:
+    """The memory with a batch written over its oldest rows.
+
+    Call it after the loss of the batch, whose negatives would otherwise count twice. Of
+    more rows than the memory has, the last ones stay.
+
+    Args:
+        memory: From :func:`init_memory` or from the step before.
+        embeddings: Floating, ``[n, features]``; stored without gradient, in the dtype
+            of the memory.
+        labels: Integer, ``[n]``; stored in the integer dtype of the memory.
+        where: Boolean mask or weights, ``[n]``. Rows of weight zero are not stored.
+
+    Returns:
+        The new memory, of the same shapes and dtypes.
+
+    Raises:
+        TypeError: If an argument has the wrong kind of dtype, or ``memory`` is none.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> memory = sx.losses.init_memory(size=2, features=2)
+        >>> for label in range(3):
+        ...     memory = sx.losses.enqueue(memory, jnp.ones((1, 2)), jnp.array([label]))
+        >>> print(memory.labels, memory.filled, memory.position)
+        [2 1] 2 1
+    """
+    embeddings = as_rows(embeddings)
+    check_memory(memory, embeddings)
+    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
+    where = as_weights(where, labels.shape, "labels")
+    is_kept = jnp.full(labels.shape, True) if where is None else where.astype(bool)
+    size = memory.labels.shape[0]
+    rank = jnp.cumsum(is_kept, dtype=jnp.int32) - 1
+    count = jnp.sum(is_kept, dtype=jnp.int32)
+    # No row is written twice: the order of such writes is not defined.
+    is_stored = is_kept & (rank >= count - size)
+    # The row beyond the last one does not exist, and what goes there is dropped.
+    row = jnp.where(is_stored, (memory.position + rank) % size, size)
+    embeddings = jax.lax.stop_gradient(embeddings).astype(memory.embeddings.dtype)
+    return MemoryBank(
+        memory.embeddings.at[row].set(embeddings, mode="drop"),
+        memory.labels.at[row].set(labels.astype(memory.labels.dtype), mode="drop"),
+        jnp.minimum(memory.filled + count, size),
+        (memory.position + count) % size,
+    )
+
+
+def as_rows(embeddings: jax.typing.ArrayLike) -> jax.Array:
+    """``embeddings`` as an array; raises unless floating, ``[n, features]``."""
+    embeddings = as_floating("embeddings", embeddings)
+    if embeddings.ndim != 2:
+        raise ValueError(
+            "embeddings must be [n, features], one batch (jax.vmap takes several), got"
+            f" shape {embeddings.shape}."
+        )
+    return embeddings
+
+
+def check_memory(memory: MemoryBank, embeddings: jax.Array) -> None:
+    """Raises unless ``memory`` is one, of the width of ``embeddings``."""
+    if not isinstance(memory, MemoryBank):
+        raise TypeError(
+            "memory must be a sphax.losses.MemoryBank, from init_memory or enqueue,"
+            f" got {type(memory).__name__}."
+        )
+    if memory.embeddings.shape[-1] != embeddings.shape[-1]:
+        raise ValueError(
+            "memory must have the features of embeddings, got memory"
+            f" {memory.embeddings.shape} and embeddings {embeddings.shape}."
+        )

@@ -1,0 +1,124 @@
+"""Every row of a batch against every other: what all pairwise objectives share.
+
+One product makes the matrix of cosines (or inner products) of anchors and references,
+and two masks say which entries are pairs of one class and which of two. Anchors are the
+rows of the batch; references are the same rows, then those of a memory, which are
+negatives of the anchors of other classes and nothing else. A masked row is in no pair,
+and neither is an anchor with itself.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import as_labels
+from sphax._norms import divide, dot
+from sphax._products import inverse_lengths, products
+from sphax._weights import as_weights, zero_masked
+from sphax.losses._memory import MemoryBank, as_rows, check_memory
+
+
+class Pairs(NamedTuple):
+    """Anchors ``[n]`` against references ``[m]``."""
+
+    products: jax.Array  # cosines or inner products, float32 at least, [n, m]
+    is_positive: jax.Array  # of one class, [n, m]
+    is_negative: jax.Array  # of two classes, [n, m]
+    weight: jax.Array  # of the anchors, 0 where masked, [n]
+    resolution: float  # distance that the inputs cannot tell from none
+
+    @property
+    def positives(self) -> jax.Array:
+        """Number of positives of every anchor, ``[n]``."""
+        return jnp.sum(self.is_positive, axis=-1, dtype=self.weight.dtype)
+
+    def mean(self, totals: jax.Array, counts: jax.Array) -> jax.Array:
+        """Mean of what every anchor has ``counts`` of, and whose sum is ``totals``.
+
+        The anchors' weights multiply both; 0 with zero gradient if nothing counts.
+        """
+        return divide(dot(self.weight, totals), dot(self.weight, counts))
+
+
+def compare(
+    embeddings: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    where: jax.typing.ArrayLike | None,
+    memory: MemoryBank | None,
+    precision: jax.lax.PrecisionLike,
+    normalize: bool = True,
+) -> Pairs:
+    """The pairs of a batch, by cosines or, without ``normalize``, inner products."""
+    embeddings = as_rows(embeddings)
+    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
+    where = as_weights(where, labels.shape, "labels")
+    is_kept = jnp.full(labels.shape, True) if where is None else where.astype(bool)
+    embeddings = zero_masked(embeddings, where)
+    multiply = partial(_multiply, normalize=normalize, precision=precision)
+
+    values = multiply(embeddings, embeddings)
+    is_positive, is_negative = _masks(labels, is_kept, labels, is_kept)
+    is_positive &= ~jnp.eye(len(labels), dtype=bool)
+    if memory is not None:
+        check_memory(memory, embeddings)
+        stored = jax.lax.stop_gradient(memory.embeddings).astype(embeddings.dtype)
+        size = len(stored)
+        is_filled = jnp.arange(size) < memory.filled
+        anchors = labels.astype(memory.labels.dtype)
+        _, is_other = _masks(anchors, is_kept, memory.labels, is_filled)
+        values = jnp.concatenate([values, multiply(embeddings, stored)], axis=1)
+        is_positive = jnp.pad(is_positive, ((0, 0), (0, size)))
+        is_negative = jnp.concatenate([is_negative, is_other], axis=1)
+    return Pairs(
+        values,
+        is_positive,
+        is_negative,
+        (is_kept if where is None else where).astype(values.dtype),
+        4.0 * float(jnp.finfo(embeddings.dtype).eps),
+    )
+
+
+def _multiply(anchors, references, *, normalize, precision):
+    operands = anchors, references
+    lengths = map(inverse_lengths, operands) if normalize else (None, None)
+    return products(*operands, *lengths, precision)
+
+
+def _masks(labels, is_kept, of_references, are_there):
+    """Which pairs are of one class, and which of two."""
+    are_kept = is_kept[:, None] & are_there[None, :]
+    is_same = labels[:, None] == of_references[None, :]
+    return are_kept & is_same, are_kept & ~is_same
+
+
+def squared_distances(pairs: Pairs) -> jax.Array:
+    r"""Of the directions, :math:`\|\hat x - \hat y\|^2 = 2 - 2c`."""
+    return 2.0 - 2.0 * pairs.products
+
+
+def distances(pairs: Pairs) -> jax.Array:
+    """Of the directions; zero gradient where they coincide.
+
+    From cosines, so that a distance below 1e-3 (float32) has lost its digits; its
+    gradient still points the right way and is bounded. Directions closer than a few
+    ulps of the inputs count as coincident: the product of the backward pass, in the
+    inputs' dtype, would return nothing but its rounding for them.
+    """
+    squared = squared_distances(pairs)
+    is_resolved = squared > pairs.resolution**2
+    squared = jnp.where(is_resolved, squared, jax.lax.stop_gradient(squared))
+    # This way round, NaN is not taken for zero.
+    is_zero = squared <= 0.0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+
+
+def log_sum_exp(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Over the entries of ``mask`` in every row; of no entries, the lowest number.
+
+    Finite, where minus infinity would have no gradient.
+    """
+    lowest = jnp.finfo(values.dtype).min
+    return jax.nn.logsumexp(jnp.where(mask, values, lowest), axis=-1)

@@ -1,0 +1,6 @@
+"""Every objective, one row each: what ``tests/test_objectives.py`` runs over."""
+
+from tests.objectives.classwise import CLASSWISE
+from tests.objectives.pairwise import PAIRWISE
+
+OBJECTIVES = PAIRWISE | CLASSWISE
