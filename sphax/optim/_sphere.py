@@ -1,0 +1,219 @@
+"""Transforms that go by the length and the direction of each neuron."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sphax import sphere
+from sphax._norms import direction, length, widen
+from sphax.optim._neurons import (
+    Found,
+    Mask,
+    Neurons,
+    find_neurons,
+    replace,
+    select,
+    transform,
+)
+
+
+class NeuronsState(NamedTuple):
+    """State of a transform that goes neuron by neuron.
+
+    ``count`` is the number of steps taken, ``neurons`` has the path of every leaf that
+    the transform found, with its axes.
+
+    Example:
+        >>> params = {"conv": {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}}
+        >>> state = sx.optim.project_to_tangent().init(params)
+        >>> list(state.neurons)
+        ['conv/kernel']
+    """
+
+    count: jax.Array
+    neurons: Found
+
+
+def project_to_tangent(
+    *, neurons: Neurons = None, mask: Mask | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Removes the part of every update that changes the length of its neuron.
+
+    :math:`u \leftarrow (I - \hat w \hat w^\top) u`. First in a chain, it projects the
+    gradient; that of a function of directions is tangent already. Last in a chain, it
+    makes the step tangent, which adaptive optimisers, momentum and weight decay do not:
+    lengths then grow to second order only, :math:`|w + u|^2 = |w|^2 + |u|^2`. AdamP
+    does this for those neurons that it takes to be scale-invariant.
+
+    Args:
+        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
+            params, as in :func:`optax.masked`.
+
+    Returns:
+        The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
+        in float32 at least. The update of a zero neuron stays what it is.
+
+    Raises:
+        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        ValueError: From ``init``, if there are no neurons or declared axes do not fit;
+            from ``update``, without ``params``.
+
+    Example:
+        >>> params = {"kernel": jnp.array([[0.0], [2.0]])}
+        >>> tx = sx.optim.project_to_tangent()
+        >>> updates = {"kernel": jnp.array([[3.0], [4.0]])}
+        >>> tx.update(updates, tx.init(params), params)[0]
+        {'kernel': Array([[3.], [0.]], dtype=float32)}
+
+    References:
+        Heo et al., `AdamP <https://arxiv.org/abs/2006.08217>`_, ICLR 2021.
+    """
+
+    def project(update, param, step):
+        del step
+        return sphere.project_to_tangent(param, update)
+
+    return _neuronwise(project, neurons, mask)
+
+
+def scale_by_neuron_norm(
+    power: jax.typing.ArrayLike = 1.0,
+    *,
+    neurons: Neurons = None,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Multiplies every update by a power of the length of its neuron.
+
+    :math:`u \leftarrow |w|^p\, u`. The gradient of a function of directions shrinks as
+    :math:`1 / |w|` while the neuron grows: power 1 undoes this (the weighted gradients
+    of decoupled networks). The angle that a step turns the neuron by has one more
+    :math:`1 / |w|`: with power 2 it depends on the direction only, for plain gradient
+    descent. Put it before a preconditioner that keeps scale; Adam takes most of it out
+    again.
+
+    Args:
+        power: :math:`p`, a scalar.
+        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
+            params, as in :func:`optax.masked`.
+
+    Returns:
+        The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
+        in float32 at least. The update of a zero neuron is zero, whatever the power. In
+        :func:`optax.inject_hyperparams`, callables ``neurons`` and ``mask`` belong in
+        ``static_args``.
+
+    Raises:
+        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        ValueError: From ``init``, if there are no neurons or declared axes do not fit;
+            from ``update``, without ``params``.
+
+    Example:
+        >>> params = {"kernel": jnp.array([[3.0, 0.0], [4.0, 0.0]])}
+        >>> tx = sx.optim.scale_by_neuron_norm()
+        >>> tx.update({"kernel": jnp.ones((2, 2))}, tx.init(params), params)[0]
+        {'kernel': Array([[5., 0.], [5., 0.]], dtype=float32)}
+
+    References:
+        Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
+    """
+
+    def scale(update, param, step):
+        del step
+        lengths = length(param)[..., None]
+        is_zero = lengths == 0.0
+        exponent = jnp.asarray(power, dtype=lengths.dtype)
+        factor = jnp.where(is_zero, 1.0, lengths) ** exponent
+        return jnp.where(is_zero, 0.0, factor * update)
+
+    return _neuronwise(scale, neurons, mask)
+
+
+def keep_params_on_sphere(
+    radius: jax.typing.ArrayLike = 1.0,
+    *,
+    every: jax.typing.ArrayLike = 1,
+    neurons: Neurons = None,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Rewrites updates so that every new neuron has the length given.
+
+    The retraction :math:`w \leftarrow r\, (w + u) / |w + u|`, in every step or in steps
+    :math:`k, 2k, \dots` (weight projection; decoupled networks take :math:`k = 100`).
+    It must be the last transform of a chain: the update that it returns is the
+    difference to the new neuron. A neuron that a step moves to the origin has no
+    direction there, and stays where it was.
+
+    Args:
+        radius: Length :math:`r`, positive, a scalar.
+        every: Period :math:`k` in steps, 1 or more.
+        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
+            params, as in :func:`optax.masked`.
+
+    Returns:
+        The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
+        in float32 at least; the lengths are right to the rounding of the params. In
+        :func:`optax.inject_hyperparams`, callables ``neurons`` and ``mask`` belong in
+        ``static_args``.
+
+    Raises:
+        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        ValueError: If ``radius`` or ``every``, given as a number, is out of range; from
+            ``init``, if there are no neurons or declared axes do not fit; from
+            ``update``, without ``params``.
+
+    Example:
+        >>> import optax
+        >>> params = {"kernel": jnp.array([[1.0], [0.0]])}
+        >>> tx = optax.chain(optax.sgd(1.0), sx.optim.keep_params_on_sphere())
+        >>> grads = {"kernel": jnp.array([[0.0], [-0.75]])}
+        >>> updates, _ = tx.update(grads, tx.init(params), params)
+        >>> optax.apply_updates(params, updates)
+        {'kernel': Array([[0.8], [0.6]], dtype=float32)}
+
+    References:
+        Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
+    """
+    if isinstance(radius, (int, float)) and not radius > 0:
+        raise ValueError(f"radius must be positive, got {radius}.")
+    if isinstance(every, (int, float)) and not (every >= 1 and every == int(every)):
+        raise ValueError(f"every must be a whole number, 1 or more, got {every}.")
+
+    def retract(update, param, step):
+        unit = direction(param + update)
+        is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
+        moved = jnp.where(is_zero, param, jnp.asarray(radius, dtype=unit.dtype) * unit)
+        is_due = step % jnp.asarray(every, dtype=step.dtype) == 0
+        return jnp.where(is_due, moved - param, update)
+
+    return _neuronwise(retract, neurons, mask)
+
+
+def _neuronwise(
+    function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    neurons: Neurons,
+    mask: Mask | None,
+) -> optax.GradientTransformationExtraArgs:
+    """Transform by a function of updates and params, as rows, and of the step."""
+
+    def init(params):
+        return NeuronsState(jnp.zeros([], jnp.int32), find_neurons(params, neurons))
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        count = jnp.asarray(optax.safe_increment(state.count))
+        olds, moves = select(params, state.neurons), select(updates, state.neurons)
+        news = {}
+        for name, axes in state.neurons.items():
+            move, old = axes.rows(moves[name]), axes.rows(olds[name])
+            dtype = jnp.promote_types(widen(move).dtype, widen(old).dtype)
+            rows = function(move.astype(dtype), old.astype(dtype), count)
+            news[name] = axes.from_rows(rows, moves[name].shape).astype(move.dtype)
+        return replace(updates, news), NeuronsState(count, state.neurons)
+
+    return transform(init, update, mask)
