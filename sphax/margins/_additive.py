@@ -6,14 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sphax.margins._margin import (
-    Margin,
-    arccos,
-    check_choice,
-    register,
-    static,
-    store_real,
-)
+from sphax._hyperparameters import POSITIVE, register, static, store_real
+from sphax.margins._margin import Margin, arccos, check_choice
 
 Beyond = Literal["continuous", "pure", "fallback", "clamp", "easy"]
 _BEYOND = ("continuous", "pure", "fallback", "clamp", "easy")
@@ -94,8 +88,7 @@ class Combined(Margin):
     beyond: Beyond = static(default="pure")
 
     def __post_init__(self):
-        # The smallest normal number stands for an open lower end.
-        store_real(self, "m1", float(jnp.finfo(jnp.float32).tiny))
+        store_real(self, "m1", POSITIVE)
         store_real(self, "m2", -math.pi, math.pi)
         store_real(self, "m3", 0.0, 2.0)
         check_choice(self, "beyond", _BEYOND)

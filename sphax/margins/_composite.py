@@ -6,16 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._hyperparameters import register, static, store_real
 from sphax.margins._additive import CosFace
-from sphax.margins._margin import (
-    Margin,
-    Target,
-    per_row,
-    register,
-    replace,
-    static,
-    store_real,
-)
+from sphax.margins._margin import Margin, Target, per_row, replace
 
 
 class Composite(Margin):

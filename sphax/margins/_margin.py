@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple, Self, TypeVar, dataclass_transform
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -119,48 +119,6 @@ class Margin(abc.ABC):
     def keeps_state(self) -> bool:
         """Whether :meth:`update` is anything but the identity."""
         return type(self).update is not Margin.update
-
-
-M = TypeVar("M", bound=type)
-
-
-def static(*, default: Any) -> Any:
-    """A dataclass field that is part of the pytree's structure."""
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(static,))
-def register(cls: M) -> M:
-    """Makes a margin a frozen dataclass and a pytree of its non-static fields."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-def store_real(
-    margin: Margin,
-    name: str,
-    low: float,
-    high: float = float("inf"),
-    *,
-    is_closed: bool = False,
-) -> None:
-    """Checks a hyperparameter that is a Python number and stores it as a float.
-
-    An integer leaf could not be differentiated and would compile anew. Arrays, tracers
-    and the placeholders of pytree transformations pass as they are.
-
-    Raises:
-        ValueError: If the number lies outside ``[low, high)``, or ``[low, high]``.
-    """
-    value = getattr(margin, name)
-    # JAX passes constants as Python numbers that carry a type of their own.
-    if not isinstance(value, (int, float)) or hasattr(value, "aval"):
-        return
-    if not (low <= value < high or (is_closed and value == high)):
-        raise ValueError(
-            f"{type(margin).__name__}: {name} must lie in [{low:g},"
-            f" {high:g}{']' if is_closed else ')'}, got {value}."
-        )
-    object.__setattr__(margin, name, float(value))
 
 
 def replace(margin: Any, **leaves: Any) -> Any:

@@ -6,15 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sphax.margins._margin import (
-    Margin,
-    arccos,
-    check_choice,
-    per_row,
-    register,
-    static,
-    store_real,
-)
+from sphax._hyperparameters import register, static, store_real
+from sphax.margins._margin import Margin, arccos, check_choice, per_row
 
 
 @register

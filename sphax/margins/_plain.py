@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax.margins._margin import Margin, register
+from sphax._hyperparameters import register
+from sphax.margins._margin import Margin
 
 
 @register

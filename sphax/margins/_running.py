@@ -11,18 +11,10 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 
+from sphax._hyperparameters import POSITIVE, register, static, store_real
 from sphax._norms import divide
 from sphax.margins._additive import _BEYOND, Beyond, Combined
-from sphax.margins._margin import (
-    Margin,
-    Target,
-    check_choice,
-    per_row,
-    register,
-    replace,
-    static,
-    store_real,
-)
+from sphax.margins._margin import Margin, Target, check_choice, per_row, replace
 
 
 def _batch_sum(values: jax.Array, is_kept: jax.Array, axis_name: str | None):
@@ -159,7 +151,7 @@ class AdaFace(Margin):
 
     def __post_init__(self):
         store_real(self, "margin", 0.0, math.pi / 2)
-        store_real(self, "h", float(jnp.finfo(jnp.float32).tiny))
+        store_real(self, "h", POSITIVE)
         store_real(self, "mean", 0.0)
         store_real(self, "deviation", 0.0)
         store_real(self, "rate", 0.0, 1.0, is_closed=True)

@@ -6,15 +6,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from sphax._hyperparameters import POSITIVE, register, static, store_real
 from sphax.margins._additive import _BEYOND, ArcFace, Beyond, CosFace
-from sphax.margins._margin import (
-    Margin,
-    Target,
-    check_choice,
-    register,
-    static,
-    store_real,
-)
+from sphax.margins._margin import Margin, Target, check_choice
 
 
 @register
@@ -65,7 +59,7 @@ class MagFace(Margin):
     beyond: Beyond = static(default="continuous")
 
     def __post_init__(self):
-        store_real(self, "lower_norm", float(jnp.finfo(jnp.float32).tiny))
+        store_real(self, "lower_norm", POSITIVE)
         is_number = isinstance(self.lower_norm, float)
         above = math.nextafter(self.lower_norm, math.inf) if is_number else 0.0
         store_real(self, "upper_norm", above)

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from sphax.margins._margin import Margin, per_row, register, store_real
+from sphax._hyperparameters import register, store_real
+from sphax.margins._margin import Margin, per_row
 
 
 @register

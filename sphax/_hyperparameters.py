@@ -1,0 +1,58 @@
+"""Frozen dataclasses of hyperparameters, whose real ones are leaves of a pytree."""
+
+import dataclasses
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+
+# The smallest normal number stands for an open lower end at 0.
+POSITIVE = float(jnp.finfo(jnp.float32).tiny)
+
+C = TypeVar("C", bound=type)
+
+
+def static(*, default: Any, kw_only: bool = False) -> Any:
+    """A dataclass field that is part of the pytree's structure."""
+    return dataclasses.field(
+        default=default, kw_only=kw_only, metadata={"static": True}
+    )
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static,))
+def register(cls: C) -> C:
+    """Makes a class a frozen dataclass and a pytree of its non-static fields."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def leaf_names(cls: Any) -> list[str]:
+    """Names of the fields that are leaves."""
+    return [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
+
+
+def store_real(
+    owner: object,
+    name: str,
+    low: float,
+    high: float = float("inf"),
+    *,
+    is_closed: bool = False,
+) -> None:
+    """Checks a hyperparameter that is a Python number and stores it as a float.
+
+    An integer leaf could not be differentiated and would compile anew. Arrays, tracers
+    and the placeholders of pytree transformations pass as they are.
+
+    Raises:
+        ValueError: If the number lies outside ``[low, high)``, or ``[low, high]``.
+    """
+    value = getattr(owner, name)
+    # JAX passes constants as Python numbers that carry a type of their own.
+    if not isinstance(value, (int, float)) or hasattr(value, "aval"):
+        return
+    if not (low <= value < high or (is_closed and value == high)):
+        raise ValueError(
+            f"{type(owner).__name__}: {name} must lie in [{low:g},"
+            f" {high:g}{']' if is_closed else ')'}, got {value}."
+        )
+    object.__setattr__(owner, name, float(value))
