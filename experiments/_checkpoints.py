@@ -6,10 +6,12 @@ kept, so that behind a damaged file there is the one before.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import shutil
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,6 +41,19 @@ def write(path: pathlib.Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def remembered(path: pathlib.Path, compute: Callable[[], Any]) -> tuple[Any, bool]:
+    """What a JSON file holds; if there is none yet, what ``compute`` gives.
+
+    Returns:
+        The content, which is in the file now, and whether it was computed for that.
+    """
+    if path.exists():
+        return json.loads(path.read_text()), False
+    content = compute()
+    write(path, json.dumps(content).encode())
+    return content, True
 
 
 def restore(folder: pathlib.Path, like: Any) -> tuple[int, Any] | None:

@@ -5,7 +5,7 @@ import functools
 import io
 import os
 import pathlib
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -74,34 +74,97 @@ def _load_digits() -> ImageSet:
     return ImageSet(train, test, 10)
 
 
+def image_ids(name: Name, data_dir: pathlib.Path | None = None) -> list[str]:
+    """Ids of the test images that :func:`load` reads from a prepared set, in order.
+
+    Args:
+        name: A set that has ids, as CIFAR-10 and CIFAR-100 do.
+        data_dir: As for :func:`load`.
+
+    Raises:
+        DatasetNotFoundError: If the set is not prepared there.
+    """
+    return [row["id"].decode() for row in _rows(_builder(name, data_dir), "test")]
+
+
 def _load_tfds(name: Name, data_dir: pathlib.Path | None) -> ImageSet:
+    builder = _builder(name, data_dir)
+    train, test = (_decode(_rows(builder, split)) for split in ("train", "test"))
+    return ImageSet(train, test, int(train.labels.max()) + 1)
+
+
+def read(
+    name: str,
+    split: str,
+    data_dir: pathlib.Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[Images, list[dict[str, Any]]]:
+    """A split of any prepared set that has images and labels, and all else it has.
+
+    Args:
+        name: Of the set.
+        split: Of its splits.
+        data_dir: As for :func:`load`.
+        size: Height and width to which images are brought, and made grey.
+
+    Returns:
+        The images, and the rows that they were decoded from, in the same order.
+
+    Raises:
+        DatasetNotFoundError: If the set is not prepared there.
+    """
+    rows = _rows(_builder(name, data_dir), split)
+    return _decode(rows, size), rows
+
+
+def _builder(name: str, data_dir: pathlib.Path | None):
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = pathlib.Path(folder).expanduser().resolve()
     # Asked for here: by itself, tfds would try to download for minutes.
     if not any(folder.glob(f"{name}/*/dataset_info.json")):
         raise DatasetNotFoundError(
-            f"{name} is not prepared in {folder} (--data-dir or TFDS_DATA_DIR). On a"
-            " machine with a network and with TensorFlow, which only preparing needs,"
-            f' run: python -c "import tensorflow_datasets as tfds;'
-            f" tfds.builder('{name}', data_dir='{folder}',"
-            " file_format='array_record').download_and_prepare()\""
+            f"{name} is not prepared in {folder} (--data-dir or TFDS_DATA_DIR)."
+            f" {_how_to_prepare(name, folder)}"
         )
     import tensorflow_datasets as tfds
 
     version = max(path.parent for path in folder.glob(f"{name}/*/dataset_info.json"))
-    builder = tfds.builder_from_directory(str(version))
-    train, test = (_decode(builder, split) for split in ("train", "test"))
-    return ImageSet(train, test, int(train.labels.max()) + 1)
+    return tfds.builder_from_directory(str(version))
 
 
-def _decode(builder, split: str) -> Images:
+def _how_to_prepare(name: str, folder: pathlib.Path) -> str:
+    if name in ("lfw_aligned", "orl_faces"):
+        return (
+            "TensorFlow Datasets has no builder for it: experiments/README.md says"
+            " which features one of your own has to give."
+        )
+    return (
+        "On a machine with a network and with TensorFlow, which only preparing needs,"
+        f' run: python -c "import tensorflow_datasets as tfds;'
+        f" tfds.builder('{name}', data_dir='{folder}',"
+        " file_format='array_record').download_and_prepare()\""
+    )
+
+
+def _rows(builder, split: str) -> list[dict[str, Any]]:
     import tensorflow_datasets as tfds
 
     # Raw bytes and Pillow: three quarters of the time that the image feature takes.
     decoders = {"image": tfds.decode.SkipDecoding()}
     source = builder.as_data_source(split, decoders=decoders)
-    rows = source.__getitems__(range(len(source)))
-    images = np.stack([np.asarray(Image.open(io.BytesIO(r["image"]))) for r in rows])
+    return source.__getitems__(range(len(source)))
+
+
+def _decode(rows: list[dict[str, Any]], size: tuple[int, int] | None = None) -> Images:
+    images = np.stack([_pixels(row["image"], size) for row in rows])
     if images.ndim == 3:
         images = images[..., None]
     return Images(images, np.array([row["label"] for row in rows], np.int32))
+
+
+def _pixels(file: bytes, size: tuple[int, int] | None) -> np.ndarray:
+    image = Image.open(io.BytesIO(file))
+    if size is not None:
+        height, width = size
+        image = image.convert("L").resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)

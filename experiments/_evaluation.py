@@ -1,6 +1,7 @@
-"""What is measured of a trained classifier."""
+"""What a trained network says of images, and what is measured of a classifier."""
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -57,15 +58,39 @@ def outputs(
     images: np.ndarray,
 ) -> Outputs:
     """The model's outputs for raw images, ``[n, ...]`` each."""
+    return _in_batches(
+        lambda part: _forward(setting.graph, state, part, data.mean), images
+    )
+
+
+def embeddings(
+    setting: _training.Setting,
+    state: _training.State,
+    data: _data.ImageSet,
+    images: np.ndarray,
+) -> np.ndarray:
+    """What the network alone makes of raw images, ``[n, features]``."""
+    model = nnx.merge(setting.graph, state.params, state.rest)
+    # Without the head, so that one compiled function serves all losses.
+    graph, variables = nnx.split(model.network)
+    return _in_batches(lambda part: _embed(graph, variables, part, data.mean), images)
+
+
+def _in_batches(function: Callable[[np.ndarray], Any], images: np.ndarray) -> Any:
     rest = -len(images) % _BATCH  # one shape, one compilation
     padded = np.concatenate([images, np.repeat(images[:1], rest, axis=0)])
     parts = [
-        jax.device_get(_forward(setting.graph, state, part, data.mean))
+        jax.device_get(function(part))
         for part in np.split(padded, len(padded) // _BATCH)
     ]
-    return Outputs(
-        *(np.concatenate(column)[: len(images)] for column in zip(*parts, strict=True))
-    )
+    return jax.tree.map(lambda *column: np.concatenate(column)[: len(images)], *parts)
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed(graph, variables, images, mean):
+    network = nnx.merge(graph, variables, copy=True)
+    prepared = _training.prepare(images, mean)
+    return network(prepared, use_running_average=True)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""Figures of the classification experiment."""
+"""Figures of the experiments."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -95,6 +95,80 @@ def plane(
         figure.legend(
             handles, names, loc="outside lower center", ncols=10, markerscale=3
         )
+        _save(figure, path)
+
+
+def confusion(
+    path: pathlib.Path, cosines: Mapping[MethodName, Sequence[Sequence[float]]]
+) -> None:
+    """Figure 2.5: the mean cosine between classes, all panels on one colour scale."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(
+            1,
+            len(cosines),
+            figsize=(2.2 * len(cosines) + 0.5, 2.5),
+            squeeze=False,
+            layout="constrained",
+        )
+        for axis, (name, matrix) in zip(axes[0], cosines.items(), strict=True):
+            # The range of a cosine, so that runs on other images compare as well.
+            image = axis.imshow(np.asarray(matrix), cmap="RdBu_r", vmin=-1, vmax=1)
+            axis.set(title=METHODS[name].title, xlabel="class")
+            axis.tick_params(labelsize=7)
+        axes[0, 0].set_ylabel("class")
+        figure.colorbar(image, ax=axes[0], label="mean cosine", shrink=0.8)
+        _save(figure, path)
+
+
+_QUANTITIES = {
+    "avh": "angular visual hardness",
+    "confidence": "model confidence",
+    "norm": r"$\|x\|$",
+    "hsf": "human selection frequency",
+}
+
+
+def hardness(
+    path: pathlib.Path,
+    measured: Mapping[MethodName, Mapping[str, np.ndarray]],
+    pairs: Sequence[tuple[str, str]],
+) -> None:
+    """Figure 1.2: for each pair of quantities, how many test images lie where."""
+    rows, columns = len(measured), len(pairs)
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(2.5 * columns + 0.5, 2.3 * rows),
+            squeeze=False,
+            layout="constrained",
+        )
+        for row, (name, values) in zip(axes, measured.items(), strict=True):
+            row[0].set_title(METHODS[name].title, loc="left")
+            for axis, (y, x) in zip(row, pairs, strict=True):
+                # The logarithm shows single images beside the crowd of easy ones.
+                image = axis.hexbin(
+                    values[x], values[y], gridsize=30, bins="log", mincnt=1
+                )
+                axis.set(xlabel=_QUANTITIES[x], ylabel=_QUANTITIES[y])
+                figure.colorbar(image, ax=axis, label="images")
+        _save(figure, path)
+
+
+def roc(
+    path: pathlib.Path,
+    far: Sequence[float],
+    tar: Mapping[str, Sequence[float | None]],
+) -> None:
+    """ROC curves by the title of their loss, from the lowest rate that is supported."""
+    with plt.rc_context(_STYLE):
+        figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+        for title, curve in tar.items():
+            style = _LINES.get(title.lower(), {"lw": 1.4})
+            axis.semilogx(far, np.array(curve, dtype=float), label=title, **style)
+        axis.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(None, 1))
+        axis.grid(color="0.92", lw=0.6)
+        figure.legend(loc="outside right center", fontsize=8)
         _save(figure, path)
 
 

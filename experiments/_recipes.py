@@ -5,10 +5,13 @@ import dataclasses
 import pathlib
 from typing import Literal, NamedTuple
 
+import optax
 import tyro
+from flax import nnx
 
 import sphax as sx
 from experiments import _data
+from experiments._settings import Recipe, kernels, stretched
 
 PresetName = Literal["quick", "table-2.2", "table-2.3", "table-2.4"]
 MethodName = Literal[
@@ -28,6 +31,19 @@ class Method(NamedTuple):
     title: str
     margin: sx.margins.Margin
     normalize: Literal["none", "prototypes", "both"]
+
+    def head(
+        self, features: int, classes: int, scale: float, *, rngs: nnx.Rngs
+    ) -> sx.layers.MarginHead:
+        """What stands on the network while it trains; ``scale`` if it is used."""
+        return sx.layers.MarginHead(
+            features,
+            classes,
+            margin=self.margin,
+            normalize=self.normalize,
+            scale=scale if self.normalize == "both" else None,
+            rngs=rngs,
+        )
 
 
 METHODS: dict[MethodName, Method] = {
@@ -50,7 +66,7 @@ PUBLISHED: dict[tuple[PresetName, bool], tuple[float, float, float, float]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Recipe):
     """Softmax with and without angular margins, on images.
 
     Without arguments: scikit-learn's handwritten digits, seven losses, five seeds,
@@ -58,38 +74,17 @@ class Config:
     """
 
     preset: PresetName = "quick"
-    """Where the defaults of everything below come from: a recipe that a CPU can do, or
+    """Where the defaults of everything else come from: a recipe that a CPU can do, or
     the dissertation's for Table 2.2 (MNIST), 2.3 (CIFAR-10), 2.4 (CIFAR-100)."""
     dataset: _data.Name = "digits"
     """Images. "digits" is embedded; the others must have been prepared for TensorFlow
     Datasets."""
-    data_dir: pathlib.Path | None = None
-    """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
     methods: tuple[MethodName, ...] = tuple(METHODS)
     """Losses to train with."""
-    seeds: int = 5
-    """Runs of each method, with seeds 0, 1, ..."""
     network: Literal["small", "mnist", "cifar10", "cifar100"] = "small"
     """Column of the dissertation's Table 2.1, or a small network for a CPU."""
-    augment: bool = False
-    """Pad by 4 pixels, crop at random, flip at random."""
-    steps: int = 400
-    """Optimisation steps of a run; the settings below do not move with them."""
-    batch: int = 64
-    """Images in a step."""
-    learning_rate: float = 0.03
-    """Learning rate at the start."""
-    drops: tuple[int, ...] = (267, 333)
-    """Steps at which the learning rate is divided by ten."""
     momentum: float = 0.9
     """Momentum of the gradient descent."""
-    weight_decay: float = 5e-4
-    """Decay of kernels and prototypes, added to the gradient."""
-    scale: float = 30.0
-    """Scale s of CosFace and ArcFace."""
-    annealing: tuple[float, float, float, float] = (1000.0, 1.125e-3, 35.0, 0.0)
-    """Base, gamma, power and minimum of lambda, with which L-Softmax and A-Softmax
-    approach their margin."""
     plane: bool = True
     """Whether to train two-dimensional features too, and draw them (Figure 2.2)."""
     plane_steps: int = 1200
@@ -97,19 +92,21 @@ class Config:
     side_by_side: bool | None = None
     """Whether the seeds of a method train in one vmapped step; None: on accelerators.
     """
-    checkpoint_every: int = 100
-    """Steps between checkpoints, from which a killed run goes on."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figures and the JSON file."""
 
     def __post_init__(self):
-        for name in ("seeds", "steps", "batch", "plane_steps", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
+        super().__post_init__()
+        if self.plane_steps < 1:
+            raise ValueError(f"plane_steps must be positive, got {self.plane_steps}.")
         if not self.methods:
             raise ValueError(f"methods must name at least one of {', '.join(METHODS)}.")
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Momentum, with decay of what has rank two or more, as the paper's recipe."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=kernels),
+            optax.sgd(self.rate, self.momentum),
+        )
 
     @property
     def name(self) -> str:
@@ -164,18 +161,6 @@ def preset(
         batch=256,
         plane_steps=18_000,
         checkpoint_every=1_000,
-    )
-
-
-def stretched(config: Config, steps: int) -> Config:
-    """The same recipe in another number of steps: rate and lambda fall as much."""
-    base, gamma, power, minimum = config.annealing
-    factor = steps / config.steps
-    return dataclasses.replace(
-        config,
-        steps=steps,
-        drops=tuple(round(drop * factor) for drop in config.drops),
-        annealing=(base, gamma / factor, power, minimum),
     )
 
 

@@ -1,15 +1,15 @@
-"""Trains a classifier under a recipe, seed by seed or all seeds in one vmapped step.
+"""Trains a network under a recipe, seed by seed or all seeds in one vmapped step.
 
 A step is a pure function of the state, the images and the indices of its batch; batches
-and augmentation follow from the seed and the step alone. So a run that starts again
-from a checkpoint computes what it would have computed.
+and all that is drawn follow from the seed and the step alone. So a run that starts
+again from a checkpoint computes what it would have computed.
 """
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,26 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments import _checkpoints, _data
-from experiments._recipes import Config, Method
+from experiments import _batches, _checkpoints, _data
+from experiments._settings import Recipe
 
 # Steps whose metrics are read together, late, so that the device does not wait.
 _QUEUED = 20
+
+
+class Method(Protocol):
+    """What a network is trained with: the table of an experiment has one in a row."""
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        ...
+
+    def head(
+        self, features: int, classes: int, scale: float, *, rngs: nnx.Rngs
+    ) -> nnx.Module:
+        """What has ``loss(embeddings, labels, key=key)``, and its own parameters."""
+        ...
 
 
 class Classifier(nnx.Module):
@@ -38,21 +53,14 @@ class Classifier(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.network = sx.networks.ConvNet(*design, rngs=rngs)
-        self.head = sx.layers.MarginHead(
-            design.features,
-            classes,
-            margin=method.margin,
-            normalize=method.normalize,
-            scale=scale if method.normalize == "both" else None,
-            rngs=rngs,
-        )
+        self.head: Any = method.head(design.features, classes, scale, rngs=rngs)
 
 
 class State(NamedTuple):
     """What a step changes; with a leading axis for seeds if they train together."""
 
     params: Any
-    rest: Any  # running statistics, the margin
+    rest: Any  # running statistics, the margin, centres
     optimizer: Any
 
 
@@ -60,24 +68,11 @@ class Setting(NamedTuple):
     """What a step is compiled for. Methods of one kind of margin share it."""
 
     graph: Any
-    config: Config
-
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Momentum, with decay of what has rank two or more, as the paper's recipe."""
-        config = self.config
-        rate = optax.piecewise_constant_schedule(
-            config.learning_rate, dict.fromkeys(config.drops, 0.1)
-        )
-        kernels = partial(jax.tree.map, lambda leaf: leaf.ndim >= 2)
-        return optax.chain(
-            optax.add_decayed_weights(config.weight_decay, mask=kernels),
-            optax.sgd(rate, config.momentum),
-        )
+    config: Recipe
 
 
 def initial(
-    config: Config,
+    config: Recipe,
     design: sx.networks.Architecture,
     method: Method,
     classes: int,
@@ -87,37 +82,49 @@ def initial(
     model = Classifier(design, classes, method, config.scale, rngs=nnx.Rngs(seed))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     setting = Setting(graph, config)
-    return setting, State(params, rest, setting.optimizer.init(params))
-
-
-def _annealed(margin: sx.margins.Margin, config: Config, count: jax.Array):
-    if not isinstance(margin, sx.margins.SphereFace):
-        return margin
-    fade = sx.margins.annealing_schedule(*config.annealing)
-    return dataclasses.replace(margin, annealing=fade(count))
+    return setting, State(params, rest, config.optimizer.init(params))
 
 
 def step(
-    setting: Setting, state: State, images: jax.Array, labels: jax.Array, count
+    setting: Setting,
+    state: State,
+    images: jax.Array,
+    labels: jax.Array,
+    count: jax.Array,
+    key: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
     """One step of gradient descent; ``images`` are prepared."""
 
     def loss(params):
         model = nnx.merge(setting.graph, params, state.rest, copy=True)
-        model.head.margin = _annealed(model.head.margin, setting.config, count)
         embeddings = model.network(images, use_running_average=False)
-        value, aux = model.head.loss(embeddings, labels, has_aux=True)
-        rest = nnx.state(model, nnx.Not(nnx.Param))
-        return value, (rest, jnp.mean(aux.correct.astype(jnp.float32)))
+        _anneal(model.head, setting.config, count)
+        value, shown = _loss(model.head, embeddings, labels, key)
+        return value, (nnx.state(model, nnx.Not(nnx.Param)), shown)
 
-    (value, (rest, accuracy)), gradients = jax.value_and_grad(loss, has_aux=True)(
+    (value, (rest, shown)), gradients = jax.value_and_grad(loss, has_aux=True)(
         state.params
     )
-    updates, optimizer = setting.optimizer.update(
+    updates, optimizer = setting.config.optimizer.update(
         gradients, state.optimizer, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    return State(params, rest, optimizer), {"loss": value, "accuracy": accuracy}
+    return State(params, rest, optimizer), {"loss": value, **shown}
+
+
+def _anneal(head: Any, config: Recipe, count: jax.Array) -> None:
+    margin = getattr(head, "margin", None)
+    if isinstance(margin, sx.margins.SphereFace):
+        fade = sx.margins.annealing_schedule(*config.annealing)
+        head.margin = dataclasses.replace(margin, annealing=fade(count))
+
+
+def _loss(head, embeddings, labels, key):
+    """The loss, and what the progress bar shows beside it."""
+    if not isinstance(head, sx.layers.MarginHead):
+        return head.loss(embeddings, labels, key=key), {}
+    value, aux = head.loss(embeddings, labels, key=key, has_aux=True)
+    return value, {"accuracy": jnp.mean(aux.correct.astype(jnp.float32))}
 
 
 def prepare(images: jax.Array, mean: jax.Array) -> jax.Array:
@@ -139,39 +146,33 @@ def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.where(is_flipped, cropped[:, :, ::-1], cropped)
 
 
+# Apart from the step, which would be compiled anew for another number of images.
+@jax.jit
+def _take(split: _data.Images, indices: jax.Array) -> _data.Images:
+    return _data.Images(split.images[indices], split.labels[indices])
+
+
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _step_one(setting, state, split, mean, indices, count, seed):
-    images = prepare(split.images[indices], mean)
+def _step_one(setting, state, batch, mean, count, seed):
+    key = jax.random.fold_in(jax.random.key(seed), count)
+    images = prepare(batch.images, mean)
     if setting.config.augment:
-        key = jax.random.fold_in(jax.random.key(seed), count)
         images = augmented(key, images)
-    return step(setting, state, images, split.labels[indices], count)
+    # The third, since the augmentation draws from the first two.
+    *_, own_key = jax.random.split(key, 3)
+    return step(setting, state, images, batch.labels, count, own_key)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _step_all(setting, state, split, mean, indices, count, seeds):
-    def one(state, indices, seed):
-        return _step_one(setting, state, split, mean, indices, count, seed)
+def _step_all(setting, state, batch, mean, count, seeds):
+    def one(state, batch, seed):
+        return _step_one(setting, state, batch, mean, count, seed)
 
-    return jax.vmap(one)(state, indices, seeds)
-
-
-def batches(config: Config, number: int, seed: int, start: int) -> Iterator[np.ndarray]:
-    """Indices of the batches from step ``start`` on; every epoch has its own order."""
-    per_epoch = number // config.batch
-    if per_epoch == 0:
-        raise ValueError(f"batch must be at most {number} images, got {config.batch}.")
-    order, current = np.arange(number), -1
-    for count in range(start, config.steps):
-        epoch, place = divmod(count, per_epoch)
-        if epoch != current:
-            order = np.random.default_rng((seed, epoch)).permutation(number)
-            current = epoch
-        yield order[place * config.batch : (place + 1) * config.batch]
+    return jax.vmap(one)(state, batch, seeds)
 
 
 def fit(
-    config: Config,
+    config: Recipe,
     design: sx.networks.Architecture,
     method: Method,
     data: _data.ImageSet,
@@ -224,14 +225,15 @@ def _unstack(state, number):
 def _steps(setting, state, data, seeds, begun):
     """Steps done, state and metrics after each step from ``begun`` on."""
     split, mean = jax.tree.map(jnp.asarray, (data.train, data.mean))
-    number = len(data.train.labels)
-    streams = [batches(setting.config, number, seed, begun) for seed in seeds]
+    labels = data.train.labels
+    streams = [_batches.indices(setting.config, labels, seed, begun) for seed in seeds]
     for count, rows in enumerate(zip(*streams, strict=True), start=begun):
         if len(seeds) == 1:
             run, indices, key = _step_one, rows[0], seeds[0]
         else:
             run, indices, key = _step_all, np.stack(rows), np.array(seeds)
-        state, metrics = run(setting, state, split, mean, indices, count, key)
+        batch = _take(split, indices)
+        state, metrics = run(setting, state, batch, mean, count, key)
         yield count + 1, state, metrics
 
 

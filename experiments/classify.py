@@ -7,8 +7,6 @@ Ends with a table; writes a JSON file and figures. Killed, and started again wit
 same command, it goes on from its last checkpoint.
 """
 
-import dataclasses
-import hashlib
 import json
 import pathlib
 import sys
@@ -25,6 +23,7 @@ from experiments import (
     _data,
     _evaluation,
     _figures,
+    _progress,
     _provenance,
     _training,
     report,
@@ -69,7 +68,8 @@ def train(config: Config) -> dict[str, Any]:
     """
     started = time.perf_counter()
     data = _data.load(config.dataset, config.data_dir)
-    root = config.checkpoints / f"{config.name}-{_digest(config)}"
+    freely = ("methods", "seeds", "plane")
+    root = config.checkpoints / f"{config.name}-{config.digest(*freely)}"
     jobs = list(_jobs(config))
     total = sum(len(job.seeds) * _recipe(config, job).steps for job in jobs)
     with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
@@ -79,7 +79,7 @@ def train(config: Config) -> dict[str, Any]:
         if not job.in_plane:
             methods[job.method] += outcome
     results = {
-        "config": _settings(config, "data_dir", "checkpoints", "results"),
+        "config": config.without("data_dir", "checkpoints", "results"),
         "methods": methods,
         **_provenance.provenance(),
         "seconds": round(time.perf_counter() - started, 1),
@@ -114,30 +114,24 @@ def _run(
     """What the job measures, or has measured before the experiment was killed."""
     config = _recipe(config, job)
     folder = root / str(job).replace(", ", "-").replace(" ", "-")
-    path = folder / "outcome.json"
-
-    def advance(steps, metrics):
-        if metrics:
-            means = {key: f"{np.mean(values):.3f}" for key, values in metrics.items()}
-            bar.set_postfix(means, refresh=False)
-        bar.update(steps * len(job.seeds))
-
+    advance = _progress.steps_on(bar, len(job.seeds))
     bar.set_description(str(job))
-    if path.exists():
-        advance(config.steps, {})
-        return json.loads(path.read_text())
-    design = architecture(config, data.shape, in_plane=job.in_plane)
-    method = METHODS[job.method]
-    setting, states = _training.fit(
-        config, design, method, data, job.seeds, folder, advance
-    )
-    if job.in_plane:
+
+    def measured() -> list[Any]:
+        design = architecture(config, data.shape, in_plane=job.in_plane)
+        method = METHODS[job.method]
+        setting, states = _training.fit(
+            config, design, method, data, job.seeds, folder, advance
+        )
+        if not job.in_plane:
+            return [_evaluation.evaluate(setting, state, data) for state in states]
         shown = data.train.images[:_DRAWN]
         features = _evaluation.outputs(setting, states[0], data, shown).embeddings
-        outcome = np.round(features.astype(np.float64), 3).tolist()
-    else:
-        outcome = [_evaluation.evaluate(setting, state, data) for state in states]
-    _checkpoints.write(path, json.dumps(outcome).encode())
+        return np.round(features.astype(np.float64), 3).tolist()
+
+    outcome, is_new = _checkpoints.remembered(folder / "outcome.json", measured)
+    if not is_new:
+        advance(config.steps, {})
     return outcome
 
 
@@ -152,17 +146,6 @@ def _write(
     _figures.psi_curves(config.results / "psi.png")
     if plane:
         _figures.plane(config.result("_plane.png"), plane, labels)
-
-
-def _digest(config: Config) -> str:
-    """Of what a run depends on: another recipe does not find these checkpoints."""
-    freely = ("data_dir", "checkpoints", "results", "methods", "seeds", "plane")
-    return hashlib.sha256(repr(_settings(config, *freely)).encode()).hexdigest()[:8]
-
-
-def _settings(config: Config, *without: str) -> dict[str, Any]:
-    settings = dataclasses.asdict(config)
-    return {name: value for name, value in settings.items() if name not in without}
 
 
 def main() -> None:

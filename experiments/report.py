@@ -10,13 +10,20 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from experiments import _recipes
-from experiments.benchmarks import margin_softmax
+from experiments import (
+    _objectives,
+    _open_set_recipes,
+    _recipes,
+    confusion,
+    hardness,
+)
+from experiments.benchmarks import margin_softmax, pairwise
+from experiments.benchmarks import verification as verification_benchmark
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PLACE = re.compile(r"(<!-- (\w[\w.-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -56,6 +63,96 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+_MEASURES = {
+    "accuracy": "accuracy, %",
+    "accuracy_pca": "accuracy with PCA, %",
+    "eer": "EER, %",
+    "tar": "TAR at FAR = 1 %, %",
+    "rank_1": "rank 1, %",
+    "one_shot": "20-way one-shot, %",
+}
+
+
+def verification(results: dict[str, Any]) -> Iterator[str]:
+    """Markdown table of an open-set experiment, and what it says of the margins."""
+    first = next(iter(results["methods"].values()))
+    measures = {key: head for key, head in _MEASURES.items() if key in first[0]}
+    is_published = results["config"]["dataset"] == "lfw_aligned"
+    spread = f"over {len(first)} seeds" if len(first) > 1 else "error over the folds"
+    head = [f"± {spread}", *measures.values()]
+    head += ["dissertation, accuracy, %"] * is_published
+    yield _row(head)
+    yield _row(["---"] * len(head))
+    pixels = [results["pixels"].get(key) for key in measures]
+    cells = [f"{value:.2f}" if value is not None else "" for value in pixels]
+    yield _row(["Pixels, no network", *cells, *[""] * is_published])
+    for name, runs in results["methods"].items():
+        cells = [_objectives.METHODS[name].title]
+        cells += [_spread([run[key] for run in runs], 2) for key in measures]
+        if len(runs) == 1:
+            cells[1] += f" ± {runs[0]['standard_error']:.2f}"
+        cells += [_objectives.PUBLISHED.get(name, "")] * is_published
+        yield _row(list(map(str, cells)))
+    pixels = results["pixels"]["accuracy"]
+    above = sum(_center(runs)[0] > pixels for runs in results["methods"].values())
+    number = len(results["methods"])
+    yield ""
+    yield f"{above} of {number} losses are more accurate than the pixels themselves."
+    yield from verdict(results)
+
+
+def verdict(results: dict[str, Any]) -> Iterator[str]:
+    """Which losses beat softmax, which do not, and which are not told apart from it."""
+    methods = dict(results["methods"])
+    softmax = methods.pop("softmax", None)
+    if softmax is None:
+        yield "Softmax was not trained: there is nothing to compare with."
+        return
+    base, deviation = _center(softmax)
+    spread = "seeds" if len(softmax) > 1 else "folds, of the mean"
+    yield (
+        f"Accuracy less that of softmax ({base:.2f} %), in points; a difference within"
+        f" one pooled standard deviation (over the {spread}) is not told apart:"
+    )
+    yield ""
+    for kind, has_margin in (("margin", True), ("other", False)):
+        groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
+        for name, runs in methods.items():
+            method, (mean, own) = _objectives.METHODS[name], _center(runs)
+            if method.has_margin == has_margin:
+                is_told = abs(mean - base) > np.sqrt((own**2 + deviation**2) / 2.0)
+                sign = int(np.sign(mean - base)) if is_told else 0
+                groups[sign].append(f"{method.title} ({mean - base:+.2f})")
+        number = sum(map(len, groups.values()))
+        better, alike, worse = (", ".join(group) or "none" for group in groups.values())
+        yield (
+            f"- {len(groups[1])} of {number} {kind} losses beat softmax: {better}."
+            f" Not told apart: {alike}. Worse: {worse}."
+        )
+
+
+def _center(runs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Mean accuracy and its standard deviation; of one run, that over its folds."""
+    values = [run["accuracy"] for run in runs]
+    if len(values) == 1:
+        return values[0], runs[0]["standard_error"]
+    return float(np.mean(values)), float(np.std(values, ddof=1))
+
+
+def _verification_caption(results: dict[str, Any]) -> str:
+    config, data = results["config"], results["data"]
+    default = _open_set_recipes.recipe(config["dataset"])
+    flags = [f"--dataset {config['dataset']}"] * (config["dataset"] != "digits")
+    command = ["experiments.verify", *flags, *_changed(config, default)]
+    of = f" (means over {data['splits']} splits)" if data["splits"] > 1 else ""
+    return (
+        f"Trained on {data['train_images']} images of {data['train_classes']} classes,"
+        f" tested on {data['test_images']} of {data['test_classes']} others;"
+        f" {data['genuine_pairs']} genuine and {data['impostor_pairs']} impostor"
+        f" pairs{of}. {_caption(command, results)}"
+    )
+
+
 def _classification_caption(results: dict[str, Any]) -> str:
     config = results["config"]
     default = _recipes.preset(config["preset"], config["dataset"], config["augment"])
@@ -89,12 +186,26 @@ def _caption(command: list[str], figures: dict[str, Any]) -> str:
     )
 
 
+# Results whose module makes the table, by the beginning of their names.
+_TABLES: dict[str, tuple[Any, Callable[[dict[str, Any]], Iterable[str]]]] = {
+    "benchmark_margin_softmax": (margin_softmax, margin_softmax.tables),
+    "benchmark_pairwise": (pairwise, pairwise.tables),
+    "benchmark_verification": (verification_benchmark, verification_benchmark.tables),
+    "confusion": (confusion, confusion.table),
+    "hardness": (hardness, hardness.table),
+}
+
+
 def _table(name: str, content: dict[str, Any]) -> list[str]:
     if name.startswith("classify"):
         return [*classification(content), "", _classification_caption(content)]
-    flags = _changed(content["config"], margin_softmax.Config())
-    command = ["experiments.benchmarks.margin_softmax", *flags]
-    return [*margin_softmax.tables(content), _caption(command, content)]
+    if name.startswith("verify"):
+        return [*verification(content), "", _verification_caption(content)]
+    module, tables = next(_TABLES[key] for key in _TABLES if name.startswith(key))
+    command = [module.__name__, *_changed(content["config"], module.Config())]
+    lines = list(tables(content))
+    lines += [""] * (lines[-1] != "")
+    return [*lines, _caption(command, content)]
 
 
 def rewrite(text: str, results: pathlib.Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from experiments import _data, _recipes, _training, classify, report
+from experiments import _batches, _data, _recipes, _training, classify, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -247,16 +247,16 @@ def test_help_explains_every_field(capsys):
 
 def test_batches_cover_an_epoch_and_go_on_where_they_stopped(tmp_path):
     config = small(tmp_path, steps=9, batch=4)
-    all_ = list(_training.batches(config, 14, seed=1, start=0))
+    all_ = list(_batches.by_epoch(config, 14, seed=1, start=0))
     assert len(all_) == 9
     assert len(np.unique(np.concatenate(all_[:3]))) == 12
     assert not np.array_equal(all_[0], all_[3])
     for ours, theirs in zip(
-        _training.batches(config, 14, seed=1, start=5), all_[5:], strict=True
+        _batches.by_epoch(config, 14, seed=1, start=5), all_[5:], strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="batch must be at most 3 images, got 4"):
-        next(_training.batches(config, 3, seed=1, start=0))
+        next(_batches.by_epoch(config, 3, seed=1, start=0))
 
 
 def test_augmentation_crops_and_flips():
