@@ -165,7 +165,10 @@ def roc(
         figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
         for title, curve in tar.items():
             style = _LINES.get(title.lower(), {"lw": 1.4})
-            axis.semilogx(far, np.array(curve, dtype=float), label=title, **style)
+            # Softmax on top: another curve may lie on its own.
+            level = 3 if title == "Softmax" else 2
+            values = np.array(curve, dtype=float)
+            axis.semilogx(far, values, label=title, zorder=level, **style)
         axis.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(None, 1))
         axis.grid(color="0.92", lw=0.6)
         figure.legend(loc="outside right center", fontsize=8)
