@@ -6,5 +6,6 @@ from sphax import losses as losses
 from sphax import margins as margins
 from sphax import metrics as metrics
 from sphax import networks as networks
+from sphax import operators as operators
 from sphax import optim as optim
 from sphax import sphere as sphere

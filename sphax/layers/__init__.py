@@ -1,6 +1,12 @@
 """Flax NNX modules: the state of the functions of the other rooms."""
 
 from sphax.layers._activations import PReLU as PReLU
+from sphax.layers._attention import CosineAttention as CosineAttention
 from sphax.layers._cosine import CosineDense as CosineDense
+from sphax.layers._decoupled import DecoupledConv as DecoupledConv
+from sphax.layers._decoupled import DecoupledDense as DecoupledDense
 from sphax.layers._margin_head import MarginHead as MarginHead
 from sphax.layers._margin_head import MarginState as MarginState
+from sphax.layers._operators import Hyperparameter as Hyperparameter
+from sphax.layers._sphere import SphereConv as SphereConv
+from sphax.layers._sphere import SphereNorm as SphereNorm

@@ -6,6 +6,7 @@ from sphax.margins._additive import CosFace as CosFace
 from sphax.margins._additive import LiArcFace as LiArcFace
 from sphax.margins._composite import InterClassFilter as InterClassFilter
 from sphax.margins._composite import MVSoftmax as MVSoftmax
+from sphax.margins._generalized import GeneralizedAngular as GeneralizedAngular
 from sphax.margins._logits import margin_logits as margin_logits
 from sphax.margins._margin import Margin as Margin
 from sphax.margins._margin import Target as Target

@@ -1,0 +1,107 @@
+"""Attention by the angle between queries and keys."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sphax.sphere import normalize
+
+
+class CosineAttention(nnx.MultiHeadAttention):
+    r"""Multi-head attention by scaled cosine similarity (cosine attention).
+
+    .. math::
+        y = \operatorname{softmax}_j(s \cos\angle(q_i, k_j))\, v_j
+
+    in the place of :math:`q \cdot k / \sqrt d`, with s learned for each head. Long
+    queries and keys cannot saturate the softmax, which keeps large models and long
+    sequences stable. Made and called as :class:`flax.nnx.MultiHeadAttention`, with
+    dropout, masks and decoding; its ``normalize_qk`` is taken. An ``attention_fn`` of
+    one's own must divide by :math:`\sqrt d`, as Flax's does.
+
+    ``layer.query_ln.log_scale`` holds :math:`\log s`; s stays at ``max_scale`` beyond
+    it, without gradient. A zero query attends to all keys alike.
+
+    Args:
+        num_heads: Number of heads.
+        in_features: Size of the last input axis.
+        *sizes: Further positional ones of :class:`flax.nnx.MultiHeadAttention`.
+        scale: s to start from, positive.
+        max_scale: Largest s, at least ``scale``; that of Swin V2 is 100.
+        param_dtype: Of the parameters.
+        **options: Further ones of :class:`flax.nnx.MultiHeadAttention`.
+
+    Raises:
+        ValueError: If a scale is out of range, or ``normalize_qk`` is given.
+
+    Example:
+        >>> layer = sx.layers.CosineAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+        >>> x = jax.random.normal(jax.random.key(0), (3, 5, 8))
+        >>> layer(x).shape, layer.scale
+        ((3, 5, 8), Array([10., 10.], dtype=float32))
+
+    References:
+        Liu et al., `Swin Transformer V2 <https://arxiv.org/abs/2111.09883>`_, CVPR
+        2022, Eq. 2; Henry et al., `Query-Key Normalization
+        <https://arxiv.org/abs/2010.04245>`_, Findings of EMNLP 2020.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        in_features: int,
+        *sizes: Any,
+        scale: float = 10.0,
+        max_scale: float = 100.0,
+        param_dtype: jax.typing.DTypeLike = jnp.float32,
+        **options: Any,
+    ):
+        if not 0.0 < scale <= max_scale:
+            raise ValueError(
+                "CosineAttention: scale must be positive and at most max_scale, got"
+                f" {scale} and {max_scale}."
+            )
+        if options.get("normalize_qk"):
+            raise ValueError(
+                "CosineAttention: normalize_qk has no place here, queries and keys are"
+                " normalised already."
+            )
+        super().__init__(
+            num_heads, in_features, *sizes, param_dtype=param_dtype, **options
+        )
+        # The places that Flax has for layer norms of queries and keys, typed as such.
+        places: Any = self
+        places.query_ln = _ScaledDirection(num_heads, scale, max_scale, param_dtype)
+        places.key_ln = _Direction()
+        self.normalize_qk = True
+
+    @property
+    def scale(self) -> jax.Array:
+        """Scale of each head, ``[num_heads]``."""
+        query_ln: Any = self.query_ln
+        return query_ln.scale
+
+
+class _Direction(nnx.Module):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return normalize(x)
+
+
+class _ScaledDirection(nnx.Module):
+    """Directions of queries, longer by the root by which attention will divide."""
+
+    def __init__(self, num_heads: int, scale: float, max_scale: float, dtype: Any):
+        self.log_scale = nnx.Param(jnp.full((num_heads,), math.log(scale), dtype))
+        self.max_scale = max_scale
+
+    @property
+    def scale(self) -> jax.Array:
+        log_scale = jnp.minimum(self.log_scale[...], math.log(self.max_scale))
+        return jnp.exp(log_scale)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        radius = self.scale.astype(x.dtype) * math.sqrt(x.shape[-1])
+        return normalize(x) * jnp.expand_dims(radius, (*range(x.ndim - 2), -1))

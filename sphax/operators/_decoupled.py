@@ -1,0 +1,92 @@
+"""What the operators share: magnitude times angular function of given products."""
+
+from typing import Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from sphax._norms import divide
+from sphax.operators._angular import Angular, Cosine
+from sphax.operators._arcsin import resolution_of
+from sphax.operators._magnitude import Magnitude
+from sphax.operators._unbounded import Linear
+
+Emit = Literal["output", "magnitude", "angle"]
+
+T = TypeVar("T")
+
+
+def as_linear(magnitude: Magnitude, angular: Angular, emit: Emit) -> Linear | None:
+    """The magnitude of an operator that is a product with its filters, or None.
+
+    Such a one needs no norm of a patch: dividing by it and multiplying again would cost
+    time, digits, and the gradient at a zero patch.
+    """
+    is_product = isinstance(angular, Cosine) and emit == "output"
+    return magnitude if is_product and isinstance(magnitude, Linear) else None
+
+
+def scaled(
+    magnitude: Linear, products: jax.Array, dtype: jax.typing.DTypeLike
+) -> jax.Array:
+    """The operator that is linear, from its products ``[..., filters]``."""
+    return (_for_filters(magnitude, products).alpha * products).astype(dtype)
+
+
+def combine(
+    projections: jax.Array,
+    norms: jax.Array,
+    filter_norms: jax.Array,
+    magnitude: Magnitude,
+    angular: Angular,
+    *,
+    emit: Emit,
+    dtype: jax.typing.DTypeLike,
+) -> jax.Array:
+    """The operator, or a factor of it, from the products of the vectors.
+
+    Args:
+        projections: Of the patches on the filters' directions, ``[..., filters]``.
+        norms: Of the patches, ``[..., groups]``.
+        filter_norms: ``[filters]``.
+        magnitude: Function of the lengths.
+        angular: Function of the angle.
+        emit: What is returned.
+        dtype: Of the vectors, and of what is returned.
+    """
+    magnitude, angular = _for_filters((magnitude, angular), projections)
+    filter_norms = jnp.expand_dims(filter_norms, range(projections.ndim - 1))
+    groups, filters = norms.shape[-1], projections.shape[-1]
+    if groups > 1:  # one norm for all filters stays as small as it is
+        norms = jnp.repeat(norms, filters // groups, axis=-1)
+    # Products with reciprocals: what follows a division by all filters' is kept for the
+    # backward pass, what follows a multiplication is not.
+    inverse_norms = divide(jnp.ones_like(norms), norms)
+    resolution = resolution_of(dtype)
+    h = magnitude.weigh(norms, filter_norms)
+    if emit == "magnitude":
+        out = jnp.broadcast_to(h, projections.shape)
+    elif emit == "angle":
+        out = angular.of_cosine(projections * inverse_norms, resolution)
+    elif isinstance(angular, Cosine) and h.shape != projections.shape:
+        # One factor for all filters, whose gradient then is one sum over them.
+        out = projections * (inverse_norms * h)
+    else:
+        out = angular.of_cosine(projections * inverse_norms, resolution) * h
+    return out.astype(dtype)
+
+
+def _for_filters(functions: T, like: jax.Array) -> T:
+    """Hyperparameters made to broadcast with ``[..., filters]``, in its dtype."""
+    filters = like.shape[-1]
+
+    def prepare(leaf):
+        leaf = jnp.asarray(leaf, like.dtype)
+        if leaf.shape not in ((), (filters,)):
+            raise ValueError(
+                "a hyperparameter must be a scalar or have an entry for each filter,"
+                f" ({filters},), got shape {leaf.shape}."
+            )
+        return jnp.expand_dims(leaf, range(like.ndim - leaf.ndim))
+
+    return jax.tree.map(prepare, functions)

@@ -1,0 +1,78 @@
+"""The decoupled dense operator."""
+
+import jax
+from jax.typing import ArrayLike
+
+from sphax._norms import length, widen
+from sphax._products import inverse_lengths, products
+from sphax.operators._angular import Angular
+from sphax.operators._checks import as_operands, check_functions
+from sphax.operators._decoupled import Emit, as_linear, combine, scaled
+from sphax.operators._magnitude import Magnitude
+from sphax.sphere import neurons
+
+
+def decoupled_dense(
+    inputs: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    magnitude: Magnitude,
+    angular: Angular,
+    emit: Emit = "output",
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    r"""Dense layer with its inner product taken apart: :math:`h(\|w\|,\|x\|)g(\theta)`.
+
+    :func:`decoupled_conv` of one position; what is said there of the functions and of
+    gradients holds here. To get digits of small angles between vectors, use
+    :func:`sphax.sphere.angle`.
+
+    Args:
+        inputs: Floating, ``[..., in]``.
+        kernel: Dtype of ``inputs``, ``[in, out]``, a neuron in each column.
+        magnitude: h; hyperparameters are scalars or ``[out]``.
+        angular: g; hyperparameters likewise.
+        emit: ``"output"``; ``"magnitude"`` or ``"angle"`` for h or g alone.
+        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        ``[..., out]``, dtype of ``inputs``, computed in float32 at least; 0, with zero
+        gradient, where input or neuron is zero, as in :func:`decoupled_conv`.
+
+    Raises:
+        TypeError: If ``inputs`` is not floating, ``kernel`` has another dtype, or
+            ``magnitude`` or ``angular`` is none.
+        ValueError: If shapes do not fit, or an option is out of range.
+
+    Example:
+        >>> x, w = jnp.array([[3.0, 4.0]]), jnp.array([[2.0, 0.0], [0.0, -1.0]])
+        >>> ball, linear = sx.operators.Ball(rho=10.0), sx.operators.LinearAngle()
+        >>> sx.operators.decoupled_dense(x, w, magnitude=ball, angular=linear)
+        Array([[ 0.2048, -0.2952]], dtype=float32)
+
+    References:
+        Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
+    """
+    check_functions(magnitude, angular, emit)
+    inputs, kernel = as_operands(inputs, kernel)
+    if kernel.ndim != 2 or inputs.ndim < 1 or inputs.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            "kernel must be [in, out] and inputs [..., in], got kernel"
+            f" {kernel.shape} and inputs {inputs.shape}."
+        )
+    filters = neurons(kernel)
+    linear = as_linear(magnitude, angular, emit)
+    is_plain = linear is not None and linear.weighted != "none"
+    inverse = None if is_plain else inverse_lengths(filters)
+    projections = products(inputs, filters, None, inverse, precision)
+    if linear is not None:
+        return scaled(linear, projections, inputs.dtype)
+    return combine(
+        projections,
+        length(widen(inputs))[..., None],
+        length(widen(filters)),
+        magnitude,
+        angular,
+        emit=emit,
+        dtype=inputs.dtype,
+    )

@@ -1,0 +1,64 @@
+"""Magnitude functions h: what an operator makes of the lengths."""
+
+import abc
+from typing import Literal
+
+import jax
+
+from sphax import _checks
+from sphax._hyperparameters import (
+    POSITIVE,
+    leaf_names,
+    register,
+    static,
+    store_real,
+)
+
+Weighted = Literal["none", "linear", "nonlinear"]
+
+
+@register
+class Magnitude(abc.ABC):
+    r"""Base of the magnitude functions :math:`h(\|x\|)` of a patch's length.
+
+    ``weighted`` says what the length of the filter has to do with it:
+
+    - ``"none"``: nothing, :math:`h(\|x\|)`; all filters are equally important;
+    - ``"linear"``: :math:`\|w\| h(\|x\|)`;
+    - ``"nonlinear"``: :math:`h(\|w\| \|x\|)`.
+
+    A subclass is a frozen dataclass, registered by
+    :func:`jax.tree_util.register_dataclass`. Its hyperparameters are leaves: scalars,
+    or arrays with an entry for each filter.
+
+    *Bounded* functions (:class:`Sphere`, :class:`Ball`, :class:`Tanh`) limit what any
+    input can do to the output: they converge without care and a perturbation goes only
+    so far through them, at the price of what large lengths have to say. *Unbounded*
+    ones (:class:`Linear`, :class:`Segmented`, :class:`Log`, :class:`Mix`) keep it, and
+    need batch normalisation after them as the plain convolution does. A
+    ``weighted`` function is bounded only as long as the filters are.
+
+    Example:
+        >>> ball = sx.operators.Ball(rho=2.0)
+        >>> ball(jnp.array([1.0, 2.0, 3.0]))
+        Array([0.5, 1. , 1. ], dtype=float32)
+    """
+
+    weighted: Weighted = static(default="none", kw_only=True)
+
+    def __post_init__(self):
+        name = f"{type(self).__name__}: weighted"
+        _checks.check_choice(name, self.weighted, ("none", "linear", "nonlinear"))
+        for name in leaf_names(self):
+            # Radii divide; the other hyperparameters multiply.
+            store_real(self, name, POSITIVE if name == "rho" else 0.0)
+
+    @abc.abstractmethod
+    def __call__(self, length: jax.Array) -> jax.Array:
+        """The function of a length, not negative, elementwise."""
+
+    def weigh(self, norm: jax.Array, filter_norm: jax.Array) -> jax.Array:
+        """The function of the lengths of patches and filters, as ``weighted`` says."""
+        if self.weighted == "nonlinear":
+            return self(norm * filter_norm)
+        return filter_norm * self(norm) if self.weighted == "linear" else self(norm)
