@@ -11,10 +11,12 @@ from flax import nnx
 from sphax.layers import PReLU
 from sphax.layers._common import check_sizes
 from sphax.networks._architectures import Stage
-
-# He et al. 2015, Eq. 10, for every layer: Gaussian, variance 2 / fan_in. Also for the
-# linear one, since the 2 makes up for the PReLU that comes before a layer.
-_INIT = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
+from sphax.networks._common import (
+    HE_INIT,
+    batch_norm,
+    check_images,
+    check_input_shape,
+)
 
 
 class ConvNet(nnx.Module):
@@ -91,10 +93,10 @@ class ConvNet(nnx.Module):
             math.prod(map_sizes[-1]) * channels[-1],
             features,
             use_bias=False,
-            kernel_init=_INIT,
+            kernel_init=HE_INIT,
             **options,
         )
-        self.norm = _batch_norm(features, param_dtype, rngs)
+        self.norm = batch_norm(features, param_dtype, rngs)
 
     def __call__(
         self, images: jax.Array, *, use_running_average: bool | None = None
@@ -105,7 +107,7 @@ class ConvNet(nnx.Module):
             images: Floating. Training statistics are over all of the leading axes.
             use_running_average: Mode of the batch normalisation, for this call.
         """
-        _check_images(images, self.input_shape)
+        check_images(images, self.input_shape)
         x = images
         for stage in self.stages:
             x = stage(x, use_running_average)
@@ -163,12 +165,12 @@ class _Unit(nnx.Module):
             # Not "SAME", which pads an even map on one side only if the stride is 2.
             padding=((around, around), (around, around)),
             use_bias=False,
-            kernel_init=_INIT,
+            kernel_init=HE_INIT,
             dtype=dtype,
             param_dtype=param_dtype,
             rngs=rngs,
         )
-        self.norm = _batch_norm(stage.features, param_dtype, rngs)
+        self.norm = batch_norm(stage.features, param_dtype, rngs)
         self.activation = PReLU(stage.features, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, x: jax.Array, use_running_average: bool | None) -> jax.Array:
@@ -176,30 +178,11 @@ class _Unit(nnx.Module):
         return self.activation(x)
 
 
-def _batch_norm(
-    features: int, param_dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
-) -> nnx.BatchNorm:
-    # Without `dtype`: it would round the running statistics before they are used. Who
-    # calls it returns to the dtype of the computation.
-    norm = nnx.BatchNorm(features, momentum=0.9, param_dtype=param_dtype, rngs=rngs)
-    # Made in float32 whatever the parameters are, where float64 does not fit.
-    for statistic in (norm.mean, norm.var):
-        exact = jnp.promote_types(param_dtype, jnp.float32)
-        statistic.set_value(statistic[...].astype(exact))
-    return norm
-
-
 def _map_sizes(
     input_shape: Sequence[int], stages: Sequence[Stage]
 ) -> list[tuple[int, int]]:
     """Height and width of the map after each stage."""
-    if len(input_shape) != 3:
-        raise ValueError(
-            "ConvNet: input_shape must be (height, width, channels), got"
-            f" {tuple(input_shape)}; a batch has no place in it."
-        )
-    height, width, channels = input_shape
-    check_sizes("ConvNet: input_shape", height=height, width=width, channels=channels)
+    height, width, _ = check_input_shape("ConvNet", input_shape)
     if not stages:
         raise ValueError("ConvNet: stages must have at least one Stage, got none.")
     sizes = []
@@ -219,21 +202,3 @@ def _map_sizes(
 
 def _ceil_div(divisor: int, height: int, width: int) -> tuple[int, int]:
     return -(-height // divisor), -(-width // divisor)
-
-
-def _check_images(images: jax.Array, shape: tuple[int, ...]) -> None:
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(
-            f"images must be floating, got dtype {images.dtype}; scale them first, for"
-            " example by images / 255 - 0.5."
-        )
-    if images.shape[-3:] != shape:
-        hint = ""
-        if images.shape[-3:] == (shape[2], *shape[:2]):
-            hint = " Channels come last: jnp.moveaxis(images, -3, -1)."
-        elif images.shape[-2:] == shape[:2] and shape[2] == 1:
-            hint = " The one channel is an axis as well: images[..., None]."
-        raise ValueError(
-            f"images must be [..., {', '.join(map(str, shape))}], the network's"
-            f" input_shape, got shape {images.shape}.{hint}"
-        )
