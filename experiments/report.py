@@ -22,7 +22,7 @@ from experiments import (
     confusion,
     hardness,
 )
-from experiments.benchmarks import margin_softmax, pairwise
+from experiments.benchmarks import margin_softmax, operators, pairwise
 from experiments.benchmarks import verification as verification_benchmark
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -189,6 +189,7 @@ def _caption(command: list[str], figures: dict[str, Any]) -> str:
 # Results whose module makes the table, by the beginning of their names.
 _TABLES: dict[str, tuple[Any, Callable[[dict[str, Any]], Iterable[str]]]] = {
     "benchmark_margin_softmax": (margin_softmax, margin_softmax.tables),
+    "benchmark_operators": (operators, operators.tables),
     "benchmark_pairwise": (pairwise, pairwise.tables),
     "benchmark_verification": (verification_benchmark, verification_benchmark.tables),
     "confusion": (confusion, confusion.table),

@@ -45,9 +45,15 @@ def step_of(name, normalize, form="plain", **kwargs):
     return jax.jit(jax.value_and_grad(loss, (0, 1)))
 
 
-# Psi stands outside the two forms, which differ in what they do with the others.
+# Psi stands outside of forms and normalisations, which differ in what they do with the
+# others: a margin that leaves those alone is as good as any other.
 EVERY_FORM = [
-    *((name, normalize, "plain") for name in MARGINS for normalize in NORMALIZE),
+    *((name, "both", "plain") for name in MARGINS),
+    *(
+        (name, normalize, "plain")
+        for name in ("none", "sphereface4", "arcface", "spherefacer2")
+        for normalize in ("prototypes", "none")
+    ),
     *(
         (name, normalize, "blocked")
         for name in ("arcface", "spherefacer2", "liarcface")
