@@ -476,7 +476,8 @@ def test_dtypes(magnitude, angular):
     # Rounded to bfloat16, so that they are the same in all dtypes.
     rounded = [jnp.asarray(v, "bfloat16") for v in draw((2, 4, 6), (3, 6, 4))]
     exact = run(functions, *(v.astype("float64") for v in rounded))
-    expected = convolve(definition, *map(wide, rounded), [(1, 1)])
+    x, w = map(wide, rounded)
+    expected = convolve(definition, x, w, [(1, 1)])
     np.testing.assert_allclose(exact[0], expected, rtol=1e-12)
     for dtype, tolerance in DTYPES.items():
         results = run(functions, *(v.astype(dtype) for v in rounded))

@@ -68,6 +68,10 @@ class LinearAngle(Angular):
         # This way round it is exactly 0 at a right angle.
         return (math.pi / 2 - angle) * (2.0 / math.pi)
 
+    def of_cosine(self, cosine: jax.Array, resolution: float) -> jax.Array:
+        """See :class:`Angular`; what the angle is short of a right one, without it."""
+        return (2.0 / math.pi) * arcsin(cosine, resolution)
+
     def extended(self, angle: jax.Array) -> jax.Array:
         """See :class:`Angular`; the line itself."""
         return self(angle)

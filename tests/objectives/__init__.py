@@ -2,5 +2,6 @@
 
 from tests.objectives.classwise import CLASSWISE
 from tests.objectives.pairwise import PAIRWISE
+from tests.objectives.softmax import SOFTMAX
 
-OBJECTIVES = PAIRWISE | CLASSWISE
+OBJECTIVES = PAIRWISE | CLASSWISE | SOFTMAX
