@@ -59,8 +59,8 @@ def combine(
     groups, filters = norms.shape[-1], projections.shape[-1]
     if groups > 1:  # one norm for all filters stays as small as it is
         norms = jnp.repeat(norms, filters // groups, axis=-1)
-    # Products with reciprocals: what follows a division by all filters' is kept for the
-    # backward pass, what follows a multiplication is not.
+    # Multiplied, not divided: XLA keeps a quotient for the backward pass, which is one
+    # more array of the size of the output, but forms a product again.
     inverse_norms = divide(jnp.ones_like(norms), norms)
     resolution = resolution_of(dtype)
     h = magnitude.weigh(norms, filter_norms)
