@@ -2,12 +2,14 @@
 
 import abc
 import dataclasses
+import math
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
 from sphax import _checks
+from sphax.operators._arcsin import arcsin, resolution_of
 
 
 class Target(NamedTuple):
@@ -138,21 +140,9 @@ def per_row(leaf: Any) -> Any:
     return jnp.expand_dims(leaf, -1) if jnp.ndim(leaf) else leaf
 
 
-@jax.custom_jvp
 def arccos(cosines: jax.Array) -> jax.Array:
-    """Arc cosine of clipped cosines, with zero gradient where they are 1 or -1.
+    """Arc cosine of clipped cosines, with zero gradient next to 1 and -1.
 
     For the classes other than the target: their angles are not formed from the vectors.
-    Within an ulp of 1 the slope is rounding noise, and the direction that it would
-    multiply is about to vanish.
     """
-    return jnp.arccos(jnp.clip(cosines, -1.0, 1.0))
-
-
-@arccos.defjvp
-def _arccos_jvp(primals, tangents):
-    (cosines,), (change,) = primals, tangents
-    square = (1.0 - cosines) * (1.0 + cosines)
-    is_end = square < jnp.finfo(cosines.dtype).eps
-    slope = -jax.lax.rsqrt(jnp.where(is_end, 1.0, square))
-    return arccos(cosines), jnp.where(is_end, 0.0, slope) * change
+    return math.pi / 2 - arcsin(cosines, resolution_of(cosines.dtype))
