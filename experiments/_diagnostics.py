@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -157,17 +156,5 @@ def main(
     train: Callable[[Any], dict[str, Any]],
     table: Callable[[dict[str, Any]], Iterator[str]],
 ) -> None:
-    """Runs from the command line, with errors that a person can read."""
-    try:
-        config = tyro.cli(kind)
-        results = train(config)
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print("\n".join(table(results)))
-    print(f"\n{results['seconds']:.0f} s; written to {config.result('*')}")
-
-
-def markdown(rows: list[list[str]]) -> Iterator[str]:
-    """A Markdown table of cells, the first row being its head."""
-    for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]:
-        yield f"| {' | '.join(row)} |"
+    """Runs from the command line, with the settings of ``kind``."""
+    _progress.main(lambda: tyro.cli(kind), train, table)

@@ -1,6 +1,8 @@
-"""The progress bar of an experiment."""
+"""What a person sees of an experiment: its progress, its table, what went wrong."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,3 +20,24 @@ def steps_on(bar: tqdm, runs: int = 1) -> Report:
         bar.update(steps * runs)
 
     return report
+
+
+def main(
+    parse: Callable[[], Any],
+    train: Callable[[Any], dict[str, Any]],
+    table: Callable[[dict[str, Any]], Iterable[str]],
+) -> None:
+    """Runs an experiment from the command line, with errors that a person can read."""
+    try:
+        config = parse()
+        results = train(config)
+    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(table(results)))
+    print(f"\n{results['seconds']:.0f} s; written to {config.result('*')}")
+
+
+def markdown(rows: list[list[str]]) -> Iterator[str]:
+    """A Markdown table of cells, the first row being its head."""
+    for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]:
+        yield f"| {' | '.join(row)} |"

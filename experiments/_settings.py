@@ -1,5 +1,6 @@
 """What every experiment that trains lets its user set, and how a setting is named."""
 
+import abc
 import dataclasses
 import hashlib
 import pathlib
@@ -10,7 +11,7 @@ import optax
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(abc.ABC):
     """How one run of one method is trained, and where its files go."""
 
     data_dir: pathlib.Path | None = None
@@ -58,9 +59,9 @@ class Recipe:
         )
 
     @property
+    @abc.abstractmethod
     def optimizer(self) -> optax.GradientTransformation:
         """What turns gradients into updates."""
-        raise NotImplementedError
 
     def without(self, *names: str) -> dict[str, Any]:
         """All settings but these, by name."""

@@ -9,7 +9,6 @@ same command, it goes on from its last checkpoint.
 
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -141,22 +140,16 @@ def _write(
     plane: dict[MethodName, Any],
     labels: np.ndarray,
 ) -> None:
-    config.results.mkdir(parents=True, exist_ok=True)
-    config.result(".json").write_text(json.dumps(results, indent=1) + "\n")
+    text = json.dumps(results, indent=1) + "\n"
+    _checkpoints.write(config.result(".json"), text.encode())
     _figures.psi_curves(config.results / "psi.png")
     if plane:
         _figures.plane(config.result("_plane.png"), plane, labels)
 
 
 def main() -> None:
-    """Runs from the command line, with errors that a person can read."""
-    try:
-        config = parse()
-        results = train(config)
-    except (_data.DatasetNotFoundError, FloatingPointError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print("\n".join(report.classification(results)))
-    print(f"\n{results['seconds']:.0f} s; written to {config.result('*')}")
+    """Runs from the command line."""
+    _progress.main(parse, train, report.classification)
 
 
 if __name__ == "__main__":

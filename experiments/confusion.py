@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 import sphax as sx
-from experiments import _data, _diagnostics, _figures, _recipes
+from experiments import _data, _diagnostics, _figures, _progress, _recipes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     for name, row in results["methods"].items():
         cells = [f"{row[key]:.3f}" for key in ("within", "between", "closest")]
         rows.append([_recipes.METHODS[name].title, f"{row['error']:.2f}", *cells])
-    return _diagnostics.markdown(rows)
+    return _progress.markdown(rows)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 from scipy import special, stats
 
 import sphax as sx
-from experiments import _data, _diagnostics, _figures, _human, _recipes
+from experiments import _data, _diagnostics, _figures, _human, _progress, _recipes
 
 # What is drawn and correlated, upright against across; with human counts these too.
 _PAIRS = (("avh", "confidence"), ("avh", "norm"))
@@ -132,7 +132,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
         cells = [f"{row['rank_correlations'][pair]:.3f}" for pair in pairs]
         title = _recipes.METHODS[name].title
         rows.append([title, f"{row['error']:.2f}", f"{row['avh']:.3f}", *cells])
-    return _diagnostics.markdown(rows)
+    return _progress.markdown(rows)
 
 
 def _title(quantity: str) -> str:

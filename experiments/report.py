@@ -18,6 +18,7 @@ import numpy as np
 from experiments import (
     _objectives,
     _open_set_recipes,
+    _progress,
     _recipes,
     confusion,
     hardness,
@@ -35,13 +36,13 @@ def classification(results: dict[str, Any]) -> Iterator[str]:
     seeds = max(map(len, results["methods"].values()), default=0)
     head = ["", f"error, % ({seeds} seeds)", "margin, °", "within, °"]
     head += ["dissertation, %"] * bool(published)
-    yield _row(head)
-    yield _row(["---"] * len(head))
+    rows = [head]
     for name, runs in results["methods"].items():
         cells = [_recipes.METHODS[name].title]
         for key, digits in (("error", 2), ("margin", 1), ("within", 1)):
             cells.append(_spread([run[key] for run in runs], digits))
-        yield _row(cells + [published.get(name, "")] * bool(published))
+        rows.append(cells + [published.get(name, "")] * bool(published))
+    return _progress.markdown(rows)
 
 
 def _published(config: dict[str, Any]) -> dict[str, str]:
@@ -57,10 +58,6 @@ def _spread(values: list[float], digits: int) -> str:
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 _MEASURES = {
@@ -81,18 +78,17 @@ def verification(results: dict[str, Any]) -> Iterator[str]:
     spread = f"over {len(first)} seeds" if len(first) > 1 else "error over the folds"
     head = [f"± {spread}", *measures.values()]
     head += ["dissertation, accuracy, %"] * is_published
-    yield _row(head)
-    yield _row(["---"] * len(head))
     pixels = [results["pixels"].get(key) for key in measures]
     cells = [f"{value:.2f}" if value is not None else "" for value in pixels]
-    yield _row(["Pixels, no network", *cells, *[""] * is_published])
+    rows = [head, ["Pixels, no network", *cells, *[""] * is_published]]
     for name, runs in results["methods"].items():
         cells = [_objectives.METHODS[name].title]
         cells += [_spread([run[key] for run in runs], 2) for key in measures]
         if len(runs) == 1:
             cells[1] += f" ± {runs[0]['standard_error']:.2f}"
         cells += [_objectives.PUBLISHED.get(name, "")] * is_published
-        yield _row(list(map(str, cells)))
+        rows.append(list(map(str, cells)))
+    yield from _progress.markdown(rows)
     pixels = results["pixels"]["accuracy"]
     above = sum(_center(runs)[0] > pixels for runs in results["methods"].values())
     number = len(results["methods"])

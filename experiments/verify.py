@@ -10,7 +10,6 @@ same command, it goes on from its last checkpoint.
 
 import json
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -19,7 +18,6 @@ from tqdm import tqdm
 
 from experiments import (
     _checkpoints,
-    _data,
     _evaluation,
     _figures,
     _open_set,
@@ -140,14 +138,8 @@ def _write(config: Config, results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Runs from the command line, with errors that a person can read."""
-    try:
-        config = parse()
-        results = train(config)
-    except (_data.DatasetNotFoundError, FloatingPointError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print("\n".join(report.verification(results)))
-    print(f"\n{results['seconds']:.0f} s; written to {config.result('*')}")
+    """Runs from the command line."""
+    _progress.main(parse, train, report.verification)
 
 
 if __name__ == "__main__":
