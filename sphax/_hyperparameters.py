@@ -22,12 +22,37 @@ def static(*, default: Any, kw_only: bool = False) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def register(cls: C) -> C:
     """Makes a class a frozen dataclass and a pytree of its non-static fields."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    made = dataclasses.dataclass(frozen=True)(cls)
+    leaves, fixed = leaf_names(made), static_names(made)
+    keys = tuple(map(jax.tree_util.GetAttrKey, leaves))
+
+    def flatten(of):
+        return tuple(getattr(of, name) for name in leaves), tuple(
+            getattr(of, name) for name in fixed
+        )
+
+    def flatten_with_keys(of):
+        values, structure = flatten(of)
+        return tuple(zip(keys, values, strict=True)), structure
+
+    def unflatten(structure, values):
+        return made(**dict(zip((*leaves, *fixed), (*values, *structure), strict=True)))
+
+    # Not `register_dataclass`: in jaxlib 0.10.2 two structures of its are equal,
+    # whatever their classes, if they have as many leaves and the same static fields.
+    # Their hashes differ, but now and then `jit` runs what it compiled for the other.
+    jax.tree_util.register_pytree_with_keys(made, flatten_with_keys, unflatten, flatten)
+    return made
 
 
 def leaf_names(cls: Any) -> list[str]:
     """Names of the fields that are leaves."""
     return [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
+
+
+def static_names(cls: Any) -> list[str]:
+    """Names of the fields that are part of the structure."""
+    return [f.name for f in dataclasses.fields(cls) if f.metadata.get("static")]
 
 
 def store_real(

@@ -27,9 +27,11 @@ class Magnitude(abc.ABC):
     - ``"linear"``: :math:`\|w\| h(\|x\|)`;
     - ``"nonlinear"``: :math:`h(\|w\| \|x\|)`.
 
-    A subclass is a frozen dataclass, registered by
-    :func:`jax.tree_util.register_dataclass`. Its hyperparameters are leaves: scalars,
-    or arrays with an entry for each filter.
+    A subclass is a frozen dataclass, registered as a pytree. Its hyperparameters are
+    leaves: scalars, or arrays with an entry for each filter. (Two classes that
+    ``jax.tree_util.register_dataclass`` has registered with as many leaves are one and
+    the same for jaxlib 0.10: ``jit`` may run the other. ``register_pytree_node`` and
+    ``register_pytree_with_keys`` tell them apart.)
 
     *Bounded* functions (:class:`Sphere`, :class:`Ball`, :class:`Tanh`) limit what any
     input can do to the output: they converge without care and a perturbation goes only

@@ -1,0 +1,51 @@
+"""Dataclasses of hyperparameters as pytrees: what `jit` may take for the same."""
+
+import inspect
+import itertools
+
+import jax
+import pytest
+
+import sphax as sx
+from sphax._hyperparameters import register
+
+ROOMS = (sx.margins, sx.operators)
+
+
+def instances():
+    """One of every public class that its defaults make."""
+    for room in ROOMS:
+        for value in vars(room).values():
+            if not inspect.isclass(value) or inspect.isabstract(value):
+                continue
+            if not hasattr(value, "__dataclass_fields__"):
+                continue
+            parameters = inspect.signature(value).parameters.values()
+            if all(p.default is not p.empty for p in parameters):
+                yield value()
+
+
+def test_classes_differ_in_structure():
+    found = list(instances())
+    assert len(found) > 20
+    for one, other in itertools.combinations(found, 2):
+        assert jax.tree.structure(one) != jax.tree.structure(other), (one, other)
+
+
+def test_jit_tells_classes_apart():
+    def numbered(i):
+        body = {"__annotations__": {"x": float}, "number": i}
+        return register(type(f"Numbered{i}", (), body))
+
+    classes = [numbered(i) for i in range(60)]
+    run = jax.jit(lambda instance: instance.x + instance.number)
+    assert [float(run(made(0.5))) for made in classes] == [i + 0.5 for i in range(60)]
+
+
+@pytest.mark.parametrize("margin", [sx.margins.ArcFace(margin=0.4)])
+def test_leaves_are_named(margin):
+    ((path, leaf),) = jax.tree.leaves_with_path(margin)
+    assert jax.tree_util.keystr(path) == ".margin"
+    assert leaf == 0.4
+    doubled = jax.tree.map(lambda x: 2 * x, margin)
+    assert doubled == sx.margins.ArcFace(margin=0.8)
