@@ -90,6 +90,45 @@ def test_the_convolution_is_the_function_of_its_variables():
     assert single(jnp.ones((7, 3))).shape == (7, 2)
 
 
+PLANE: dict[str, Any] = dict(kernel_size=(3, 4), strides=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("padding", "options"),
+    [
+        ("SAME_LOWER", PLANE),
+        ("CIRCULAR", dict(kernel_size=(4, 3), kernel_dilation=(1, 2))),
+        ("CIRCULAR", dict(kernel_size=(2,), strides=2, feature_group_count=3)),
+        ("REFLECT", PLANE),
+        ("CAUSAL", dict(kernel_size=(3,), kernel_dilation=2)),
+        (2, PLANE),
+        ([1, 0], PLANE),
+        ((2, (0, 1)), PLANE),
+    ],
+)
+def test_padding_is_that_of_flax(padding, options):
+    options = {**options, "padding": padding, "rngs": nnx.Rngs(0)}
+    linear: dict[str, Any] = dict(
+        magnitude=so.Linear(weighted="linear"), angular=so.Cosine()
+    )
+    conv = sl.DecoupledConv(6, 3, **options, **linear)
+    plain, ones = (
+        nnx.Conv(6, 3, **options, use_bias=False, kernel_init=jax.nn.initializers.ones)
+        for _ in range(2)
+    )
+    plain.kernel[...] = conv.kernel[...]
+    (x,) = draw((2, 5, 6, 6))
+
+    @nnx.jit
+    def run(conv, plain, ones, x):
+        return conv(x), plain(x), conv(x, emit="magnitude"), ones(x**2)
+
+    outputs, expected, magnitudes, squares = run(conv, plain, ones, x)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+    lengths = np.linalg.norm(wide(conv.kernel[...]).reshape(-1, 3), axis=0)
+    np.testing.assert_allclose(magnitudes, lengths * np.sqrt(squares), rtol=1e-5)
+
+
 def test_dense_is_the_function_of_its_variables():
     layer = sl.DecoupledDense(6, 4, **FUNCTIONS, use_bias=True, rngs=nnx.Rngs(0))
     (x,) = draw((2, 3, 6))

@@ -13,7 +13,7 @@ from flax import nnx
 
 import sphax as sx
 from sphax import operators as so
-from sphax.operators._arcsin import arcsin
+from sphax._arcsin import arcsin
 from tests.jaxprs import largest_array
 from tests.reference import numerical_gradient
 
@@ -640,13 +640,13 @@ def test_no_patch_is_ever_formed():
 
 
 def test_functions_of_ones_own():
-    @jax.tree_util.register_dataclass
+    @jax.tree_util.register_static
     @dataclasses.dataclass(frozen=True)
     class Half(so.Angular):
         def __call__(self, angle):
             return jnp.cos(angle) / 2
 
-    @jax.tree_util.register_dataclass
+    @jax.tree_util.register_static
     @dataclasses.dataclass(frozen=True)
     class Square(so.Magnitude):
         def __call__(self, length):
@@ -708,12 +708,15 @@ def test_errors_teach():
         conv(strides=0)
     with pytest.raises(ValueError, match="kernel_dilation must be a positive"):
         conv(kernel_dilation=(1, 1))
-    with pytest.raises(ValueError, match=r'padding must be "SAME", "VALID" or 1 pairs'):
-        conv(padding=((1, 1), (1, 1)))
-    with pytest.raises(ValueError, match=r'"VALID" or 1 pairs.*CIRCULAR'):
-        conv(padding="CIRCULAR")
-    with pytest.raises(ValueError, match=r'"SAME", "VALID" or pairs, got .SOME'):
-        so.decoupled_conv_transpose(x, w, **functions, padding="SOME")
+    for padding in ((1, 1), ((1, 1), (1, 1)), ((1, 1, 1),), "SOME", 0.5):
+        with pytest.raises(ValueError, match=r"an integer, or 1 integers or pairs"):
+            conv(padding=padding)
+    with pytest.raises(ValueError, match=r'"CAUSAL" with one axis.* got .CAUSAL'):
+        so.decoupled_conv(x[None], w[None], **functions, padding="CAUSAL")
+    with pytest.raises(ValueError, match=r"CIRCULAR.* got input_dilation \(2,\)"):
+        conv(padding="CIRCULAR", input_dilation=2)
+    with pytest.raises(ValueError, match=r'"VALID", integers or pairs, got .CIRCULAR'):
+        so.decoupled_conv_transpose(x, w, **functions, padding="CIRCULAR")
     with pytest.raises(ValueError, match=r"for each filter, \(4,\), got shape \(3,\)"):
         conv(magnitude=so.Ball(rho=jnp.ones(3)))
     with pytest.raises(ValueError, match=r"kernel_size must have one to three axes"):

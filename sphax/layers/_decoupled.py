@@ -18,7 +18,7 @@ from sphax.operators import (
     patch_norms,
 )
 from sphax.operators._decoupled import Emit
-from sphax.operators._window import PaddingLike
+from sphax.operators._padding import PaddingLike
 
 
 class DecoupledConv(Decoupled):

@@ -2,10 +2,10 @@
 
 import jax
 
+from sphax._arcsin import resolution_of
 from sphax._hyperparameters import register, store_real
 from sphax.margins._margin import Margin, per_row
 from sphax.operators import Angular, Cosine
-from sphax.operators._arcsin import resolution_of
 
 
 @register

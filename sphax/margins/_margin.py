@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax import _checks
-from sphax.operators._arcsin import arcsin, resolution_of
+from sphax._arcsin import arcsin, resolution_of
 
 
 class Target(NamedTuple):

@@ -6,15 +6,15 @@ import math
 import jax
 import jax.numpy as jnp
 
+from sphax._arcsin import arcsin
 from sphax._hyperparameters import POSITIVE, register, store_real
-from sphax.operators._arcsin import arcsin
 
 
 class Angular(abc.ABC):
     r"""Base of the angular functions :math:`g(\theta)`, which fall from 1 to -1.
 
     They are 0 at a right angle, where what has no direction is put. A subclass is a
-    frozen dataclass, registered by :func:`jax.tree_util.register_dataclass`. Its
+    frozen dataclass, registered as a pytree as a :class:`Magnitude` is. Its
     hyperparameters are leaves: scalars, or arrays with an entry for each filter.
 
     Example:

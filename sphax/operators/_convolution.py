@@ -19,7 +19,7 @@ from sphax.operators._checks import (
 )
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
-from sphax.operators._window import PaddingLike
+from sphax.operators._padding import PaddingLike
 from sphax.sphere import neurons
 
 
@@ -46,9 +46,9 @@ def decoupled_conv(
         \cos\theta = \frac{\langle w, x\rangle}{\|w\| \|x\|}.
 
     The plain convolution is :math:`h = \|w\|\|x\|`, :math:`g = \cos`, and with
-    ``Linear(weighted="linear")`` and ``Cosine()`` it is computed as such. Padding is
-    part of a patch and adds nothing to its norm: patches at a border are measured by
-    what they have of the image. The norms come from a sum over channels and a sum over
+    ``Linear(weighted="linear")`` and ``Cosine()`` it is computed as such. Zero padding
+    adds nothing to the norm of a patch: patches at a border are measured by what they
+    have of the image. The norms come from a sum over channels and a sum over
     the window, and cost next to nothing beside the convolution.
 
     Which magnitude: see :class:`Magnitude`; which angular function: :class:`Cosine` is
@@ -71,7 +71,10 @@ def decoupled_conv(
         magnitude: h; hyperparameters are scalars or ``[filters]``.
         angular: g; hyperparameters likewise.
         strides: Of the window, for all axes or each.
-        padding: ``"SAME"``, ``"VALID"``, or (low, high) for each axis.
+        padding: As in :class:`flax.nnx.Conv`: ``"SAME"``, ``"SAME_LOWER"``,
+            ``"VALID"``, ``"CAUSAL"`` (one axis, all zeros before the inputs), a number
+            for all sides, or for each axis a number or (low, high); ``"CIRCULAR"`` and
+            ``"REFLECT"`` continue the inputs instead, to as many patches at stride 1.
         input_dilation: Distance of the entries of the inputs, with zeros in between.
         kernel_dilation: Distance of the entries of the kernel.
         feature_group_count: Groups of channels, with filters of their own; as many as
@@ -107,16 +110,15 @@ def decoupled_conv(
     inputs, kernel = as_operands(inputs, kernel)
     check_convolution(inputs, kernel, feature_group_count)
     rank = kernel.ndim - 2
-    window = _window.make_window(
+    flat, window = _window.on_window(
+        _flatten(inputs, rank),
         kernel.shape[:rank],
-        inputs.shape[-rank - 1 : -1],
         strides=strides,
         padding=padding,
         input_dilation=input_dilation,
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    flat = _flatten(inputs, rank)
     outputs = _decoupled(flat, kernel, magnitude, angular, window, emit, precision)
     return outputs.reshape(*inputs.shape[: -rank - 1], *outputs.shape[1:])
 
@@ -157,16 +159,16 @@ def patch_norms(
     """
     inputs, rank = as_floating("inputs", inputs), len(kernel_size)
     check_space(inputs, rank, feature_group_count)
-    window = _window.make_window(
+    flat, window = _window.on_window(
+        _flatten(inputs, rank),
         kernel_size,
-        inputs.shape[-rank - 1 : -1],
         strides=strides,
         padding=padding,
         input_dilation=input_dilation,
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    norms = _window.norms(_flatten(inputs, rank), window)
+    norms = _window.norms(flat, window)
     return norms.reshape(*inputs.shape[: -rank - 1], *norms.shape[1:])
 
 

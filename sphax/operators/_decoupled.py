@@ -5,9 +5,9 @@ from typing import Literal, TypeVar
 import jax
 import jax.numpy as jnp
 
+from sphax._arcsin import resolution_of
 from sphax._norms import divide
 from sphax.operators._angular import Angular, Cosine
-from sphax.operators._arcsin import resolution_of
 from sphax.operators._magnitude import Magnitude
 from sphax.operators._unbounded import Linear
 

@@ -13,7 +13,7 @@ from sphax.operators._checks import window_rank
 from sphax.operators._convolution import decoupled_conv
 from sphax.operators._decoupled import Emit
 from sphax.operators._magnitude import Magnitude
-from sphax.operators._window import PaddingLike
+from sphax.operators._padding import PaddingLike
 
 
 def decoupled_conv_transpose(
@@ -40,8 +40,8 @@ def decoupled_conv_transpose(
         magnitude: As in :func:`decoupled_conv`.
         angular: As in :func:`decoupled_conv`.
         strides: Distance of the entries, for all axes or each.
-        padding: ``"SAME"``, ``"VALID"``, or (low, high) for each axis, of the inputs
-            spread out.
+        padding: Of the inputs spread out: ``"SAME"``, ``"VALID"``, a number for all
+            sides, or for each axis a number or (low, high).
         kernel_dilation: As in :func:`decoupled_conv`.
         emit: As in :func:`decoupled_conv`.
         precision: As in :func:`decoupled_conv`.
@@ -86,7 +86,9 @@ def decoupled_conv_transpose(
 def _transposed_pads(padding: str, reach: int, stride: int) -> tuple[int, int]:
     """Padding of the inputs spread out, for an output ``stride`` times as large."""
     if padding not in ("SAME", "VALID"):
-        raise ValueError(f'padding must be "SAME", "VALID" or pairs, got {padding!r}.')
+        raise ValueError(
+            f'padding must be "SAME", "VALID", integers or pairs, got {padding!r}.'
+        )
     if padding == "VALID":
         return reach - 1, max(reach, stride) - 1
     # Where strides are longer than the window, all of the surplus comes after it.

@@ -15,8 +15,7 @@ import numpy as np
 from jax import lax
 
 from sphax._norms import widen
-
-PaddingLike = str | Sequence[tuple[int, int]]
+from sphax.operators._padding import PaddingLike, as_pads, continued
 
 
 class Window(NamedTuple):
@@ -30,35 +29,31 @@ class Window(NamedTuple):
     groups: int
 
 
-def make_window(
+def on_window(
+    inputs: jax.Array,
     shape: Sequence[int],
-    space: tuple[int, ...],
     *,
     strides: int | Sequence[int],
     padding: PaddingLike,
     input_dilation: int | Sequence[int],
     kernel_dilation: int | Sequence[int],
     groups: int,
-) -> Window:
-    """A window of ``shape`` on inputs of the size ``space``."""
+) -> tuple[jax.Array, Window]:
+    """Inputs ``[batch, *space, channels]`` and a window of ``shape`` to slide on them.
+
+    The inputs are those given unless the padding continues them.
+    """
     rank = len(shape)
     strides = per_axis("strides", strides, rank)
     input_dilation = per_axis("input_dilation", input_dilation, rank)
     kernel_dilation = per_axis("kernel_dilation", kernel_dilation, rank)
-    if isinstance(padding, str) and padding in ("SAME", "VALID"):
-        reach = [dilated(k, d) for k, d in zip(shape, kernel_dilation, strict=True)]
-        spread = [dilated(n, d) for n, d in zip(space, input_dilation, strict=True)]
-        pads = lax.padtype_to_pads(spread, reach, strides, padding)
-    elif not isinstance(padding, str) and [len(pair) for pair in padding] == [2] * rank:
-        pads = padding
-    else:
-        raise ValueError(
-            f'padding must be "SAME", "VALID" or {rank} pairs (low, high), one for each'
-            f" axis of the window, got {padding!r}."
-        )
-    pads = tuple((int(low), int(high)) for low, high in pads)
+    reach = tuple(map(dilated, shape, kernel_dilation))
+    inputs, padding = continued(inputs, padding, reach, input_dilation)
+    spread = tuple(map(dilated, inputs.shape[1:-1], input_dilation))
+    pads = as_pads(padding, spread, reach, strides)
     shape = tuple(map(int, shape))
-    return Window(shape, strides, pads, input_dilation, kernel_dilation, groups)
+    window = Window(shape, strides, pads, input_dilation, kernel_dilation, groups)
+    return inputs, window
 
 
 def per_axis(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
