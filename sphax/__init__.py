@@ -8,4 +8,5 @@ from sphax import metrics as metrics
 from sphax import networks as networks
 from sphax import operators as operators
 from sphax import optim as optim
+from sphax import plots as plots
 from sphax import sphere as sphere

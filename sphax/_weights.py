@@ -41,6 +41,17 @@ def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     return divide(jnp.sum(weights * values), jnp.sum(weights))
 
 
+def log_mean_exp(exponents: jax.Array, weights: jax.Array) -> jax.Array:
+    """Logarithm of the weighted mean of powers on the last axis, 0 if no weight is."""
+    total = jnp.sum(weights, axis=-1)
+    is_empty = total == 0.0
+    # Finite weights for an empty sum: its logarithm has no gradient that the `where`
+    # below could stop.
+    safe = jnp.where(is_empty[..., None], 1.0, weights)
+    log_sum = jax.nn.logsumexp(exponents, axis=-1, b=safe)
+    return jnp.where(is_empty, 0.0, log_sum - jnp.log(jnp.where(is_empty, 1.0, total)))
+
+
 def pair_weights(
     where: jax.Array | None, n: int, dtype: jax.typing.DTypeLike
 ) -> jax.Array:

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, as_vectors
-from sphax._products import inverse_lengths, products
-from sphax._weights import as_weights, pair_weights, weighted_mean, zero_masked
+from sphax._checks import as_vectors
+from sphax._weights import as_weights, log_mean_exp, weighted_mean, zero_masked
+from sphax.energy._sets import of_every_set, pairs
 from sphax.sphere import angle
 
 
@@ -13,6 +13,7 @@ def uniformity(
     points: jax.typing.ArrayLike,
     *,
     scale: jax.typing.ArrayLike = 2.0,
+    half_space: bool = False,
     where: jax.typing.ArrayLike | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
@@ -25,16 +26,18 @@ def uniformity(
     directions reach. As a loss it spreads the points over the sphere.
 
     Args:
-        points: Floating, ``[n, d]``; their lengths do not count.
+        points: Floating, ``[..., n, d]``; their lengths do not count.
         scale: :math:`t`, positive, a scalar.
-        where: Boolean mask or weights of the points, ``[n]``. A pair has the product of
-            its weights; points of weight zero are zeroed before anything else: a NaN in
-            them reaches nothing.
+        half_space: Whether the mirror images of the points count too, so that a
+            direction and its opposite are one; a point and its own image are no pair.
+        where: Boolean mask or weights of the points, ``[..., n]``. A pair has the
+            product of its weights; points of weight zero are zeroed before anything
+            else: a NaN in them reaches nothing.
         precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
-        The logarithm, a scalar in float32 at least; 0, with zero gradient, when no pair
-        is left. A zero point is at a right angle to all, with zero gradient.
+        The logarithm, ``[...]``, in float32 at least; 0, with zero gradient, when no
+        pair is left. A zero point is at a right angle to all, with zero gradient.
 
     Raises:
         TypeError: If ``points`` is not floating.
@@ -50,22 +53,17 @@ def uniformity(
         Alignment and Uniformity on the Hypersphere
         <https://arxiv.org/abs/2005.10242>`_, ICML 2020.
     """
-    points = as_floating("points", points)
-    if points.ndim != 2:
-        raise ValueError(f"points must be [n, d], got shape {points.shape}.")
     _check_positive("scale", scale)
-    where = as_weights(where, points.shape[:1], "points without their last axis")
-    points = zero_masked(points, where)
-    inverse = inverse_lengths(points)
-    cosines = products(points, points, inverse, inverse, precision)
-    exponents = -2.0 * jnp.asarray(scale, dtype=cosines.dtype) * (1.0 - cosines)
-    weights = pair_weights(where, len(points), cosines.dtype)
-    total = jnp.sum(weights)
-    is_empty = total == 0.0
-    # Every pair twice, which a mean does not mind. Finite weights for an empty sum: its
-    # logarithm has no gradient that the `where` below could stop.
-    log_sum = jax.nn.logsumexp(exponents, b=jnp.where(is_empty, 1.0, weights))
-    return jnp.where(is_empty, 0.0, log_sum - jnp.log(jnp.where(is_empty, 1.0, total)))
+
+    def energy(rows, weights):
+        cosines, weights = pairs(
+            rows, weights, half_space=half_space, precision=precision
+        )
+        exponents = -2.0 * jnp.asarray(scale, dtype=cosines.dtype) * (1.0 - cosines)
+        # Every pair is there twice, which a mean does not mind.
+        return log_mean_exp(exponents.ravel(), weights.ravel())
+
+    return of_every_set(energy, points, where)
 
 
 def alignment(

@@ -1,9 +1,14 @@
 """Optax transforms that see the neurons in a params pytree."""
 
-from sphax.optim._neurons import NeuronDimensions as NeuronDimensions
+from sphax._dimensions import NeuronDimensions as NeuronDimensions
+from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
+from sphax.optim._decoupled_energy import decoupled as decoupled
+from sphax.optim._decoupled_energy import decoupled_energy as decoupled_energy
+from sphax.optim._energy import add_energy_gradient as add_energy_gradient
 from sphax.optim._orthogonality import (
     add_orthogonality_gradient as add_orthogonality_gradient,
 )
+from sphax.optim._penalty import add_penalty_gradient as add_penalty_gradient
 from sphax.optim._regularizer import RegularizerState as RegularizerState
 from sphax.optim._sphere import NeuronsState as NeuronsState
 from sphax.optim._sphere import keep_params_on_sphere as keep_params_on_sphere

@@ -1,22 +1,27 @@
 """Orthogonality of neurons, as a part of the gradient."""
 
+from functools import partial
+
 import jax
 import optax
 
+from sphax._neurons import Neurons
 from sphax.energy import orthogonality_penalty
 from sphax.energy._orthogonality import Kind
-from sphax.optim._neurons import Mask, Neurons
+from sphax.optim._neurons import Mask, find_neurons
 from sphax.optim._regularizer import add_gradient
+from sphax.optim._weights import Weight
 
 
 def add_orthogonality_gradient(
-    weight: optax.ScalarOrSchedule,
+    weight: Weight,
     *,
     kind: Kind = "soft",
     normalize: bool = False,
     iterations: int = 2,
     key: jax.Array | None = None,
     precision: jax.lax.PrecisionLike = None,
+    every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -29,17 +34,22 @@ def add_orthogonality_gradient(
     :func:`sphax.energy.orthogonality_penalty`: as if :math:`\lambda \sum_l P(W_l)` were
     a part of the loss. Put it **before** the optimiser, while updates are gradients:
     ``chain(add_orthogonality_gradient(weight), adam(1e-3))``. Behind one, updates are
-    steps downhill, and a gradient added to them pushes uphill.
+    steps downhill, and a gradient added to them pushes uphill; beside one, use
+    :func:`decoupled`.
 
     SphereNet takes 1e-4 of ``"soft"``, DCNet 5e-6 of it, with ``normalize`` on CIFAR.
 
     Args:
-        weight: :math:`\lambda`, a scalar or a schedule: a function of the step.
+        weight: :math:`\lambda`, a scalar, or a schedule, a function of the step. Or a
+            pytree of such, the weights of leaves and subtrees by path, as in
+            ``{"": 1e-4, "head": 1e-3}``: of the paths to a leaf the longest holds.
         kind: ``"soft"``, ``"double_soft"``, ``"mutual_coherence"`` or ``"spectral"``.
         normalize: Whether the directions of the neurons take their place.
         iterations: Of the power method; ``"spectral"`` only.
         key: Needed by ``"spectral"``, which draws from it and from the step.
         precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
+            step and in every k-th from there, times :math:`k`.
         neurons: Axes of the leaves; see :class:`NeuronDimensions`. A leaf with batch
             axes has the sum of the penalties.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
@@ -53,8 +63,9 @@ def add_orthogonality_gradient(
 
     Raises:
         TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
-        ValueError: From ``init``, if there are no neurons or declared axes do not fit;
-            from ``update``, without ``params``, or by the penalty.
+        ValueError: If ``every``, given as a number, is out of range; from ``init``, if
+            there are no neurons or declared axes do not fit; from ``update``, without
+            ``params``, if ``weight`` does not fit, or by the penalty.
 
     Example:
         >>> import optax
@@ -81,4 +92,7 @@ def add_orthogonality_gradient(
             precision=precision,
         )
 
-    return add_gradient(penalty, weight, key=key, neurons=neurons, mask=mask)
+    find = partial(find_neurons, neurons=neurons)
+    return add_gradient(
+        penalty, weight, find, reduce="sum", every=every, key=key, mask=mask
+    )

@@ -7,20 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._dimensions import Axes
+from sphax._neurons import Found, replace, select
 from sphax._norms import widen
-from sphax.optim._dimensions import Axes
-from sphax.optim._neurons import (
-    Found,
-    Mask,
-    Neurons,
-    find_neurons,
-    replace,
-    select,
-    transform,
-)
+from sphax._penalties import Penalty, Reduce, penalty_of_leaf
+from sphax.optim._neurons import Mask, transform
+from sphax.optim._weights import Weight, weights_of_layers
 
-# A penalty on the neurons of one leaf: rows [n, d] and a key, or None, to a scalar.
-Penalty = Callable[[jax.Array, jax.Array | None], jax.Array]
+ByPath = dict[str, jax.Array]
 
 
 class RegularizerState(NamedTuple):
@@ -28,7 +22,9 @@ class RegularizerState(NamedTuple):
 
     ``count`` is the number of steps taken; ``neurons`` has the path of every leaf that
     the transform found, with its axes; ``values`` has, for each of them, the penalty at
-    the params of the last step, without its weight, in float32.
+    the params of the last step that took its gradient, without its weight, in float32;
+    ``key`` is the one given: steps draw from it and from their number, so that a run
+    that resumes draws what it would have drawn.
 
     Example:
         >>> import optax
@@ -42,54 +38,75 @@ class RegularizerState(NamedTuple):
 
     count: jax.Array
     neurons: Found
-    values: dict[str, jax.Array]
+    values: ByPath
+    key: jax.Array | None
 
 
 def add_gradient(
     penalty: Penalty,
-    weight: optax.ScalarOrSchedule,
+    weight: Weight,
+    find: Callable[[optax.Params], Found],
     *,
+    reduce: Reduce,
+    every: jax.typing.ArrayLike,
     key: jax.Array | None,
-    neurons: Neurons,
     mask: Mask | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Transform that adds the weight times the gradient of the sum over all leaves."""
+    """Transform that adds the gradient of a penalty of the leaves that are found."""
+    if isinstance(every, (int, float)) and not (every >= 1 and every == int(every)):
+        raise ValueError(f"every must be a whole number, 1 or more, got {every}.")
 
     def init(params):
-        found = find_neurons(params, neurons)
+        found = find(params)
         values = jax.tree.map(
             lambda _: jnp.zeros([], jnp.float32),
             found,
             is_leaf=lambda x: isinstance(x, Axes),
         )
-        return RegularizerState(jnp.zeros([], jnp.int32), found, values)
+        return RegularizerState(jnp.zeros([], jnp.int32), found, values, key)
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        scale = weight(state.count) if callable(weight) else weight
-        # Of the step alone: a run that resumes draws what it would have drawn.
-        draw = None if key is None else jax.random.fold_in(key, state.count)
-        olds, moves = select(params, state.neurons), select(updates, state.neurons)
-        values, news = {}, {}
-        for number, (name, axes) in enumerate(state.neurons.items()):
-            own = None if draw is None else jax.random.fold_in(draw, number)
-            value, gradient = jax.value_and_grad(_total)(
-                widen(olds[name]), axes, penalty, own
-            )
-            values[name] = value.astype(jnp.float32)
-            added = jnp.asarray(scale, dtype=gradient.dtype) * gradient
+        moves, leaves = select(updates, state.neurons), select(params, state.neurons)
+        leaves = {name: widen(leaf) for name, leaf in leaves.items()}
+        weights = weights_of_layers(weight, params, state.neurons, state.count, reduce)
+        values, gradients = _in_every(
+            every,
+            state.count,
+            lambda: _values_and_gradients(penalty, leaves, state, reduce),
+            lambda: (state.values, jax.tree.map(jnp.zeros_like, leaves)),
+        )
+        news = {}
+        for name, gradient in gradients.items():
+            scale = jnp.asarray(weights[name], dtype=gradient.dtype)
+            added = scale * jnp.asarray(every, dtype=gradient.dtype) * gradient
             move = moves[name]
             news[name] = (move.astype(added.dtype) + added).astype(move.dtype)
         count = jnp.asarray(optax.safe_increment(state.count))
-        return replace(updates, news), RegularizerState(count, state.neurons, values)
+        return replace(updates, news), state._replace(count=count, values=values)
 
     return transform(init, update, mask)
 
 
-def _total(
-    leaf: jax.Array, axes: Axes, penalty: Penalty, key: jax.Array | None
-) -> jax.Array:
-    """The penalties of all sets of neurons in a leaf, such as its heads."""
-    sets = axes.rows(leaf)
-    keys = None if key is None else jax.random.split(key, len(sets))
-    return jnp.sum(jax.vmap(penalty, (0, None if keys is None else 0))(sets, keys))
+def _values_and_gradients(
+    penalty: Penalty, leaves: ByPath, state: RegularizerState, reduce: Reduce
+) -> tuple[ByPath, ByPath]:
+    values, gradients = {}, {}
+    key = None if state.key is None else jax.random.fold_in(state.key, state.count)
+    for number, (name, leaf) in enumerate(leaves.items()):
+        own = None if key is None else jax.random.fold_in(key, number)
+
+        def value_of(leaf, axes=state.neurons[name], own=own):
+            return penalty_of_leaf(penalty, leaf, axes, own, reduce)
+
+        value, gradients[name] = jax.value_and_grad(value_of)(leaf)
+        values[name] = value.astype(jnp.float32)
+    return values, gradients
+
+
+def _in_every(every, step, compute, otherwise):
+    """``compute()`` in steps 0, k, 2k, ..., and ``otherwise()`` between them."""
+    if isinstance(every, (int, float)) and every == 1:
+        return compute()
+    is_due = step % jnp.asarray(every, dtype=step.dtype) == 0
+    return jax.lax.cond(is_due, compute, otherwise)

@@ -8,16 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from sphax import sphere
+from sphax._neurons import Found, Neurons, replace, select
 from sphax._norms import direction, length, widen
-from sphax.optim._neurons import (
-    Found,
-    Mask,
-    Neurons,
-    find_neurons,
-    replace,
-    select,
-    transform,
-)
+from sphax.optim._neurons import Mask, find_neurons, transform
 
 
 class NeuronsState(NamedTuple):

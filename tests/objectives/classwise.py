@@ -426,7 +426,7 @@ CLASSWISE: dict[str, Objective] = {
         errors=(
             (
                 ValueError,
-                r"points must be \[n, d\]",
+                r"points must be \[..., n, d\]",
                 lambda: sx.energy.uniformity(X[0]),
             ),
             (

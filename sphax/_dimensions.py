@@ -14,12 +14,13 @@ class NeuronDimensions:
     heads of an attention kernel: each of their entries is a set of neurons of its own
     (as in :class:`optax.contrib.MuonDimensionNumbers`).
 
-    Every transform of this room takes ``neurons``: a pytree with a ``NeuronDimensions``
-    at the path of a leaf, or of a subtree for all its leaves, nested as in
-    ``{"head": {"prototypes": ...}}`` or with paths as in ``{"head/prototypes": ...}``;
-    a single one for all of params; or a callable that makes such a pytree of params.
-    Leaves named ``kernel``, of rank two and above, need none: their last axis is the
-    index, as in Flax. To leave a leaf out, use ``mask``.
+    Transforms, and energies of params, take ``neurons``: a pytree with a
+    ``NeuronDimensions`` at the path of a leaf, or of a subtree for all its leaves,
+    nested as in ``{"head": {"prototypes": ...}}`` or with paths as in
+    ``{"head/prototypes": ...}``; a single one for all of params; or a callable that
+    makes such a pytree of params. Leaves named ``kernel``, of rank two and above, need
+    none: their last axis is the index, as in Flax. To leave a leaf out of a transform,
+    use ``mask``.
 
     Args:
         index_axis: Axis that counts the neurons, or several.
@@ -47,10 +48,13 @@ class Axes:
     index: tuple[int, ...]
     vector: tuple[int, ...]
 
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Number of sets, of neurons in each, and of dimensions."""
+        return tuple(math.prod(shape[i] for i in axes) for axes in self._groups())
+
     def rows(self, leaf: jax.Array) -> jax.Array:
         """The neurons as rows, ``[batch, n, d]``."""
-        sizes = (math.prod(leaf.shape[i] for i in axes) for axes in self._groups())
-        return leaf.transpose(sum(self._groups(), ())).reshape(*sizes)
+        return leaf.transpose(sum(self._groups(), ())).reshape(*self.sizes(leaf.shape))
 
     def from_rows(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The leaf of the shape given that has these neurons."""

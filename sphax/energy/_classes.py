@@ -1,0 +1,175 @@
+"""Energy of very many class prototypes, estimated from the labels of a batch."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import as_floating, as_labels, check_choice
+from sphax._norms import divide, dot
+from sphax._weights import as_weights
+from sphax.energy._hyperspherical import Distance, hyperspherical_energy
+
+Against = Literal["all", "present"]
+
+
+def class_energy(
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    against: Against = "all",
+    frequencies: jax.typing.ArrayLike | None = None,
+    power: jax.typing.ArrayLike = 1.0,
+    distance: Distance = "euclidean",
+    half_space: bool = False,
+    where: jax.typing.ArrayLike | None = None,
+    block_size: int | None = None,
+) -> jax.Array:
+    r"""Unbiased estimate of the energy of all prototypes, from those of a batch.
+
+    The energy of :math:`N` prototypes is a mean over :math:`N (N - 1)` pairs. With
+    ``"all"``, it is taken over pairs of a class of the batch and any other class; with
+    ``"present"``, over pairs of two classes of the batch.
+
+    Without ``frequencies``, each class that is present counts once, however often it
+    occurs. The mean over their pairs is unbiased if the draw of labels favours no
+    class, be it with or without replacement or some examples of each of some classes,
+    given that pairs are there at all. Of unbalanced data it is the energy of a mixture
+    in which frequent classes count more.
+
+    With ``frequencies`` :math:`q`, it is unbiased whatever they are, if labels are
+    drawn independently (for ``"all"``, if each label has these frequencies, independent
+    or not): a batch of :math:`B` labels :math:`y` with
+    :math:`\bar e_i = \operatorname{mean}_{j \ne i} f(\rho_{ij})` gives
+
+    .. math::
+        \frac1B \sum_b \frac{\bar e_{y_b}}{N q_{y_b}} \qquad\text{or}\qquad
+        \frac{1}{B (B - 1) N (N - 1)}
+        \sum_{y_a \ne y_b} \frac{f(\rho_{y_a y_b})}{q_{y_a} q_{y_b}}
+
+    where rare classes have large weights, and the second form is 0 for a batch of one
+    class.
+
+    Args:
+        prototypes: One direction for each class, floating, ``[classes, features]``;
+            their lengths do not count.
+        labels: Classes of the batch, integer, ``[batch]``, in ``[0, classes)``.
+        against: ``"all"`` or ``"present"``.
+        frequencies: Of the labels, up to a factor (counts will do), positive,
+            ``[classes]``; a constant. By default all classes are alike.
+        power: :math:`s`, as all below in :func:`hyperspherical_energy`.
+        distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
+        half_space: Whether a prototype stands for its mirror image as well.
+        where: Boolean mask or weights of the labels, ``[batch]``; weights count with
+            ``frequencies`` only. What is masked is not in the batch.
+        block_size: Side of a tile of pairs. No array has the size of batch times
+            classes.
+
+    Returns:
+        The estimate, a scalar in float32 at least; 0, with zero gradient, when no pair
+        is left. Singular points are those of :func:`hyperspherical_energy`. NaN, with
+        the gradient of the classes of the batch, if a label is not in
+        ``[0, classes)``, unless masked.
+
+    Raises:
+        TypeError: If ``prototypes`` are not floating, or ``labels`` not integer.
+        ValueError: If shapes do not fit, ``against`` is unknown, or by
+            :func:`hyperspherical_energy`.
+
+    Example:
+        SphereFace+ separates the classes of the batch beside the loss of SphereFace:
+
+        >>> def sphereface_plus(embeddings, prototypes, labels, *, weight=1.0):
+        ...     loss = sx.losses.margin_softmax(
+        ...         embeddings, prototypes, labels, sx.margins.SphereFace(m=4),
+        ...         normalize="prototypes")
+        ...     return loss + weight * sx.energy.class_energy(
+        ...         prototypes, labels, against="present", power=2, distance="geodesic")
+        >>> sphereface_plus(2.0 * jnp.eye(2), jnp.eye(2), jnp.arange(2))  # + (2 / pi)^2
+        Array(0.53221, dtype=float32)
+
+    References:
+        Liu et al., `Learning towards Minimum Hyperspherical Energy
+        <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018 (SphereFace+, minibatches).
+    """
+    check_choice("against", against, ("all", "present"))
+    prototypes, batch = as_batch(prototypes, labels, where)
+    weights, correction = _estimator(batch, frequencies, len(prototypes), against)
+    bank = {"bank": prototypes, "own": batch.labels} if against == "all" else {}
+    energy = hyperspherical_energy(
+        prototypes[batch.labels],
+        power=power,
+        distance=distance,
+        half_space=half_space,
+        where=weights,
+        block_size=block_size,
+        **bank,
+    )
+    return correction * energy * batch.nan_if_unknown
+
+
+class Batch(NamedTuple):
+    """Labels ``[batch]`` that index prototypes."""
+
+    labels: jax.Array
+    weights: jax.Array  # in float32 at least
+    nan_if_unknown: jax.Array  # a factor: an unknown label must not train silently
+
+
+def as_batch(
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    where: jax.typing.ArrayLike | None,
+) -> tuple[jax.Array, Batch]:
+    """Prototypes ``[classes, features]`` and labels as arrays; raises unless they fit.
+
+    Labels outside ``[0, classes)`` become ones inside.
+    """
+    prototypes = as_floating("prototypes", prototypes)
+    if prototypes.ndim != 2:
+        raise ValueError(
+            f"prototypes must be [classes, features], got shape {prototypes.shape}."
+        )
+    array = jnp.asarray(labels)
+    labels = as_labels(array, array.shape[:1], "a batch of embeddings")
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    where = as_weights(where, labels.shape, "labels")
+    dtype = jnp.promote_types(prototypes.dtype, jnp.float32)
+    weights = jnp.ones(labels.shape, dtype) if where is None else where.astype(dtype)
+    clipped = jnp.clip(labels, 0, len(prototypes) - 1)
+    are_known = jnp.all((clipped == labels) | (weights == 0.0))
+    factor = jnp.where(are_known, 1.0, jnp.nan).astype(dtype)
+    return prototypes, Batch(clipped, weights, factor)
+
+
+def _estimator(batch, frequencies, classes, against):
+    """Weight of each class, at its first label, and what the weighted mean misses."""
+    labels, each, _ = batch
+    is_there = each != 0.0
+    is_same = (labels[:, None] == labels[None, :]) & is_there[None, :]
+    is_first = is_there & (jnp.argmax(is_same, axis=1) == jnp.arange(len(labels)))
+    if frequencies is None:
+        return is_first, 1.0
+    frequencies = _as_frequencies(frequencies, classes, each.dtype)
+    rarity = divide(each, classes * frequencies[labels])
+    weights = jnp.where(is_first, jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1), 0)
+    if against == "all":
+        return weights, divide(jnp.sum(weights), jnp.sum(each))
+    correction = divide(_of_pairs(weights), _of_pairs(each))
+    return weights, correction * classes / max(classes - 1, 1)
+
+
+def _of_pairs(weights):
+    """Sum over ordered pairs of two of the products of their weights."""
+    # A difference of squares would leave rounding where one outweighs the rest.
+    before = jnp.cumsum(jnp.pad(weights, (1, 0))[:-1])
+    return 2.0 * dot(weights, before)
+
+
+def _as_frequencies(frequencies, classes, dtype):
+    frequencies = jax.lax.stop_gradient(jnp.asarray(frequencies)).astype(dtype)
+    if frequencies.shape != (classes,):
+        raise ValueError(
+            f"frequencies must be [classes], ({classes},), got {frequencies.shape}."
+        )
+    return frequencies / jnp.sum(frequencies)

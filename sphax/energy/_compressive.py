@@ -1,0 +1,88 @@
+"""Compressive energy: the hyperspherical energy of images in few dimensions."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import check_choice
+from sphax.energy._hyperspherical import Distance, hyperspherical_energy
+from sphax.energy._projections import as_projection, project
+from sphax.energy._sets import as_sets
+
+Reduce = Literal["mean", "max"]
+
+
+def compressive_energy(
+    points: jax.typing.ArrayLike,
+    projection: jax.typing.ArrayLike,
+    *,
+    reduce: Reduce = "mean",
+    power: jax.typing.ArrayLike = 2.0,
+    distance: Distance = "euclidean",
+    half_space: bool = True,
+    where: jax.typing.ArrayLike | None = None,
+    block_size: int | None = None,
+) -> jax.Array:
+    r"""Hyperspherical energy of projected points (CoMHE).
+
+    .. math::
+        \frac1C \sum_c E_s(P_c W) \qquad\text{or}\qquad \max_c E_s(P_c W)
+
+    of the points :math:`W` and :math:`C` projections :math:`P_c` to few dimensions,
+    where an energy has a rougher landscape with larger differences and its sum costs
+    less. The projections say what it is: :func:`random_projections`,
+    :func:`angle_preserving_projection`, :func:`adversarial_projection` or
+    :func:`group_projections`. Coordinates that all projections drop have no gradient.
+    The authors' code has the mean over random projections and one learned projection;
+    the maximum and the groups have no published constants here.
+
+    Args:
+        points: Floating, ``[..., n, d]``; their lengths do not count.
+        projection: Floating, ``[..., count, p, d]``, its leading axes those of
+            ``points`` or none, with a gradient of its own; or the numbers of the
+            coordinates that are kept, integer, ``[count, p]``, in ``[0, d)``: any other
+            number makes the energy NaN.
+        reduce: ``"mean"`` over the projections, or ``"max"``.
+        power: :math:`s`, as all below in :func:`hyperspherical_energy`.
+        distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
+        half_space: Whether a point stands for its mirror image as well, as it does in
+            the authors' code but for the last layer.
+        where: Boolean mask or weights of the points, ``[..., n]``.
+        block_size: Side of a tile of pairs.
+
+    Returns:
+        The energy, ``[...]``, in float32 at least, finite as is
+        :func:`hyperspherical_energy`; 0, with zero gradient, when no pair is left. A
+        point whose image is zero is at a right angle to all there, with zero gradient.
+        ``"max"`` has a kink where projections have equal energies, which share its
+        gradient.
+
+    Raises:
+        TypeError: If ``points`` is not floating, or ``projection`` neither floating nor
+            integer.
+        ValueError: If shapes do not fit, ``reduce`` or ``distance`` is unknown, or by
+            :func:`hyperspherical_energy`.
+
+    Example:
+        >>> points = jax.random.normal(jax.random.key(0), (64, 576))
+        >>> projection = sx.energy.random_projections(jax.random.key(1), 576)
+        >>> sx.energy.compressive_energy(points, projection)  # in 40 dimensions
+        Array(0.514, dtype=float32)
+
+    References:
+        Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
+        <https://arxiv.org/abs/1906.04892>`_, CVPR 2020.
+    """
+    check_choice("reduce", reduce, ("mean", "max"))
+    points, weights = as_sets(points, where)
+    images = project(points, as_projection(projection, points))
+    energies = hyperspherical_energy(
+        images,
+        power=power,
+        distance=distance,
+        half_space=half_space,
+        where=jnp.broadcast_to(weights[..., None, :], images.shape[:-1]),
+        block_size=block_size,
+    )
+    return jnp.mean(energies, -1) if reduce == "mean" else jnp.max(energies, -1)

@@ -1,0 +1,203 @@
+"""Directions of minimum energy: the Thomson problem, in any dimension."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import as_floating
+from sphax._norms import direction, widen
+from sphax.energy._hyperspherical import Distance, energy_and_grad
+from sphax.energy._lbfgs_minimizer import minimize
+from sphax.sphere import sample_uniform
+
+_RESTARTS = 16
+# Pairs at a time: as many restarts go side by side as have them, or one.
+_PAIRS = 512**2
+# Roundings in a value, of which its differences from others are made.
+_ROUNDINGS = 8.0
+
+
+class EnergyMinimum(NamedTuple):
+    """What :func:`minimize_energy` found.
+
+    Attributes:
+        points: The best ones, unit, ``[n, d]``.
+        energy: Theirs, a scalar.
+        gradient_norm: What is left of the gradient there, a scalar.
+        is_converged: Whether that is within the tolerance, a boolean scalar.
+        energies: Where each start ended, ``[starts]``; ``energy`` is the lowest.
+
+    Example:
+        >>> sx.energy.EnergyMinimum._fields
+        ('points', 'energy', 'gradient_norm', 'is_converged', 'energies')
+    """
+
+    points: jax.Array
+    energy: jax.Array
+    gradient_norm: jax.Array
+    is_converged: jax.Array
+    energies: jax.Array
+
+
+def minimize_energy(
+    key: jax.Array | None,
+    n: int,
+    d: int,
+    *,
+    power: jax.typing.ArrayLike = 1.0,
+    distance: Distance = "euclidean",
+    half_space: bool = False,
+    restarts: int | None = None,
+    steps: int = 1000,
+    tolerance: jax.typing.ArrayLike | None = None,
+    history: int = 10,
+    dtype: jax.typing.DTypeLike | None = None,
+    initial: jax.typing.ArrayLike | None = None,
+) -> EnergyMinimum:
+    r"""Directions of minimum hyperspherical energy (Thomson problem).
+
+    .. math::
+        \min_{x_1, \dots, x_n \in S^{d - 1}} \frac{1}{n (n - 1)}
+        \sum_{i \ne j} f_s(\rho(x_i, x_j))
+
+    as in :func:`hyperspherical_energy`, by limited-memory BFGS from several starts.
+    Lengths do not count in the energy, so that it is free of constraints in the rows.
+    What goes down is minus the logarithm of the power mean of the distances,
+
+    .. math::
+        \varphi = \frac{1}{s} \log E_s, \qquad \varphi = E_0 \text{ for } s = 0
+
+    which has the same minima and the same scale for all powers. Local minima are many
+    (on the sphere in three dimensions, about :math:`0.4\, e^{0.05 n}`): the best end is
+    the more surely the global minimum the more starts end there, but never for certain.
+    Not differentiable in reverse.
+
+    Args:
+        key: PRNG key of the random starts; not used with ``initial``.
+        n: Number of points, 2 or more.
+        d: Dimension that the sphere lies in, 2 or more.
+        power: :math:`s`, 0 or more, a scalar.
+        distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle in radians.
+        half_space: Whether a point stands for its mirror image as well, as lines do.
+        restarts: Number of uniformly random starts; by default 16. With few points,
+            they go side by side.
+        steps: Evaluations of the energy with its gradient for each start, at most; all
+            but a few of them move the points.
+        tolerance: Of ``gradient_norm``, :math:`\tau`, positive; by default the square
+            root of the epsilon of the energy's dtype, 1.5e-8 in float64 and 3.5e-4 in
+            float32. If :math:`\lambda` is the smallest curvature of the valley, the
+            energy is then within about :math:`\tau^2 / \lambda` of its minimum, which
+            is a few roundings, but points only within :math:`\tau / \lambda`: for the
+            best spread that float32 can hold, compute in float64.
+        history: Steps that the Hessian is approximated from; each keeps two arrays of
+            the size of the points.
+        dtype: Floating dtype of the points; by default that of ``initial``, or else
+            JAX's, float32 unless x64 is enabled. Half precision is computed in float32.
+        initial: Starts in the place of random ones, floating, ``[n, d]`` or
+            ``[starts, n, d]``; their lengths do not count. Points that coincide have no
+            force between them and stay together, as zero points stay where they are.
+
+    Returns:
+        The best end of all starts, :class:`EnergyMinimum`; energies in float32 at
+        least, never above those of ``initial`` but by rounding. ``gradient_norm`` is
+        the root mean square, over the points, of :math:`n \nabla_{x_i} \varphi`.
+
+    Raises:
+        TypeError: If ``dtype`` or ``initial`` is not floating.
+        ValueError: If a number is out of range, ``distance`` is unknown, ``initial``
+            has another shape, or ``restarts`` comes with it.
+
+    Example:
+        >>> with jax.enable_x64(True):
+        ...     best = sx.energy.minimize_energy(jax.random.key(0), 12, 3, restarts=1)
+        >>> 66 * float(best.energy)  # the icosahedron's, summed over 66 pairs
+        49.165253058
+
+    References:
+        Thomson, On the Structure of the Atom, Philosophical Magazine 7, 1904.
+        Liu et al., `Learning towards Minimum Hyperspherical Energy
+        <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018.
+    """
+    _check(n, d, steps, history, tolerance)
+    starts = _starts(key, n, d, restarts, dtype, initial)
+    rows = widen(starts)
+    epsilon = float(jnp.finfo(rows.dtype).eps)
+    tolerance = math.sqrt(epsilon) if tolerance is None else tolerance
+
+    def objective(rows):
+        energy, gradient = energy_and_grad(
+            rows, power=power, distance=distance, half_space=half_space
+        )
+        value, slope = jax.value_and_grad(_logarithm)(energy, power)
+        return n * value, n * slope * gradient
+
+    def descend(start):
+        place = minimize(
+            objective,
+            direction(start),
+            steps=steps,
+            tolerance=math.sqrt(n) * tolerance,
+            noise=_ROUNDINGS * epsilon * n,
+            history=history,
+        )
+        energy = _exponential(place.value / n, power)
+        length = jnp.linalg.norm(place.gradient) / math.sqrt(n)
+        return direction(place.point).astype(starts.dtype), energy, length
+
+    ends = jax.lax.map(descend, rows, batch_size=_side_by_side(len(rows), n))
+    points, energy, length = jax.tree.map(lambda x: x[jnp.argmin(ends[1])], ends)
+    return EnergyMinimum(points, energy, length, length <= tolerance, ends[1])
+
+
+def _logarithm(energy, power):
+    """Logarithm over the power; of power 0, the energy is one already."""
+    power = jnp.asarray(power, energy.dtype)
+    is_log = power == 0.0
+    logarithm = jnp.log(jnp.where(is_log, 1.0, energy))
+    return jnp.where(is_log, energy, logarithm / jnp.where(is_log, 1.0, power))
+
+
+def _exponential(value, power):
+    """The energy again."""
+    power = jnp.asarray(power, value.dtype)
+    return jnp.where(power == 0.0, value, jnp.exp(power * value))
+
+
+def _starts(key, n, d, restarts, dtype, initial):
+    """``[starts, n, d]``."""
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be floating, got {dtype}.")
+    if initial is None:
+        restarts = _RESTARTS if restarts is None else restarts
+        if restarts < 1:
+            raise ValueError(f"restarts must be 1 or more, got {restarts}.")
+        return sample_uniform(key, (restarts, n, d), dtype or jnp.result_type(float))
+    if restarts is not None:
+        raise ValueError(
+            f"restarts are random starts, and initial takes their place, got {restarts}"
+            " with initial: leave one."
+        )
+    initial = as_floating("initial", initial)
+    if initial.ndim not in (2, 3) or initial.shape[-2:] != (n, d) or not initial.size:
+        raise ValueError(
+            f"initial must be [n, d] = [{n}, {d}], or several such, got shape"
+            f" {initial.shape}."
+        )
+    return initial.reshape(-1, n, d).astype(dtype or initial.dtype)
+
+
+def _side_by_side(starts, n):
+    """How many starts at a time: a divisor of them, so that none is left over."""
+    most = max(1, _PAIRS // n**2)
+    return max(k for k in range(1, starts + 1) if starts % k == 0 and k <= most)
+
+
+def _check(n, d, steps, history, tolerance):
+    numbers = {"n": (n, 2), "d": (d, 2), "steps": (steps, 1), "history": (history, 1)}
+    for name, (number, least) in numbers.items():
+        if isinstance(number, int) and number < least:
+            raise ValueError(f"{name} must be {least} or more, got {number}.")
+    if isinstance(tolerance, (int, float)) and not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}.")

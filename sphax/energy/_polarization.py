@@ -1,0 +1,83 @@
+"""Polarisation: the potential of directions where it is weakest."""
+
+import jax
+import jax.numpy as jnp
+
+from sphax._norms import direction, divide, widen
+from sphax.energy._pair_energies import Kind, pair_energies
+from sphax.energy._poles import Descent, at_best_pole
+
+
+def polarization(
+    points: jax.typing.ArrayLike,
+    poles: jax.typing.ArrayLike,
+    *,
+    power: float = 2.0,
+    half_space: bool = False,
+    steps: int = 10,
+    learning_rate: jax.typing.ArrayLike = 0.1,
+    momentum: jax.typing.ArrayLike = 0.9,
+    where: jax.typing.ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    r"""Negative potential of the points where it is least (MHP).
+
+    .. math::
+        -\min_{\|v\| = 1} \operatorname{mean}_i \|v - \hat x_i\|^{-s}
+
+    To be minimised, which raises the potential at its weakest place, the pole
+    :math:`v`. Each pole descends on its own, by gradient steps with momentum on the
+    sphere, and the best of them counts. Return the new poles and give them back in the
+    next step. The authors' code has one pole for a layer, keeps its momentum from call
+    to call, and multiplies the potential, hence the learning rate, by the weight that
+    it has in the loss, 1 in hidden layers (in half space) and 10 in the last.
+
+    Args:
+        points: Floating, ``[..., n, d]``; their lengths do not count.
+        poles: Where to start, floating, ``[..., k, d]``, k of 1 or more; at first
+            random (:func:`sphax.sphere.sample_uniform`). A zero pole stays one.
+        power: :math:`s`, positive, as in :func:`hyperspherical_energy`.
+        half_space: Whether the mirror images of the points count too.
+        steps: Of descent, not negative; 0 leaves the poles where they are.
+        learning_rate: Positive, a scalar.
+        momentum: In ``[0, 1)``, a scalar.
+        where: Boolean mask or weights of the points, ``[..., n]``. Points of weight
+            zero are zeroed before anything else: a NaN in them reaches nothing.
+
+    Returns:
+        The energy, ``[...]``, in float32 at least, with the gradient of the points at
+        fixed poles; 0, with zero gradient, when no point is left. And the new poles, of
+        the shape and dtype of ``poles``, unit vectors without a gradient. A pole that
+        coincides with a point has a large and finite potential, and leaves it at a
+        random angle. A zero point is at a right angle to all, with zero gradient.
+
+    Raises:
+        TypeError: If ``points`` or ``poles`` are not floating.
+        ValueError: If shapes do not fit, or a hyperparameter given as a number is out
+            of range.
+
+    Example:
+        >>> points, poles = jnp.array([[0.0, 1.0]]), jnp.array([[1.0, 0.0]])
+        >>> energy, poles = sx.energy.polarization(points, poles, steps=100)
+        >>> print(energy)  # of the antipode, 1 / 4
+        -0.2500
+
+    References:
+        Liu et al., `Learning with Hyperspherical Uniformity
+        <https://arxiv.org/abs/2103.01649>`_, AISTATS 2021 (MHP); authors' code.
+    """
+    if isinstance(power, (int, float)):
+        if not power > 0:
+            raise ValueError(f"power must be positive, got {power}.")
+        power = float(power)
+    kind = Kind(is_geodesic=False, half_space=half_space)
+
+    def potential(poles, rows, weights):
+        weights = jnp.broadcast_to(weights, (len(poles), len(rows)))
+        energies = pair_energies(
+            kind, power, poles, direction(widen(rows)), weights != 0
+        )
+        weights = weights.astype(energies.dtype)
+        return divide(jnp.sum(weights * energies, 1), jnp.sum(weights, 1))
+
+    descent = Descent(steps, learning_rate, momentum)
+    return at_best_pole(potential, points, poles, where, descent)

@@ -1,0 +1,54 @@
+"""Sets of directions: the rows of a matrix, or of every matrix of a batch."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import as_floating
+from sphax._products import inverse_lengths, products
+from sphax._weights import as_weights, pair_weights, zero_masked
+
+
+def as_sets(
+    points: jax.typing.ArrayLike, where: jax.typing.ArrayLike | None
+) -> tuple[jax.Array, jax.Array]:
+    """The points ``[..., n, d]``, zero where masked, and their weights ``[..., n]``."""
+    points = as_floating("points", points)
+    if points.ndim < 2:
+        raise ValueError(f"points must be [..., n, d], got shape {points.shape}.")
+    shape = points.shape[:-1]
+    weights = as_weights(where, shape, "points without their last axis")
+    if weights is None:
+        weights = jnp.ones(shape, bool)
+    return zero_masked(points, weights), weights
+
+
+def of_every_set(
+    energy: Callable[[jax.Array, jax.Array], jax.Array],
+    points: jax.typing.ArrayLike,
+    where: jax.typing.ArrayLike | None,
+) -> jax.Array:
+    """``energy(rows, weights)``, a scalar, of every set ``[n, d]``, as ``[...]``."""
+    return jnp.vectorize(energy, signature="(n,d),(n)->()")(*as_sets(points, where))
+
+
+def pairs(
+    rows: jax.Array,
+    weights: jax.Array,
+    *,
+    half_space: bool,
+    precision: jax.lax.PrecisionLike = "highest",
+) -> tuple[jax.Array, jax.Array]:
+    """Cosines and weights of all pairs of a set, ``[sides, n, n]``.
+
+    In a half space, the second side is of the pairs with the mirror images. A point has
+    weight 0 with itself and with its own mirror image, and cosine 1 and -1.
+    """
+    inverse = inverse_lengths(rows)
+    cosines = products(rows, rows, inverse, inverse, precision)
+    # A zero point too is at no distance from itself.
+    cosines = jnp.where(jnp.eye(len(rows), dtype=bool), 1.0, cosines)
+    sides = [cosines, -cosines] if half_space else [cosines]
+    shares = pair_weights(weights, len(rows), cosines.dtype)
+    return jnp.stack(sides), jnp.stack([shares] * len(sides))

@@ -1,0 +1,178 @@
+"""Regularisers that an optimiser does not see: descent on them, beside it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sphax._neurons import Neurons
+from sphax._norms import widen
+from sphax._penalties import Reduce
+from sphax.energy._hyperspherical import Distance
+from sphax.optim._energy import add_energy_gradient
+from sphax.optim._neurons import Mask
+from sphax.optim._weights import Weight
+
+
+class DecoupledState(NamedTuple):
+    """State of an optimiser with descent on a regulariser beside it.
+
+    ``optimizer`` is the state of the optimiser, ``descent`` that of the regulariser and
+    of its learning rate.
+
+    Example:
+        >>> import optax
+        >>> params = {"kernel": jnp.eye(3)}
+        >>> tx = sx.optim.decoupled_energy(optax.adam(1e-3), 1e-3, 1.0, power=2.0)
+        >>> grads = jax.tree.map(jnp.zeros_like, params)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> optax.tree.get(state, "values")
+        {'kernel': Array(0.5, dtype=float32)}
+    """
+
+    optimizer: optax.OptState
+    descent: optax.OptState
+
+
+def decoupled(
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.ScalarOrSchedule,
+    regularizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descends on a regulariser beside an optimiser, which does not see it.
+
+    .. math::
+        u \leftarrow u - \eta\, \lambda\, \nabla P(W)
+
+    with the updates :math:`u` of the whole optimiser, as AdamW decouples its decay: no
+    preconditioner rescales the gradient, no momentum keeps it. It wraps the optimiser,
+    and so cannot come behind it with the wrong sign.
+
+    Args:
+        optimizer: All that makes updates of gradients, learning rate included.
+        learning_rate: :math:`\eta`, not negative, a scalar or a schedule: as a rule,
+            that of the optimiser.
+        regularizer: What adds :math:`\lambda \nabla P(W)` to its updates, such as
+            :func:`add_energy_gradient` or :func:`add_orthogonality_gradient`.
+
+    Returns:
+        The optimiser, with a :class:`DecoupledState`; ``update`` needs ``params``. The
+        updates keep their dtype, and are added in float32 at least. In
+        :func:`optax.inject_hyperparams`, none needs to be in ``static_args``.
+
+    Raises:
+        ValueError: If ``learning_rate``, given as a number, is negative.
+
+    Example:
+        >>> import optax
+        >>> params = {"kernel": jnp.diag(jnp.array([1.0, 2.0]))}
+        >>> tx = sx.optim.decoupled(
+        ...     optax.adam(1.0), 1.0, sx.optim.add_orthogonality_gradient(0.01)
+        ... )
+        >>> grads = jax.tree.map(jnp.zeros_like, params)
+        >>> tx.update(grads, tx.init(params), params)[0]["kernel"]
+        Array([[-0.  , -0.  ],
+               [-0.  , -0.24]], dtype=float32)
+
+    References:
+        Loshchilov, Hutter, `Decoupled Weight Decay Regularization
+        <https://arxiv.org/abs/1711.05101>`_, ICLR 2019.
+    """
+    if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
+        raise ValueError(f"learning_rate must not be negative, got {learning_rate}.")
+    optimizer = optax.with_extra_args_support(optimizer)
+    descent = optax.with_extra_args_support(
+        optax.chain(regularizer, optax.scale_by_learning_rate(learning_rate))
+    )
+
+    def init(params):
+        return DecoupledState(optimizer.init(params), descent.init(params))
+
+    def update(updates, state, params=None, **extra_args):
+        still = jax.tree.map(lambda update: jnp.zeros_like(widen(update)), updates)
+        moves, of_optimizer = optimizer.update(
+            updates, state.optimizer, params, **extra_args
+        )
+        downhill, of_descent = descent.update(
+            still, state.descent, params, **extra_args
+        )
+        both = jax.tree.map(
+            lambda move, down: (move.astype(down.dtype) + down).astype(move.dtype),
+            moves,
+            downhill,
+        )
+        return both, DecoupledState(of_optimizer, of_descent)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def decoupled_energy(
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.ScalarOrSchedule,
+    weight: Weight,
+    *,
+    power: jax.typing.ArrayLike = 1.0,
+    distance: Distance = "euclidean",
+    half_space: bool = False,
+    block_size: int | None = None,
+    reduce: Reduce = "mean",
+    every: jax.typing.ArrayLike = 1,
+    neurons: Neurons = None,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descends on the energy of the neurons beside an optimiser (decoupled MHE).
+
+    .. math::
+        u_l \leftarrow u_l - \eta\, \frac{\lambda}{L}\, \nabla E_s(W_l)
+
+    :func:`decoupled`, of :func:`add_energy_gradient`. The gradient shrinks as
+    :math:`1 / |w|`, which nothing takes out here: long neurons turn slowly, unless
+    :func:`scale_by_neuron_norm` follows in the regulariser of :func:`decoupled`.
+
+    Args:
+        optimizer: All that makes updates of gradients, learning rate included.
+        learning_rate: :math:`\eta`, not negative, a scalar or a schedule: as a rule,
+            that of the optimiser.
+        weight: :math:`\lambda`, as all below in :func:`add_energy_gradient`.
+        power: :math:`s`, 0 or more, a scalar.
+        distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
+        half_space: Whether a neuron stands for its mirror image as well.
+        block_size: Side of a tile of pairs.
+        reduce: ``"mean"`` or ``"sum"`` over layers.
+        every: Period in steps.
+        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        mask: Leaves to treat.
+
+    Returns:
+        The optimiser, with a :class:`DecoupledState`; ``update`` needs ``params``. In
+        :func:`optax.inject_hyperparams`, ``block_size`` and callables ``neurons`` and
+        ``mask`` belong in ``static_args``.
+
+    Raises:
+        TypeError: As :func:`add_energy_gradient`.
+        ValueError: As :func:`add_energy_gradient`, or if ``learning_rate``, given as a
+            number, is negative.
+
+    Example:
+        >>> import optax
+        >>> params = {"kernel": jnp.eye(3, 2)}
+        >>> tx = sx.optim.decoupled_energy(optax.adam(0.1), 0.1, 1.0, power=0.0)
+        >>> grads = jax.tree.map(jnp.zeros_like, params)
+        >>> tx.update(grads, tx.init(params), params)[0]["kernel"]
+        Array([[-0.  , -0.05],
+               [-0.05, -0.  ],
+               [-0.  , -0.  ]], dtype=float32)
+    """
+    regularizer = add_energy_gradient(
+        weight,
+        power=power,
+        distance=distance,
+        half_space=half_space,
+        block_size=block_size,
+        reduce=reduce,
+        every=every,
+        neurons=neurons,
+        mask=mask,
+    )
+    return decoupled(optimizer, learning_rate, regularizer)

@@ -1,0 +1,104 @@
+"""Hyperspherical energy of neurons, as a part of the gradient."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sphax._neurons import Neurons
+from sphax._penalties import Reduce
+from sphax.energy._hyperspherical import Distance
+from sphax.energy._of_params import AT_LEAST, energy_penalty
+from sphax.optim._neurons import Mask, find_neurons
+from sphax.optim._regularizer import add_gradient
+from sphax.optim._weights import Weight
+
+
+def add_energy_gradient(
+    weight: Weight,
+    *,
+    power: jax.typing.ArrayLike = 1.0,
+    distance: Distance = "euclidean",
+    half_space: bool = False,
+    block_size: int | None = None,
+    reduce: Reduce = "mean",
+    every: jax.typing.ArrayLike = 1,
+    neurons: Neurons = None,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adds the gradient of the energy of the neurons to the updates (MHE).
+
+    .. math::
+        g_l \leftarrow g_l + \frac{\lambda}{L}\, \nabla E_s(W_l)
+
+    for each of the :math:`L` layers, the leaves :math:`W_l` with neurons, and with
+    :math:`E_s` the :func:`sphax.energy.hyperspherical_energy`, a mean over pairs: as if
+    ``weight * energy_of_params(params)`` were a part of the loss. Put it **before** the
+    optimiser, while updates are gradients: ``chain(add_energy_gradient(1.0),
+    adam(1e-3))``. Behind one, updates are steps downhill, and a gradient added to them
+    pushes uphill; beside one, use :func:`decoupled_energy`. Other energies, such as
+    compressive ones, go by :func:`add_penalty_gradient`.
+
+    The authors take the ``"sum"`` over layers, with weights ``{"": 1.0, "head": 10.0}``
+    where the last layer is named head. They keep it in full space when others are in
+    half space, which is a chain of two of these with complementary masks.
+
+    Args:
+        weight: :math:`\lambda`, a scalar, or a schedule, a function of the step. Or a
+            pytree of such, the weights of leaves and subtrees by path, as in
+            ``{"": 1.0, "head": 10.0}``: of the paths to a layer the longest holds, and
+            means are over layers with the same one.
+        power: :math:`s`, 0 or more, a scalar.
+        distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
+        half_space: Whether a neuron stands for its mirror image as well.
+        block_size: Side of a tile of pairs.
+        reduce: ``"mean"``, or the ``"sum"`` over layers, and over the sets of neurons
+            in a leaf with batch axes.
+        every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
+            step and in every k-th from there, times :math:`k`, so that the weight keeps
+            its meaning (lazy regularisation).
+        neurons: Axes of the leaves; see :class:`NeuronDimensions`. Leaves with a single
+            neuron, or neurons of one dimension, have no energy and are left out.
+        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
+            params, as in :func:`optax.masked`.
+
+    Returns:
+        The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
+        The updates keep their dtype, all else is computed in float32 at least. What is
+        added is at a right angle to each neuron, zero for zero neurons. In
+        :func:`optax.inject_hyperparams`, ``block_size`` and callables ``neurons`` and
+        ``mask`` belong in ``static_args``.
+
+    Raises:
+        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        ValueError: If ``every``, given as a number, is out of range; from ``init``, if
+            there are no neurons or declared axes do not fit; from ``update``, without
+            ``params``, if ``weight`` or ``reduce`` does not fit, or by the energy.
+
+    Example:
+        >>> import optax
+        >>> params = {"kernel": jnp.eye(3, 2), "bias": jnp.zeros(2)}
+        >>> add = sx.optim.add_energy_gradient(1.0, power=0.0)
+        >>> tx = optax.chain(add, optax.sgd(0.1))
+        >>> grads = jax.tree.map(jnp.zeros_like, params)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> updates["kernel"]  # away from one another
+        Array([[-0.  , -0.05],
+               [-0.05, -0.  ],
+               [-0.  , -0.  ]], dtype=float32)
+
+    References:
+        Liu et al., `Learning towards Minimum Hyperspherical Energy
+        <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
+    """
+    if not isinstance(power, (int, float)):
+        power = jnp.asarray(power, dtype=float)  # an injected one may be an integer
+
+    penalty = energy_penalty(
+        power=power, distance=distance, half_space=half_space, block_size=block_size
+    )
+    find = partial(find_neurons, neurons=neurons, at_least=AT_LEAST)
+    return add_gradient(
+        penalty, weight, find, reduce=reduce, every=every, key=None, mask=mask
+    )

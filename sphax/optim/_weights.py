@@ -1,0 +1,42 @@
+"""The weight of a penalty in every layer."""
+
+from collections import Counter
+from typing import Any
+
+import jax
+import optax
+
+from sphax._neurons import Found, by_path, check_known, closest, listed
+from sphax._penalties import Reduce
+from sphax.optim._neurons import MASKED
+
+# For all layers, or a pytree with the weights of leaves and subtrees by path.
+Weight = optax.ScalarOrSchedule | Any
+
+
+def weights_of_layers(
+    weight: Weight,
+    params: Any,
+    found: Found,
+    step: jax.Array,
+    reduce: Reduce,
+) -> dict[str, jax.typing.ArrayLike]:
+    """The weight of each leaf: that of the path closest to it.
+
+    For a mean, it is divided by the number of leaves that go by the same path.
+    """
+    declared = by_path(weight)
+    check_known(declared, by_path(params, *MASKED), MASKED, "weight")
+    paths = {name: closest(declared, name) for name in found}
+    counts = Counter(paths.values())
+    weights = {}
+    for name, path in paths.items():
+        if path is None:
+            raise ValueError(
+                f"weight must have one for every layer, got none for {listed([name])}:"
+                " give that of all others the path '', or leave them out by mask."
+            )
+        own: Any = declared[path]
+        own = own(step) if callable(own) else own
+        weights[name] = own / counts[path] if reduce == "mean" else own
+    return weights

@@ -1,0 +1,7 @@
+"""Matplotlib figures; matplotlib is imported when one is drawn, and not before.
+
+A function returns a figure that belongs to no window: ``figure.savefig(path)`` writes
+it, and a notebook with ``%matplotlib inline`` shows it.
+"""
+
+from sphax.plots._energy_report import energy_report as energy_report

@@ -1,0 +1,81 @@
+"""Figures show the numbers that they are given, and matplotlib comes only with one."""
+
+import ast
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sphax as sx
+
+PLOTS = Path(sx.plots.__file__).parent
+
+
+def report(*shapes):
+    """Of random kernels, without their energies, which no figure shows."""
+    rng = np.random.default_rng(0)
+    kernels = {}
+    for number, (n, d) in enumerate(shapes):
+        counts, _ = np.histogram(rng.uniform(0, 180, n * (n - 1) // 2), np.arange(181))
+        angle = sx.energy.closest_angle_bound(n, d)
+        kernels[f"layer{number}"] = sx.energy.KernelReport(
+            1, n, d, 1.0, 1.0, 1.0, 0.0, angle, 1.0, 0.5, counts
+        )
+    return sx.energy.EnergyReport(kernels, 1.0, "euclidean", False)
+
+
+def test_panels_are_densities_of_pairs_and_of_random_directions():
+    given = report((6, 3), (40, 10), (5, 2), (8, 576))
+    figure: Any = sx.plots.energy_report(given)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "layer0: 6 of 3 dimensions",
+        "layer1: 40 of 10 dimensions",
+        "layer2: 5 of 2 dimensions",
+        "layer3: 8 of 576 dimensions",
+    ]
+    for axes, kernel in zip(figure.axes, given.kernels.values(), strict=True):
+        (stairs,), (random, bound) = axes.patches, axes.lines
+        values, edges, _ = stairs.get_data()
+        widths = np.diff(edges)
+        np.testing.assert_allclose(values @ widths, 1.0)
+        np.testing.assert_allclose(
+            np.cumsum(values * widths)[:-1] * np.sum(kernel.histogram),
+            np.cumsum(kernel.histogram)[np.int64(edges[1:-1]) - 1],
+        )
+        degrees, density = random.get_data()
+        expected = np.sin(np.radians(degrees)) ** (kernel.d - 2)
+        expected /= np.sum(expected)
+        np.testing.assert_allclose(density, expected, rtol=1e-9)
+        assert bound.get_xdata()[0] == pytest.approx(
+            math.degrees(kernel.closest_angle_bound)
+        )
+
+
+def test_bars_are_wide_where_pairs_are_few():
+    figure: Any = sx.plots.energy_report(report((5, 3), (120, 3)))
+    few, many = (len(axes.patches[0].get_data()[0]) for axes in figure.axes)
+    assert few == 18
+    assert many == 180
+
+
+def test_figures_can_be_written_and_belong_to_no_window(tmp_path):
+    figure = sx.plots.energy_report(report((6, 3)))
+    figure.savefig(tmp_path / "report.png")
+    assert (tmp_path / "report.png").stat().st_size > 1000
+    assert figure.canvas.manager is None
+
+
+def test_matplotlib_is_imported_when_a_figure_is_drawn():
+    for path in PLOTS.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:  # at the top, which runs
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                assert "matplotlib" not in ast.unparse(node), path
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'sphax\[plots\]'"):
+        sx.plots.energy_report(report((6, 3)))
