@@ -8,5 +8,6 @@ from sphax import metrics as metrics
 from sphax import networks as networks
 from sphax import operators as operators
 from sphax import optim as optim
+from sphax import orthogonal as orthogonal
 from sphax import plots as plots
 from sphax import sphere as sphere

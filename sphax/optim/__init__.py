@@ -5,11 +5,18 @@ from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
 from sphax.optim._decoupled_energy import decoupled as decoupled
 from sphax.optim._decoupled_energy import decoupled_energy as decoupled_energy
 from sphax.optim._energy import add_energy_gradient as add_energy_gradient
+from sphax.optim._orthogonal_descent import (
+    OrthogonalDescentState as OrthogonalDescentState,
+)
+from sphax.optim._orthogonal_descent import orthogonal_descent as orthogonal_descent
 from sphax.optim._orthogonality import (
     add_orthogonality_gradient as add_orthogonality_gradient,
 )
 from sphax.optim._penalty import add_penalty_gradient as add_penalty_gradient
 from sphax.optim._regularizer import RegularizerState as RegularizerState
+from sphax.optim._riemannian import RiemannianState as RiemannianState
+from sphax.optim._riemannian import riemannian_adam as riemannian_adam
+from sphax.optim._riemannian import riemannian_sgd as riemannian_sgd
 from sphax.optim._sphere import NeuronsState as NeuronsState
 from sphax.optim._sphere import keep_params_on_sphere as keep_params_on_sphere
 from sphax.optim._sphere import project_to_tangent as project_to_tangent

@@ -1,0 +1,151 @@
+"""Gradient descent on orthogonal matrices, the matrices themselves being the params."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sphax._checks import check_choice
+from sphax._dimensions import NeuronDimensions
+from sphax._neurons import Found, Neurons
+from sphax.optim._neurons import Mask, find_neurons, transform
+from sphax.optim._points import move, zeros_like_points
+from sphax.orthogonal._cayley import cayley_of_skew
+from sphax.orthogonal._matrices import frobenius_norm, product
+from sphax.orthogonal._newton_schulz import step as polish_step
+from sphax.orthogonal._retractions import generator
+
+_COLUMNS = NeuronDimensions(index_axis=-1, vector_axis=-2)
+
+
+class OrthogonalDescentState(NamedTuple):
+    """State of :func:`orthogonal_descent`.
+
+    ``count`` is the number of steps taken; ``neurons`` has the path of every matrix
+    found, with its axes; ``momentum`` has the momentum of each, ``[batch, n, m]``, its
+    columns as rows, in float32 at least.
+
+    Example:
+        >>> state = sx.optim.orthogonal_descent(0.02).init({"rotation": jnp.eye(3)})
+        >>> list(state.momentum)
+        ['rotation']
+    """
+
+    count: jax.Array
+    neurons: Found
+    momentum: dict[str, jax.Array]
+
+
+def orthogonal_descent(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    momentum: jax.typing.ArrayLike = 0.9,
+    step: Literal["exact", "released"] = "exact",
+    polish: bool = True,
+    neurons: Neurons = _COLUMNS,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descends on orthogonal matrices by Cayley steps, with momentum (OGD).
+
+    For a matrix :math:`R` with gradient :math:`G` and momentum :math:`M`,
+
+    .. math::
+        M \leftarrow \beta M - G, \quad
+        \hat W = (I - \tfrac12 R R^\top)\, M R^\top, \quad
+        W = \hat W - \hat W^\top, \quad
+        M \leftarrow W R, \quad a = \min(\eta, 1 / \|W\|_F)
+
+    .. math::
+        R \leftarrow (I - \tfrac a2 W)^{-1} (I + \tfrac a2 W)\, R
+
+    Its ``"released"`` form takes two iterations of
+    :math:`Y \leftarrow R + \tfrac a2 W (R + Y)` from :math:`R + a M` in the place of
+    the inverse, as the authors' code: without polishing, the columns then drift away
+    from orthonormal as steps add up.
+
+    It is a whole optimiser, and the updates are differences to the new matrices: put
+    nothing behind it in a chain, and combine it with another optimiser for the other
+    params by :func:`optax.partition`.
+
+    Args:
+        learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
+        momentum: :math:`\beta`, in ``[0, 1)``.
+        step: ``"exact"`` or ``"released"``.
+        polish: Whether :func:`sphax.orthogonal.polish` takes the rounding errors out of
+            every new matrix, so that they cannot add up; the release does not.
+        neurons: Axes of the leaves; see :class:`NeuronDimensions`. By default every
+            leaf is ``[..., m, n]``, :math:`m \ge n`, with orthonormal columns.
+        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
+            params, as in :func:`optax.masked`.
+
+    Returns:
+        The transform, with an :class:`OrthogonalDescentState`; ``update`` needs
+        ``params``. Dtypes are kept, and computed with in float32 at least; params in
+        bfloat16 are orthogonal to its rounding only. In
+        :func:`optax.inject_hyperparams`, ``step``, ``polish`` and callables ``neurons``
+        and ``mask`` belong in ``static_args``.
+
+    Raises:
+        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        ValueError: If ``step`` is unknown; from ``init``, if there are no matrices or
+            declared axes do not fit; from ``update``, without ``params``.
+
+    Example:
+        >>> import optax
+        >>> params, tx = jnp.eye(2), sx.optim.orthogonal_descent(0.5)
+        >>> grad = jnp.array([[0.0, 0.0], [2.0, 0.0]])
+        >>> updates, _ = tx.update(grad, tx.init(params), params)
+        >>> optax.apply_updates(params, updates)
+        Array([[ 0.8824,  0.4706],
+               [-0.4706,  0.8824]], dtype=float32)
+
+    References:
+        Liu et al., `Orthogonal Over-Parameterized Training
+        <https://arxiv.org/abs/2004.04690>`_, CVPR 2021, and the authors' code;
+        Li, Fuxin, Todorovic, `Efficient Riemannian Optimization on the Stiefel Manifold
+        via the Cayley Transform <https://arxiv.org/abs/2002.01113>`_, ICLR 2020.
+    """
+    check_choice("step", step, ("exact", "released"))
+
+    def init(params):
+        found = find_neurons(params, neurons)
+        count = jnp.zeros([], jnp.int32)
+        return OrthogonalDescentState(count, found, zeros_like_points(params, found))
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+
+        def descend(gradient, rows, old):
+            frame, beta = rows.mT, jnp.asarray(momentum, dtype=rows.dtype)
+            skew = generator(frame, beta * old.mT - gradient.mT)
+            velocity = product(skew, frame)
+            size = _step_size(jnp.asarray(rate, dtype=rows.dtype), skew)
+            advance = _cayley_step if step == "exact" else _fixed_point_step
+            new = advance(frame, velocity, size * skew / 2.0, size)
+            return (polish_step(new) if polish else new).mT, velocity.mT
+
+        updates, moments = move(descend, updates, params, state.neurons, state.momentum)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return updates, OrthogonalDescentState(count, state.neurons, moments)
+
+    return transform(init, update, mask)
+
+
+def _step_size(rate, skew):
+    """The rate, or less where it would turn by more than about one radian."""
+    norm = frobenius_norm(skew)[..., None, None]
+    return jnp.where(rate * norm > 1.0, 1.0 / jnp.where(norm > 0.0, norm, 1.0), rate)
+
+
+def _cayley_step(frame, velocity, half, size):
+    del velocity, size
+    return product(cayley_of_skew(half), frame)
+
+
+def _fixed_point_step(frame, velocity, half, size):
+    new = frame + size * velocity
+    for _ in range(2):
+        new = frame + product(half, frame + new)
+    return new

@@ -1,0 +1,101 @@
+"""The exponential of a skew-symmetric matrix."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sphax._norms import widen
+from sphax.orthogonal._matrices import (
+    as_square,
+    frobenius_norm,
+    identity_like,
+    product,
+    skew_of_upper,
+)
+from sphax.orthogonal._newton_schulz import without_rounding
+
+# Numerator of the [7/7] Padé approximant, and the norm up to which its backward error
+# is below rounding (Higham, Tables 10.2 and 10.4).
+_PADE = (17297280.0, 8648640.0, 1995840.0, 277200.0, 25200.0, 1512.0, 56.0, 1.0)
+_NORMS = {"float32": 3.9257, "float64": 0.9504}
+_MAX_SQUARINGS = 16
+
+
+def exponential(a: ArrayLike) -> jax.Array:
+    r"""Rotation of an unconstrained matrix (exponential map of the orthogonal group).
+
+    .. math::
+        Q = \exp(S), \qquad S = \operatorname{triu}(a, 1) -
+        \operatorname{triu}(a, 1)^\top
+
+    It reaches every rotation. By a Padé approximant of a part :math:`2^{-s} S`, itself
+    orthogonal, :math:`s` squarings, and a last Newton-Schulz step for their rounding
+    errors; derivatives are those of these steps.
+
+    Args:
+        a: Floating, ``[..., n, n]``; only what is above the diagonal counts.
+
+    Returns:
+        Orthogonal matrices of determinant 1, shape and dtype of ``a``, computed in
+        float32 at least. Values and gradients are finite everywhere; entries on and
+        below the diagonal have zero gradient. An angle :math:`\|S\|_2` in radians has
+        its rounding error: in float32 none is left of it beyond 10^5, where a result is
+        still orthogonal.
+
+    Raises:
+        TypeError: If ``a`` is not floating.
+        ValueError: If ``a`` is not ``[..., n, n]``.
+
+    Example:
+        >>> sx.orthogonal.exponential(jnp.array([[0.0, jnp.pi / 2], [0.0, 0.0]]))
+        Array([[ 0.,  1.],
+               [-1.,  0.]], dtype=float32)
+
+    References:
+        Higham, `The Scaling and Squaring Method for the Matrix Exponential Revisited
+        <https://doi.org/10.1137/04061101X>`_, 2005;
+        Lezcano-Casado, Martínez-Rubio, `Cheap Orthogonal Constraints in Neural Networks
+        <https://arxiv.org/abs/1901.08428>`_, ICML 2019.
+    """
+    a = as_square("a", a)
+    skew = skew_of_upper(widen(a))
+    # Of unit norm at most: powers of it do not overflow.
+    size = jax.lax.stop_gradient(frobenius_norm(skew))[..., None, None]
+    size = jnp.where(size == 0.0, 1.0, size)
+    unit = skew / size
+    square = product(unit, unit)
+    fourth = product(square, square)
+    largest = _NORMS[str(skew.dtype)]
+    squarings = _squarings(size, fourth, largest)
+    scale = size * 0.5 ** squarings.astype(size.dtype)
+    q = _pade(unit, square, fourth, scale)
+    q = _square_repeatedly(q, squarings)
+    return without_rounding(q).astype(a.dtype)
+
+
+def _squarings(size, fourth, largest):
+    """How often the largest matrix of the batch is to be halved, a scalar."""
+    # Eigenvalues come in pairs, so that this is a bound; the fourth root brings it
+    # close to the largest of them.
+    bound = size * (frobenius_norm(fourth)[..., None, None] / 2.0**0.5) ** 0.25
+    bound = jax.lax.stop_gradient(jnp.max(bound, initial=0.0))
+    halvings = jnp.ceil(jnp.log2(jnp.maximum(bound / largest, 1.0)))
+    return jnp.minimum(halvings, _MAX_SQUARINGS).astype(jnp.int32)
+
+
+def _pade(unit, square, fourth, scale):
+    powers = [scale**k / _PADE[0] for k in range(8)]
+    b = [c * p for c, p in zip(_PADE, powers, strict=True)]
+    sixth, identity = product(fourth, square), identity_like(unit)
+    even = b[6] * sixth + b[4] * fourth + b[2] * square + b[0] * identity
+    odd = b[7] * sixth + b[5] * fourth + b[3] * square + b[1] * identity
+    odd = product(unit, odd)
+    return jnp.linalg.solve(even - odd, even + odd)
+
+
+def _square_repeatedly(q, times):
+    # A scan over branches, where a loop of so many steps has no reverse derivative.
+    def advance(q, number):
+        return jax.lax.cond(number < times, lambda q: product(q, q), lambda q: q, q), ()
+
+    return jax.lax.scan(advance, q, jnp.arange(_MAX_SQUARINGS))[0]

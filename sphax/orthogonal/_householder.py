@@ -1,0 +1,63 @@
+"""Products of Householder reflections, all of them at once."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sphax._checks import as_floating
+from sphax._norms import direction, widen
+from sphax.orthogonal._matrices import product
+from sphax.orthogonal._newton_schulz import without_rounding
+
+
+def householder(v: ArrayLike) -> jax.Array:
+    r"""Product of the reflections of the rows (Householder parameterisation).
+
+    .. math::
+        Q = H_0 H_1 \cdots H_{k-1} = I - 2\, \hat V^\top T^{-1} \hat V, \qquad
+        H_i = I - 2\, \hat v_i \hat v_i^\top, \qquad
+        T = I + 2 \operatorname{triu}(\hat V \hat V^\top, 1)
+
+    with the directions :math:`\hat v_i` as the rows of :math:`\hat V` (compact WY
+    form): matrix products and one triangular solve, forward and backward, and no loop
+    over the reflections. :math:`n` of them reach every orthogonal matrix of determinant
+    :math:`(-1)^n`, and :math:`n - 1` the others.
+
+    Args:
+        v: Normals of the mirrors, floating, ``[..., k, n]``; their lengths do not
+            count.
+
+    Returns:
+        Orthogonal matrices, ``[..., n, n]``, dtype of ``v``, computed in float32 at
+        least. The determinant is :math:`(-1)^k`. A zero row reflects nothing,
+        :math:`H_i = I`, and has zero gradient.
+
+    Raises:
+        TypeError: If ``v`` is not floating.
+        ValueError: If ``v`` is not ``[..., k, n]``.
+
+    Example:
+        >>> sx.orthogonal.householder(jnp.array([[3.0, 0.0]]))
+        Array([[-1.,  0.],
+               [ 0.,  1.]], dtype=float32)
+
+    References:
+        Schreiber, Van Loan, `A Storage-Efficient WY Representation for Products of
+        Householder Transformations <https://doi.org/10.1137/0910005>`_, 1989;
+        Joffrain et al., `Accumulating Householder Transformations, Revisited
+        <https://doi.org/10.1145/1141885.1141886>`_, 2006 (the triangular form).
+    """
+    v = as_floating("v", v)
+    if v.ndim < 2:
+        raise ValueError(f"v must be [..., k, n], got shape {v.shape}.")
+    rows = direction(widen(v))
+    # The diagonal counts as ones.
+    triangle = jnp.triu(2.0 * product(rows, rows.mT), 1)
+    solved = jax.lax.linalg.triangular_solve(
+        triangle, rows, left_side=True, unit_diagonal=True
+    )
+    identity = jnp.broadcast_to(
+        jnp.eye(v.shape[-1], dtype=rows.dtype), (*v.shape[:-2], *v.shape[-1:] * 2)
+    )
+    q = without_rounding(identity - 2.0 * product(rows.mT, solved))
+    return q.astype(v.dtype)

@@ -1,0 +1,54 @@
+"""Random orthogonal matrices."""
+
+import jax
+import jax.numpy as jnp
+
+from sphax._norms import widen
+from sphax.orthogonal._gram_schmidt import gram_schmidt
+
+
+def random_orthogonal(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    *,
+    is_special: bool = False,
+) -> jax.Array:
+    r"""Orthogonal matrices, or orthonormal frames, drawn from the Haar measure.
+
+    :func:`gram_schmidt` of a Gaussian matrix; without its positive diagonal, the
+    factor of a QR decomposition is not uniform.
+
+    Args:
+        key: PRNG key.
+        shape: ``(..., m, n)`` with :math:`m \ge n`.
+        dtype: Floating dtype of the result, which is computed in float32 at least.
+        is_special: Whether to draw rotations only, from SO(n); otherwise determinants
+            are 1 or -1 with equal probability, O(n). Square matrices only.
+
+    Returns:
+        Matrices with orthonormal columns, of the shape given.
+
+    Raises:
+        ValueError: If ``shape`` is not ``(..., m, n)`` with ``m >= n``, or not square
+            for rotations.
+
+    Example:
+        >>> q = sx.orthogonal.random_orthogonal(jax.random.key(0), (4, 4))
+        >>> bool(sx.orthogonal.orthogonality_error(q) < 1e-5)
+        True
+
+    References:
+        Mezzadri, `How to Generate Random Matrices from the Classical Compact Groups
+        <https://arxiv.org/abs/math-ph/0609050>`_, 2007.
+    """
+    if is_special and shape[-1] != shape[-2]:
+        raise ValueError(
+            f"rotations are square, got shape {shape}; use is_special=False."
+        )
+    wide = widen(jnp.zeros((), dtype)).dtype
+    q = gram_schmidt(jax.random.normal(key, shape, wide))
+    if is_special:
+        sign, _ = jnp.linalg.slogdet(q)
+        q = q.at[..., 0].multiply(sign[..., None])
+    return q.astype(dtype)

@@ -1,0 +1,296 @@
+"""Maps onto the orthogonal group: values, derivatives, singular points, errors."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sphax as sx
+from tests import reference
+
+so = sx.orthogonal
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def skew(a):
+    return np.triu(a, 1) - np.triu(a, 1).T
+
+
+def gram_schmidt(a):
+    q = np.zeros_like(a)
+    for j in range(a.shape[1]):
+        left = a[:, j] - q[:, :j] @ (q[:, :j].T @ a[:, j])
+        q[:, j] = left / np.linalg.norm(left)
+    return q
+
+
+def householder(v):
+    q = np.eye(v.shape[1])
+    for row in v:
+        q = q - 2.0 * np.outer(q @ row, row) / (row @ row)
+    return q
+
+
+def lowdin(a):
+    u, _, v = np.linalg.svd(a, full_matrices=False)
+    return u @ v
+
+
+def cayley(a):
+    eye = np.eye(len(a))
+    return np.linalg.solve(eye - skew(a), eye + skew(a))
+
+
+def exponential(a):
+    angles, vectors = np.linalg.eigh(-1j * skew(a))
+    return np.real((vectors * np.exp(1j * angles)) @ vectors.conj().T)
+
+
+def neumann(a, terms=4, last=2.0):
+    powers = [np.linalg.matrix_power(skew(a), j) for j in range(terms + 1)]
+    return powers[0] + 2.0 * sum(powers[1:-1], 0 * powers[0]) + last * powers[-1]
+
+
+class Row(NamedTuple):
+    """A map, its definition in NumPy, and the shape of its argument."""
+
+    map: Callable
+    definition: Callable
+    shape: tuple[int, int] = (4, 4)
+    is_exact: bool = True
+
+
+OFT = partial(so.cayley_neumann, is_last_halved=True)
+MAPS = {
+    "gram_schmidt": Row(so.gram_schmidt, gram_schmidt),
+    "gram_schmidt-tall": Row(so.gram_schmidt, gram_schmidt, (5, 3)),
+    "householder": Row(so.householder, householder),
+    "householder-few": Row(so.householder, householder, (2, 4)),
+    "lowdin": Row(so.lowdin, lowdin),
+    "lowdin-tall": Row(so.lowdin, lowdin, (5, 3)),
+    "cayley": Row(so.cayley, cayley),
+    "exponential": Row(so.exponential, exponential),
+    "cayley_neumann": Row(so.cayley_neumann, neumann, is_exact=False),
+    "cayley_neumann-oft": Row(OFT, partial(neumann, last=1.0), is_exact=False),
+    "newton_schulz": Row(
+        partial(so.newton_schulz, iterations=22), lowdin, is_exact=False
+    ),
+}
+EXACT = [name for name, row in MAPS.items() if row.is_exact]
+SQUARE = [name for name in EXACT if MAPS[name].shape == (4, 4)]
+
+
+def derivatives(name):
+    """Value, and gradient and second derivative along ``da``, of the product with w."""
+
+    def compute(a, w, da):
+        gradient = jax.grad(lambda a: jnp.vdot(w, MAPS[name].map(a)))
+        return MAPS[name].map(a), *jax.jvp(gradient, (a,), (da,))
+
+    return jax.jit(compute)
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.usefixtures("x64")
+def test_value_and_derivatives_are_those_of_the_definition(name):
+    row, compute = MAPS[name], derivatives(name)
+    a, da = draw(0, *row.shape), draw(1, *row.shape)
+    w = draw(2, *row.definition(a).shape)
+    value, gradient, second = compute(a, w, da)
+    np.testing.assert_allclose(value, row.definition(a), rtol=1e-10, atol=1e-10)
+    expected = reference.numerical_gradient(lambda a: np.vdot(w, row.definition(a)), a)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
+    ahead, behind = (compute(a + t * da, w, da)[1] for t in (1e-5, -1e-5))
+    np.testing.assert_allclose(second, (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [64, 512])
+@pytest.mark.parametrize("name", SQUARE)
+def test_float32_is_orthogonal_to_rounding(name, n):
+    q = np.asarray(jax.jit(MAPS[name].map)(jnp.float32(draw(n, n, n))), np.float64)
+    assert np.linalg.norm(q.T @ q - np.eye(n)) <= 2e-6 * n**0.5
+    expected = {"householder": 1.0, "cayley": 1.0, "exponential": 1.0}
+    if name in expected:
+        np.testing.assert_allclose(np.linalg.det(q), expected[name], rtol=1e-4)
+
+
+SINGULAR = {
+    "zero": np.zeros((3, 3)),
+    "identity": np.eye(3),
+    "negative": -2.0 * np.eye(3),
+    "equal columns": np.ones((3, 1)) * [1.0, 1.0, 1.0],
+    "equal rows": np.ones((3, 3)) * [1.0, 2.0, 3.0],
+    "a zero row": np.diag([1.0, 0.0, 2.0]),
+    "graded": np.diag([1.0, 1e-5, 1e-10]),
+}
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_known_and_finite_at_singular_points(name):
+    w = jnp.float32(draw(3, 3, 3))
+    twist = np.asarray(w - w.T)
+
+    @jax.jit
+    def step(a):
+        loss = lambda a: jnp.vdot(w, MAPS[name].map(a))  # noqa: E731
+        return MAPS[name].map(a), jax.grad(loss)(a)
+
+    found = {key: step(jnp.float32(a)) for key, a in SINGULAR.items()}
+    for key, (value, gradient) in found.items():
+        assert np.all(np.isfinite(gradient)), key
+        np.testing.assert_allclose(value.T @ value, np.eye(3), atol=1e-6, err_msg=key)
+    at_zero = {
+        "cayley": np.triu(2.0 * twist, 1),
+        "exponential": np.triu(twist, 1),
+    }.get(name, np.zeros((3, 3)))
+    np.testing.assert_allclose(found["zero"][0], np.eye(3), atol=1e-7)
+    np.testing.assert_allclose(found["zero"][1], at_zero, atol=1e-6)
+    at_identity = {"gram_schmidt": np.tril(twist, -1), "lowdin": twist / 2.0}
+    if name in at_identity:
+        np.testing.assert_allclose(found["identity"][0], np.eye(3), atol=1e-7)
+        np.testing.assert_allclose(
+            found["identity"][1], at_identity[name], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_a_zero_row_reflects_nothing():
+    v = draw(4, 3, 4)
+    v[1] = 0.0
+    np.testing.assert_allclose(
+        so.householder(jnp.float32(v)), householder(v[[0, 2]]), atol=1e-6
+    )
+
+
+def test_lowdin_of_ill_conditioned_matrices():
+    """The symmetric factor tells, where the orthogonal one is not determined."""
+    n, polar = 48, jax.jit(so.lowdin)
+    left, right = gram_schmidt(draw(5, n, n)), gram_schmidt(draw(6, n, n))
+    spectra = {
+        "1e6": np.logspace(0, -6, n),
+        "singular": np.arange(n) / n,
+        "rank two": np.arange(n) < 2,
+        "huge": 1e30 * np.linspace(1, 2, n),
+    }
+    for name, values in spectra.items():
+        a = np.asarray((left * values) @ right.T, np.float32)
+        q = np.asarray(polar(a), np.float64)
+        h = q.T @ (a / np.abs(values).max())
+        assert np.linalg.norm(q.T @ q - np.eye(n)) < 1e-5, name
+        assert np.linalg.norm(h - h.T) < 1e-5, name
+        assert np.linalg.eigvalsh(h).min() > -1e-5, name
+    # Triangular, with an inverse that overflows.
+    q = np.asarray(polar(jnp.float32(-np.triu(np.ones((n, n))) * 30)), np.float64)
+    assert np.linalg.norm(q.T @ q - np.eye(n)) < 1e-5
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_batches_are_loops(name):
+    stack = jnp.float32(draw(7, 2, 4, 4) * np.array([1.0, 30.0])[:, None, None])
+    single = jax.jit(MAPS[name].map)
+    loop = np.stack([single(a) for a in stack])
+    np.testing.assert_allclose(single(stack), loop, atol=3e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(single))(stack), loop, atol=3e-6)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_dtypes_and_shapes(name):
+    row = MAPS[name]
+    out = row.definition(draw(0, *row.shape)).shape
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
+        for batch in ((), (3,), (2, 3)):
+            a = jax.ShapeDtypeStruct((*batch, *row.shape), dtype)
+            spec = jax.eval_shape(row.map, a)
+            assert (spec.shape, spec.dtype) == ((*batch, *out), dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(row.map, jax.ShapeDtypeStruct(row.shape, jnp.float32))
+
+
+def test_bfloat16_is_rounded_once():
+    a = jnp.bfloat16(draw(8, 32, 32))
+    q = np.asarray(so.cayley(a), np.float64)
+    exact = cayley(np.asarray(a, np.float64))
+    np.testing.assert_allclose(q, exact, rtol=2**-8, atol=1e-5)
+    assert 1e-4 < np.linalg.norm(q.T @ q - np.eye(32)) / 32**0.5 < 3e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_neumann_series_errs_as_stated():
+    a = draw(9, 6, 6)
+    a *= 0.2 / np.linalg.norm(skew(a), 2)
+    exact, sigma = cayley(a), 0.2
+    for k in range(1, 6):
+        whole = np.asarray(so.cayley_neumann(a, terms=k))
+        half = np.asarray(so.cayley_neumann(a, terms=k, is_last_halved=True))
+        bounds = (
+            (whole, 2 * sigma ** (k + 1), 4 * sigma ** (k + 1 + (k % 2 == 0))),
+            (half, sigma**k, sigma ** (2 * k) if k % 2 else 2 * sigma**k),
+        )
+        for q, error, drift in bounds:
+            gap = np.linalg.norm(q - exact, 2) / error
+            off = np.linalg.norm(q.T @ q - np.eye(6), 2) / drift
+            assert 0.9 < gap < 1.0 + 1e-9
+            assert 0.9 < off < 1.05
+
+
+def test_polish_squares_the_error_and_newton_schulz_converges():
+    q = gram_schmidt(draw(10, 16, 9))
+    off = np.asarray(q * np.linspace(0.99, 1.01, 9), np.float32)
+    before, after = so.orthogonality_error(off), so.orthogonality_error(so.polish(off))
+    gram = np.float64(off).T @ np.float64(off)
+    np.testing.assert_allclose(before, np.linalg.norm(gram - np.eye(9)), rtol=1e-4)
+    assert 0.1 * before**2 < after < before**2
+    np.testing.assert_allclose(so.newton_schulz(off * 1e-3), q, atol=1e-5)
+    zero, slope = jax.value_and_grad(lambda a: so.newton_schulz(a).sum())(
+        jnp.zeros((3, 2))
+    )
+    assert zero == 0.0
+    np.testing.assert_array_equal(slope, np.zeros((3, 2)))
+
+
+def test_random_matrices_are_uniform(key):
+    sampler = jax.jit(partial(so.random_orthogonal, shape=(4000, 3, 3)))
+    q = np.asarray(sampler(key), np.float64)
+    special = np.asarray(
+        so.random_orthogonal(key, (4000, 3, 3), is_special=True), np.float64
+    )
+    gram = np.einsum("kji,kjl->kil", q, q)
+    np.testing.assert_allclose(gram, np.broadcast_to(np.eye(3), q.shape), atol=1e-6)
+    assert abs(np.linalg.det(q).mean()) < 0.05
+    np.testing.assert_allclose(np.linalg.det(special), 1.0, rtol=1e-5)
+    for sample in (q, special):
+        # Moments of the Haar measure, within four standard errors.
+        assert np.abs(sample.mean(0)).max() < 4 * (1 / 3 / 4000) ** 0.5
+        np.testing.assert_allclose((sample**2).mean(0), 1 / 3, atol=0.02)
+        np.testing.assert_allclose((sample**4).mean(0), 1 / 5, atol=0.02)
+        trace = np.trace(sample, axis1=1, axis2=2)
+        np.testing.assert_allclose((trace**2).mean(), 1.0, atol=0.08)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "call"),
+    [
+        (TypeError, "a must be floating", lambda: so.cayley(jnp.eye(2, dtype=int))),
+        (ValueError, r"a must be \[..., n, n\]", lambda: so.cayley(jnp.ones((2, 3)))),
+        (ValueError, r"\[..., n, n\], got", lambda: so.exponential(jnp.ones(3))),
+        (ValueError, "transpose a wide one", lambda: so.lowdin(jnp.ones((2, 3)))),
+        (ValueError, "transpose a wide one", lambda: so.gram_schmidt(jnp.ones((2, 3)))),
+        (ValueError, r"v must be \[..., k, n\]", lambda: so.householder(jnp.ones(3))),
+        (ValueError, "terms", lambda: so.cayley_neumann(jnp.eye(2), terms=0)),
+        (ValueError, "iterations", lambda: so.newton_schulz(jnp.eye(2), iterations=-1)),
+        (
+            ValueError,
+            "rotations are square",
+            lambda: so.random_orthogonal(jax.random.key(0), (3, 2), is_special=True),
+        ),
+    ],
+)
+def test_errors_teach(error, match, call):
+    with pytest.raises(error, match=match):
+        call()
