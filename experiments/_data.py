@@ -22,11 +22,19 @@ class Images(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Training and test split of one set."""
+    """Training and test split of one set.
+
+    Attributes:
+        train: What is trained on.
+        test: What is tested on.
+        classes: Number of classes.
+        gray: Whether pixels are centred on 127.5, and not on the mean training image.
+    """
 
     train: Images
     test: Images
     classes: int
+    gray: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -36,7 +44,9 @@ class ImageSet:
 
     @functools.cached_property
     def mean(self) -> np.ndarray:
-        """Mean training image, ``[height, width, channels]``, pixels in [0, 1]."""
+        """Centre of the pixels, in [0, 1], ``[height, width, channels]``."""
+        if self.gray:
+            return np.full(self.shape, 0.5, np.float32)
         mean = self.train.images.mean(0, dtype=np.float64) / 255.0
         return mean.astype(np.float32)
 

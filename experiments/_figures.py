@@ -5,25 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 import sphax as sx
-from experiments._recipes import METHODS, MethodName
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "savefig.dpi": 200,
-    "savefig.bbox": "tight",
-}
-
+from experiments._drawing import STYLE, save
+from experiments._methods import METHODS, MethodName
 
 _LINES: dict[str, Any] = {
     "softmax": {"color": "0.6", "ls": "--", "lw": 1.0},
@@ -46,7 +33,7 @@ def psi_curves(path: pathlib.Path) -> None:
             "ArcFace, m = 0.5, pure": sx.margins.ArcFace(margin=0.5, beyond="pure"),
         },
     }
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(6.6, 2.7), layout="constrained")
         for axis, (title, margins) in zip(axes, panels.items(), strict=True):
             for name, margin in margins.items():
@@ -59,7 +46,7 @@ def psi_curves(path: pathlib.Path) -> None:
         axes[1].legend(loc="upper right")
         axes[1].set_ylim(-1.5, 1.5)
         axes[0].set_ylabel(r"$\psi(\theta)$")
-        _save(figure, path)
+        save(figure, path)
 
 
 def plane(
@@ -70,7 +57,7 @@ def plane(
     """Figure 2.2: two-dimensional features as they leave the network, by class."""
     columns = len(features)
     colors = plt.get_cmap("tab10")
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1,
             columns,
@@ -95,14 +82,14 @@ def plane(
         figure.legend(
             handles, names, loc="outside lower center", ncols=10, markerscale=3
         )
-        _save(figure, path)
+        save(figure, path)
 
 
 def confusion(
     path: pathlib.Path, cosines: Mapping[MethodName, Sequence[Sequence[float]]]
 ) -> None:
     """Figure 2.5: the mean cosine between classes, all panels on one colour scale."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1,
             len(cosines),
@@ -117,7 +104,7 @@ def confusion(
             axis.tick_params(labelsize=7)
         axes[0, 0].set_ylabel("class")
         figure.colorbar(image, ax=axes[0], label="mean cosine", shrink=0.8)
-        _save(figure, path)
+        save(figure, path)
 
 
 _QUANTITIES = {
@@ -135,7 +122,7 @@ def hardness(
 ) -> None:
     """Figure 1.2: for each pair of quantities, how many test images lie where."""
     rows, columns = len(measured), len(pairs)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             rows,
             columns,
@@ -152,7 +139,7 @@ def hardness(
                 )
                 axis.set(xlabel=_QUANTITIES[x], ylabel=_QUANTITIES[y])
                 figure.colorbar(image, ax=axis, label="images")
-        _save(figure, path)
+        save(figure, path)
 
 
 def roc(
@@ -161,7 +148,7 @@ def roc(
     tar: Mapping[str, Sequence[float | None]],
 ) -> None:
     """ROC curves by the title of their loss, from the lowest rate that is supported."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
         for title, curve in tar.items():
             style = _LINES.get(title.lower(), {"lw": 1.4})
@@ -172,9 +159,25 @@ def roc(
         axis.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(None, 1))
         axis.grid(color="0.92", lw=0.6)
         figure.legend(loc="outside right center", fontsize=8)
-        _save(figure, path)
+        save(figure, path)
 
 
-def _save(figure, path: pathlib.Path) -> None:
-    figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
+def image_rows(path: pathlib.Path, rows: Mapping[str, Any]) -> None:
+    """Figure 1.1: images ``[n, height, width, channels]`` in rows by their titles."""
+    number = max(map(len, rows.values()))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(rows),
+            number,
+            figsize=(0.6 * number + 1.6, 0.6 * len(rows)),
+            squeeze=False,
+            gridspec_kw={"wspace": 0.05, "hspace": 0.05},
+        )
+        for row, (title, images) in zip(axes, rows.items(), strict=True):
+            for axis, image in zip(row, np.clip(images, 0.0, 1.0), strict=True):
+                axis.imshow(image, cmap="gray", vmin=0.0, vmax=1.0)
+                axis.set_axis_off()
+            row[0].text(
+                -0.15, 0.5, title, transform=row[0].transAxes, ha="right", va="center"
+            )
+        save(figure, path)

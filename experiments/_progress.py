@@ -1,7 +1,7 @@
 """What a person sees of an experiment: its progress, its table, what went wrong."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,3 +41,10 @@ def markdown(rows: list[list[str]]) -> Iterator[str]:
     """A Markdown table of cells, the first row being its head."""
     for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]:
         yield f"| {' | '.join(row)} |"
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation over the seeds; one value as it is."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"

@@ -4,10 +4,12 @@ import abc
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import optax
+from flax import nnx
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Recipe(abc.ABC):
     """Runs of each method, with seeds 0, 1, ..."""
     augment: bool = False
     """Pad by 4 pixels, crop at random, flip at random."""
+    flip: bool = False
+    """Flip at random, without cropping."""
     steps: int = 400
     """Optimisation steps of a run; the settings below do not move with them."""
     batch: int = 64
@@ -57,6 +61,11 @@ class Recipe(abc.ABC):
         return optax.piecewise_constant_schedule(
             self.learning_rate, dict.fromkeys(self.drops, 0.1)
         )
+
+    @property
+    def conv(self) -> Callable[..., Any]:
+        """Constructor of the network's convolutions."""
+        return nnx.Conv
 
     @property
     @abc.abstractmethod

@@ -19,10 +19,14 @@ from flax import nnx
 
 import sphax as sx
 from experiments import _batches, _checkpoints, _data
+from experiments._networks import Design
+from experiments._pixels import augmented, flipped, prepare
 from experiments._settings import Recipe
 
 # Steps whose metrics are read together, late, so that the device does not wait.
 _QUEUED = 20
+# Seeds of what is drawn outside of the step, apart from those of the runs.
+_PERTURBED = 1_000_000
 
 
 class Method(Protocol):
@@ -45,15 +49,18 @@ class Classifier(nnx.Module):
 
     def __init__(
         self,
-        design: sx.networks.Architecture,
+        config: Recipe,
+        design: Design,
         classes: int,
         method: Method,
-        scale: float,
         *,
         rngs: nnx.Rngs,
     ):
-        self.network = sx.networks.ConvNet(*design, rngs=rngs)
-        self.head: Any = method.head(design.features, classes, scale, rngs=rngs)
+        is_column = isinstance(design, sx.networks.Architecture)
+        network: Any = sx.networks.ConvNet if is_column else sx.networks.Backbone
+        self.network = network(*design, conv=config.conv, rngs=rngs)
+        features = self.network.features
+        self.head: Any = method.head(features, classes, config.scale, rngs=rngs)
 
 
 class State(NamedTuple):
@@ -71,15 +78,15 @@ class Setting(NamedTuple):
     config: Recipe
 
 
+# What becomes of a batch before the step: of setting, state, batch, mean and a key.
+Perturb = Callable[[Setting, State, _data.Images, jax.Array, jax.Array], _data.Images]
+
+
 def initial(
-    config: Recipe,
-    design: sx.networks.Architecture,
-    method: Method,
-    classes: int,
-    seed: int,
+    config: Recipe, design: Design, method: Method, classes: int, seed: int
 ) -> tuple[Setting, State]:
     """Setting and state of one seed before its first step."""
-    model = Classifier(design, classes, method, config.scale, rngs=nnx.Rngs(seed))
+    model = Classifier(config, design, classes, method, rngs=nnx.Rngs(seed))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     setting = Setting(graph, config)
     return setting, State(params, rest, config.optimizer.init(params))
@@ -127,25 +134,6 @@ def _loss(head, embeddings, labels, key):
     return value, {"accuracy": jnp.mean(aux.correct.astype(jnp.float32))}
 
 
-def prepare(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """Pixels in [0, 1] less the mean image of the training set: nothing else."""
-    return images.astype(jnp.float32) / 255.0 - mean[None]
-
-
-def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Padded by four zeros, cropped to size, flipped, each at random."""
-    where_key, flip_key = jax.random.split(key)
-    number, height, width, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    corners = jax.random.randint(where_key, (number, 2), 0, 9)
-    rows = corners[:, :1] + jnp.arange(height)[None]
-    columns = corners[:, 1:] + jnp.arange(width)[None]
-    index = jnp.arange(number)[:, None, None]
-    cropped = padded[index, rows[:, :, None], columns[:, None, :]]
-    is_flipped = jax.random.bernoulli(flip_key, 0.5, (number, 1, 1, 1))
-    return jnp.where(is_flipped, cropped[:, :, ::-1], cropped)
-
-
 # Apart from the step, which would be compiled anew for another number of images.
 @jax.jit
 def _take(split: _data.Images, indices: jax.Array) -> _data.Images:
@@ -156,10 +144,12 @@ def _take(split: _data.Images, indices: jax.Array) -> _data.Images:
 def _step_one(setting, state, batch, mean, count, seed):
     key = jax.random.fold_in(jax.random.key(seed), count)
     images = prepare(batch.images, mean)
+    # The augmentation draws from what would be the first two of three.
+    _, flip_key, own_key = jax.random.split(key, 3)
     if setting.config.augment:
         images = augmented(key, images)
-    # The third, since the augmentation draws from the first two.
-    *_, own_key = jax.random.split(key, 3)
+    elif setting.config.flip:
+        images = flipped(flip_key, images)
     return step(setting, state, images, batch.labels, count, own_key)
 
 
@@ -173,12 +163,13 @@ def _step_all(setting, state, batch, mean, count, seeds):
 
 def fit(
     config: Recipe,
-    design: sx.networks.Architecture,
+    design: Design,
     method: Method,
     data: _data.ImageSet,
     seeds: Sequence[int],
     folder: pathlib.Path,
     report: Callable[[int, dict[str, np.ndarray]], None],
+    perturb: Perturb | None = None,
 ) -> tuple[Setting, list[State]]:
     """Trains the seeds, together if there are several, from where ``folder`` stopped.
 
@@ -190,6 +181,7 @@ def fit(
         seeds: One, or several for one vmapped step.
         folder: Of the checkpoints.
         report: Told the number of steps done and their metrics, now and then.
+        perturb: What the network does to its own training images, of a single seed.
 
     Raises:
         FloatingPointError: If the loss is not a number; says in which step.
@@ -198,7 +190,7 @@ def fit(
     begun, state = _checkpoints.restore(folder, first) or (0, first)
     report(begun, {})
     pending: list[dict[str, jax.Array]] = []
-    steps = _steps(setting, state, data, seeds, begun)
+    steps = _steps(setting, state, data, seeds, begun, perturb)
     for done, state, metrics in steps:
         pending.append(metrics)
         is_saved = done % config.checkpoint_every == 0 or done == config.steps
@@ -222,7 +214,7 @@ def _unstack(state, number):
     return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(number)]
 
 
-def _steps(setting, state, data, seeds, begun):
+def _steps(setting, state, data, seeds, begun, perturb):
     """Steps done, state and metrics after each step from ``begun`` on."""
     split, mean = jax.tree.map(jnp.asarray, (data.train, data.mean))
     labels = data.train.labels
@@ -233,6 +225,9 @@ def _steps(setting, state, data, seeds, begun):
         else:
             run, indices, key = _step_all, np.stack(rows), np.array(seeds)
         batch = _take(split, indices)
+        if perturb is not None:
+            own_key = jax.random.fold_in(jax.random.key(_PERTURBED + key), count)
+            batch = perturb(setting, state, batch, mean, own_key)
         state, metrics = run(setting, state, batch, mean, count, key)
         yield count + 1, state, metrics
 

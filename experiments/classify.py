@@ -1,12 +1,15 @@
-"""Softmax with and without angular margins, on images (Tables 2.2 to 2.4).
+"""Any network with any operator, by softmax with and without margins, on images.
 
     python -m experiments.classify
     python -m experiments.classify --preset table-2.2 --data-dir DIR
+    python -m experiments.classify --preset operators
+    python -m experiments.classify --network resnet20 --operator plain tanh-cosine
 
 Ends with a table; writes a JSON file and figures. Killed, and started again with the
 same command, it goes on from its last checkpoint.
 """
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -27,14 +30,8 @@ from experiments import (
     _training,
     report,
 )
-from experiments._recipes import (
-    METHODS,
-    Config,
-    MethodName,
-    architecture,
-    parse,
-    stretched,
-)
+from experiments._methods import METHODS, MethodName
+from experiments._recipes import Config, architecture, parse, stretched
 
 # Of Figure 2.2: what is drawn in the plane, and how many training images of it.
 _PLANE: tuple[MethodName, ...] = (
@@ -47,19 +44,24 @@ _DRAWN = 2_000
 
 
 class Job(NamedTuple):
-    """A method and the seeds that train in one step; in the plane, to be drawn."""
+    """What trains in one step: seeds of a method and an operator; or what is drawn."""
 
+    operator: str
     method: MethodName
     seeds: tuple[int, ...]
     in_plane: bool = False
 
     def __str__(self):
         seeds = "-".join(map(str, self.seeds[:: max(len(self.seeds) - 1, 1)]))
-        return f"{self.method}{' in the plane' * self.in_plane}, seed {seeds}"
+        what = f"{self.operator}, {self.method}".removeprefix("plain, ")
+        return f"{what}{' in the plane' * self.in_plane}, seed {seeds}"
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Trains every method with every seed; writes and returns the results.
+    """Trains all operators and methods, seed by seed; writes and returns the results.
+
+    These have the runs by method, ``methods``, or with other operators than the plain
+    convolution by operator and method, ``operators``.
 
     Raises:
         DatasetNotFoundError: If the images are not prepared.
@@ -67,19 +69,16 @@ def train(config: Config) -> dict[str, Any]:
     """
     started = time.perf_counter()
     data = _data.load(config.dataset, config.data_dir)
-    freely = ("methods", "seeds", "plane")
+    data = dataclasses.replace(data, gray=config.gray)
+    freely = ("operator", "methods", "seeds", "plane")
     root = config.checkpoints / f"{config.name}-{config.digest(*freely)}"
     jobs = list(_jobs(config))
     total = sum(len(job.seeds) * _recipe(config, job).steps for job in jobs)
     with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
         outcomes = {job: _run(config, job, data, root, bar) for job in jobs}
-    methods: dict[MethodName, list[Any]] = {name: [] for name in config.methods}
-    for job, outcome in outcomes.items():
-        if not job.in_plane:
-            methods[job.method] += outcome
     results = {
         "config": config.without("data_dir", "checkpoints", "results"),
-        "methods": methods,
+        **_by_name(config, outcomes),
         **_provenance.provenance(),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -91,19 +90,36 @@ def train(config: Config) -> dict[str, Any]:
     return results
 
 
+def _by_name(config: Config, outcomes: dict[Job, list[Any]]) -> dict[str, Any]:
+    """The runs, by method, and where there are other operators by operator first."""
+    operators: dict[str, dict[MethodName, list[Any]]] = {
+        operator: {name: [] for name in config.methods} for operator in config.operator
+    }
+    for job, outcome in outcomes.items():
+        if not job.in_plane:
+            operators[job.operator][job.method] += outcome
+    if config.operator == ("plain",):
+        return {"methods": operators["plain"]}
+    return {"operators": operators}
+
+
 def _jobs(config: Config) -> Iterator[Job]:
     together = config.side_by_side
     if together is None:
         # A vmapped convolution takes five times as long on a CPU.
         together = jax.default_backend() != "cpu"
     seeds = tuple(range(config.seeds))
-    for name in config.methods:
-        yield from [Job(name, seeds)] if together else [Job(name, (s,)) for s in seeds]
+    runs = [seeds] if together else [(seed,) for seed in seeds]
+    for operator in config.operator:
+        yield from (Job(operator, name, run) for name in config.methods for run in runs)
     if config.plane:
-        yield from (Job(name, (0,), True) for name in _PLANE if name in config.methods)
+        first = config.operator[0]
+        drawn = (Job(first, name, (0,), True) for name in _PLANE)
+        yield from (job for job in drawn if job.method in config.methods)
 
 
 def _recipe(config: Config, job: Job) -> Config:
+    config = dataclasses.replace(config, operator=(job.operator,))
     return stretched(config, config.plane_steps) if job.in_plane else config
 
 
@@ -118,7 +134,7 @@ def _run(
 
     def measured() -> list[Any]:
         design = architecture(config, data.shape, in_plane=job.in_plane)
-        method = METHODS[job.method]
+        method = METHODS[job.method]._replace(label_smoothing=config.label_smoothing)
         setting, states = _training.fit(
             config, design, method, data, job.seeds, folder, advance
         )

@@ -20,44 +20,24 @@ from experiments import (
     _open_set_recipes,
     _progress,
     _recipes,
+    autoencoder,
     confusion,
     hardness,
+    robustness,
+    thomson,
 )
-from experiments.benchmarks import margin_softmax, operators, pairwise
+from experiments._classification import classification
+from experiments.benchmarks import energy as energy_benchmark
+from experiments.benchmarks import (
+    margin_softmax,
+    operators,
+    orthogonal,
+    pairwise,
+)
 from experiments.benchmarks import verification as verification_benchmark
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PLACE = re.compile(r"(<!-- (\w[\w.-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def classification(results: dict[str, Any]) -> Iterator[str]:
-    """Markdown table of a classification: error rate and angles, over the seeds."""
-    published = _published(results["config"])
-    seeds = max(map(len, results["methods"].values()), default=0)
-    head = ["", f"error, % ({seeds} seeds)", "margin, °", "within, °"]
-    head += ["dissertation, %"] * bool(published)
-    rows = [head]
-    for name, runs in results["methods"].items():
-        cells = [_recipes.METHODS[name].title]
-        for key, digits in (("error", 2), ("margin", 1), ("within", 1)):
-            cells.append(_spread([run[key] for run in runs], digits))
-        rows.append(cells + [published.get(name, "")] * bool(published))
-    return _progress.markdown(rows)
-
-
-def _published(config: dict[str, Any]) -> dict[str, str]:
-    """The dissertation's error rates for the same recipe, by method."""
-    rates = _recipes.PUBLISHED.get((config["preset"], config["augment"]), ())
-    if config["dataset"] == "fashion_mnist":
-        rates = ()
-    names = map(str, _recipes.METHODS)
-    return {name: f"{rate:.2f}" for name, rate in zip(names, rates, strict=False)}
-
-
-def _spread(values: list[float], digits: int) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 _MEASURES = {
@@ -83,7 +63,7 @@ def verification(results: dict[str, Any]) -> Iterator[str]:
     rows = [head, ["Pixels, no network", *cells, *[""] * is_published]]
     for name, runs in results["methods"].items():
         cells = [_objectives.METHODS[name].title]
-        cells += [_spread([run[key] for run in runs], 2) for key in measures]
+        cells += [_progress.spread([run[key] for run in runs], 2) for key in measures]
         if len(runs) == 1:
             cells[1] += f" ± {runs[0]['standard_error']:.2f}"
         cells += [_objectives.PUBLISHED.get(name, "")] * is_published
@@ -184,12 +164,17 @@ def _caption(command: list[str], figures: dict[str, Any]) -> str:
 
 # Results whose module makes the table, by the beginning of their names.
 _TABLES: dict[str, tuple[Any, Callable[[dict[str, Any]], Iterable[str]]]] = {
+    "autoencoder": (autoencoder, autoencoder.table),
+    "benchmark_energy": (energy_benchmark, energy_benchmark.tables),
     "benchmark_margin_softmax": (margin_softmax, margin_softmax.tables),
     "benchmark_operators": (operators, operators.tables),
+    "benchmark_orthogonal": (orthogonal, orthogonal.tables),
     "benchmark_pairwise": (pairwise, pairwise.tables),
     "benchmark_verification": (verification_benchmark, verification_benchmark.tables),
     "confusion": (confusion, confusion.table),
     "hardness": (hardness, hardness.table),
+    "robustness": (robustness, robustness.tables),
+    "thomson": (thomson, thomson.table),
 }
 
 

@@ -1,5 +1,6 @@
 """Networks: the table's sizes by hand, the definition, modes of nnx, Linen."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -259,6 +260,24 @@ def test_running_statistics_move_in_training_only():
     network.eval()
     network(images, use_running_average=False)
     assert_moved(before, True)
+
+
+def test_a_running_statistic_of_the_operator_has_the_mode_of_the_call():
+    operator = dict(magnitude=sx.operators.Tanh(), angular=sx.operators.Cosine())
+    conv = partial(sx.layers.DecoupledConv, **operator, radius="mean")
+    network = make_small(conv=conv)
+    norm = network.stages[0].units[1].conv.mean_norm
+    before, images = np.array(norm[...]), jnp.asarray(draw_images(), jnp.float32)
+
+    @nnx.jit(static_argnums=2)
+    def called(network, images, mode):
+        return network(images, use_running_average=mode)
+
+    called(network, images, True)
+    np.testing.assert_array_equal(norm[...], before)
+    network.eval()
+    called(network, images, False)
+    assert np.all(norm[...] != before)
 
 
 def test_a_call_outside_training_changes_no_variable():

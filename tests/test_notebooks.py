@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
-FIGURES = {"margins": 5, "open_set": 4}
+FIGURES = {"margins": 5, "open_set": 4, "decoupled": 5}
 MEGABYTE = 1_000_000
 
 

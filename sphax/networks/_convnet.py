@@ -17,6 +17,7 @@ from sphax.networks._common import (
     check_images,
     check_input_shape,
 )
+from sphax.networks._units import run
 
 
 class ConvNet(nnx.Module):
@@ -36,8 +37,9 @@ class ConvNet(nnx.Module):
     Batch normalisation has the modes of nnx. A network is made in training mode, where
     a call takes the statistics of its batch and moves the running ones, at 0.9.
     ``network.eval()`` turns to the running ones, ``network.train()`` turns back, and
-    the argument ``use_running_average`` of a call goes before both. Statistics are
-    float32 at least, whatever ``dtype`` is.
+    the argument ``use_running_average`` of a call goes before both; a ``conv`` whose
+    layer has an attribute of that name is called with it. Statistics are float32 at
+    least, whatever ``dtype`` is.
 
     Args:
         input_shape: ``(height, width, channels)`` of an image.
@@ -51,6 +53,9 @@ class ConvNet(nnx.Module):
         dtype: Of the computation; by default that of images and parameters together.
         param_dtype: Of the parameters.
         rngs: Key stream; uses ``params``.
+
+    Attributes:
+        features: Dimension of the embedding.
 
     Raises:
         TypeError: From a call, if ``images`` is not floating.
@@ -84,6 +89,7 @@ class ConvNet(nnx.Module):
         check_sizes("ConvNet", features=features)
         options: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.input_shape = tuple(input_shape)
+        self.features = features
         channels = (input_shape[-1], *(stage.features for stage in stages))
         self.stages = nnx.List(
             _Convolutions(in_features, stage, conv, **options)
@@ -105,7 +111,7 @@ class ConvNet(nnx.Module):
 
         Args:
             images: Floating. Training statistics are over all of the leading axes.
-            use_running_average: Mode of the batch normalisation, for this call.
+            use_running_average: Mode of what differs in training, for this call.
         """
         check_images(images, self.input_shape)
         x = images
@@ -174,8 +180,7 @@ class _Unit(nnx.Module):
         self.activation = PReLU(stage.features, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, x: jax.Array, use_running_average: bool | None) -> jax.Array:
-        x = self.norm(self.conv(x), use_running_average=use_running_average)
-        return self.activation(x)
+        return run((self.conv, self.norm, self.activation), x, use_running_average)
 
 
 def _map_sizes(

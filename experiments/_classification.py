@@ -1,0 +1,55 @@
+"""Markdown tables of classifications: losses, or operators, in the rows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from experiments import _methods, _operators, _progress, _published
+
+_MEASURES = {"error": 2, "margin": 1, "within": 1}
+
+
+def classification(results: dict[str, Any]) -> Iterator[str]:
+    """Markdown table of a classification: what is measured, over the seeds."""
+    return _of_operators(results) if "operators" in results else _of_methods(results)
+
+
+def _of_methods(results: dict[str, Any]) -> Iterator[str]:
+    published = _errors(results["config"])
+    seeds = max(map(len, results["methods"].values()), default=0)
+    head = ["", f"error, % ({seeds} seeds)", "margin, °", "within, °"]
+    rows = [head + ["dissertation, %"] * bool(published)]
+    titles: dict[Any, _methods.Method] = {**_methods.METHODS}
+    for name, runs in results["methods"].items():
+        cells = [titles[name].title]
+        for key, digits in _MEASURES.items():
+            cells.append(_progress.spread([run[key] for run in runs], digits))
+        rows.append(cells + [published.get(name, "")] * bool(published))
+    return _progress.markdown(rows)
+
+
+def _errors(config: dict[str, Any]) -> dict[str, str]:
+    """The dissertation's error rates for the same recipe, by method."""
+    rates = _published.ERRORS.get((config["preset"], config["augment"]), ())
+    if config["dataset"] == "fashion_mnist":
+        rates = ()
+    names = map(str, _methods.METHODS)
+    return {name: f"{rate:.2f}" for name, rate in zip(names, rates, strict=False)}
+
+
+def _of_operators(results: dict[str, Any]) -> Iterator[str]:
+    """A row for every operator, or where several losses train, for every pair."""
+    config = results["config"]
+    key = config["preset"], config["dataset"]
+    official = _published.ACCURACIES.get(key, {})
+    head = ["", f"accuracy, % ({config['seeds']} seeds)"]
+    rows = [head + ["official, final", "official, best"] * bool(official)]
+    titles: dict[Any, _methods.Method] = {**_methods.METHODS}
+    for operator, methods in results["operators"].items():
+        found = [f"{value:.2f}" for value in official.get(operator, ())] or ["", ""]
+        for name, runs in methods.items():
+            title = _operators.operator(operator).title
+            title += f"; {titles[name].title}" * (len(methods) > 1)
+            accuracies = [100.0 - run["error"] for run in runs]
+            cells = [title, _progress.spread(accuracies, 2)]
+            rows.append(cells + found * bool(official))
+    return _progress.markdown(rows)

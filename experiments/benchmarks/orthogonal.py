@@ -1,0 +1,141 @@
+"""Maps onto the orthogonal group against one matrix product of the same size.
+
+    python -m experiments.benchmarks.orthogonal
+
+Times value and gradient, given a cotangent, of every map at a Gaussian matrix, as
+ratios to one ``n x n`` product. A ratio is the median over turns, in each of which all
+candidates run once and the product several times. The error of orthogonality of the
+value is beside it. Runs unchanged on a GPU or TPU; to use two cores of a CPU, start it
+with ``taskset -c 0,1``.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+import sphax as sx
+from experiments._provenance import provenance
+from experiments.benchmarks import _timing
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes and repetitions of the benchmark."""
+
+    sizes: tuple[int, ...] = (256, 512, 1024)
+    """Rows and columns of the matrices, one table each."""
+    repetitions: int = 15
+    """Turns taken by each candidate; the median is reported."""
+    output: pathlib.Path | None = pathlib.Path(
+        "experiments/results/benchmark_orthogonal.json"
+    )
+    """File to write the figures to; "None" writes none."""
+
+
+MAPS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "cayley": sx.orthogonal.cayley,
+    "cayley_neumann, 4 terms": partial(sx.orthogonal.cayley_neumann, terms=4),
+    "gram_schmidt": sx.orthogonal.gram_schmidt,
+    "householder": sx.orthogonal.householder,
+    "lowdin": sx.orthogonal.lowdin,
+    "exponential": sx.orthogonal.exponential,
+}
+
+# In every turn, the product runs this often, and its fastest time counts.
+_PRODUCTS = 5
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measures every size, prints the tables and returns the figures."""
+    started = time.perf_counter()
+    figures = {
+        "config": asdict(config) | {"output": None},
+        "sizes": [_measure(config, n) for n in tqdm(config.sizes, desc="sizes")],
+        **provenance(),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    print("\n".join(tables(figures)))
+    if config.output:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        config.output.write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def tables(figures: dict[str, Any]) -> Iterator[str]:
+    """Markdown tables of the figures, one for each size."""
+    for size in figures["sizes"]:
+        n = size["n"]
+        yield f"| {n} x {n} | ms | products | error / sqrt(n) |"
+        yield "|---|---|---|---|"
+        yield f"| one product | {size['product_seconds'] * 1e3:.2f} | 1.0 | |"
+        for row in size["rows"]:
+            yield (
+                f"| {row['name']} | {row['seconds'] * 1e3:.1f}"
+                f" | {row['products']:.1f} | {row['error'] / n**0.5:.1e} |"
+            )
+        yield ""
+        if size["quietness"] >= _timing.QUIET:
+            yield "The machine was not quiet: run again."
+            yield ""
+
+
+def _step(function: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
+    def step(a, cotangent):
+        q, pull_back = jax.vjp(function, a)
+        return q, *pull_back(cotangent)
+
+    return step
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _measure(config: Config, n: int) -> dict[str, Any]:
+    a, cotangent = jax.random.normal(jax.random.key(n), (2, n, n))
+    product = {"product": _timing.compile_candidate(_product, a, cotangent)}
+    candidates = {
+        name: _timing.compile_candidate(_step(function), a, cotangent)
+        for name, function in MAPS.items()
+    }
+    errors = {
+        name: float(sx.orthogonal.orthogonality_error(candidate.call(a, cotangent)[0]))
+        for name, candidate in candidates.items()
+    }
+    before = _timing.interleave(product, _PRODUCTS)["product"]
+    turns = [
+        _timing.interleave(product, _PRODUCTS) | _timing.interleave(candidates, 1)
+        for _ in range(config.repetitions)
+    ]
+    after = _timing.interleave(product, _PRODUCTS)["product"]
+    bare = np.array([turn["product"].min() for turn in turns])
+    taken = {name: np.array([turn[name][0] for turn in turns]) for name in candidates}
+    return {
+        "n": n,
+        "quietness": _timing.quietness(before, after),
+        "product_seconds": float(np.median(bare)),
+        "rows": [
+            {
+                "name": name,
+                "seconds": float(np.median(times)),
+                "products": float(np.median(times / bare)),
+                "error": errors[name],
+                "temporary_bytes": candidates[name].temporary_bytes,
+            }
+            for name, times in taken.items()
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

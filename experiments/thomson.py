@@ -1,0 +1,163 @@
+"""Least energies of charges on the sphere (Thomson problem), against the published.
+
+    python -m experiments.thomson
+    python -m experiments.thomson --largest 100
+
+The published energies are the lowest known ones, most of them without proof
+(``thomson_energies.txt``). For many charges the mean energy of a pair tends to 1 as
+``1 - 2 c / sqrt(n)``, with a constant ``c`` that is conjectured to be the one of a
+hexagonal lattice (Kuijlaars and Saff, Asymptotics for Minimal Discrete Energy on the
+Sphere, Transactions of the AMS 350, 1998).
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+import sphax as sx
+from experiments import _checkpoints, _progress, _provenance, _spheres
+
+# c = -3 sqrt(sqrt(3) / (8 pi)) zeta(1/2) L(1/2), L of the Dirichlet character mod 3.
+LATTICE = 0.553051293358
+# Relative difference up to which two energies are of one minimum. Runs end within
+# 1e-12 of it; the published energies have nine decimals.
+_SAME = 1e-9
+_PICTURED = (4, 6, 8, 12, 24, 32, 72, 100)
+_DATA = pathlib.Path(__file__).with_name("thomson_energies.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Least energies of 2, 3, ... charges on the sphere, from random starts.
+
+    Without arguments: up to 32 charges, three minutes on two cores.
+    """
+
+    largest: int = 32
+    """Number of charges to go up to, 100 at most."""
+    restarts: int = 64
+    """Random starts for each number of charges."""
+    seed: int = 0
+    """Of the starts."""
+    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
+    """Folder for checkpoints, one for each number; they are removed at the end."""
+    results: pathlib.Path = pathlib.Path("experiments/results")
+    """Folder for the figure and the JSON file."""
+
+    def __post_init__(self):
+        if not 2 <= self.largest <= 100:
+            raise ValueError(f"largest must lie in [2, 100], got {self.largest}.")
+        if self.restarts < 1:
+            raise ValueError(f"restarts must be positive, got {self.restarts}.")
+
+    def result(self, ending: str) -> pathlib.Path:
+        """A result file, by the ending of its name."""
+        return self.results / f"thomson{ending}"
+
+
+def published() -> dict[int, float]:
+    """Lowest known energy, the sum over pairs, by the number of charges."""
+    numbers, energies = np.loadtxt(_DATA, unpack=True)
+    return dict(zip(numbers.astype(int).tolist(), energies.tolist(), strict=True))
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Minimises for every number of charges; writes and returns the results."""
+    folder = config.checkpoints / f"thomson-{config.restarts}-{config.seed}"
+    rows, pictures, seconds, known = [], {}, 0.0, published()
+    for n in tqdm(range(2, config.largest + 1), unit=" n", dynamic_ncols=True):
+        found, _ = _checkpoints.remembered(
+            folder / f"{n}.json", lambda n=n: minimize(config, n)
+        )
+        rows.append({"n": n, **compare(np.array(found["energies"]), known[n])})
+        seconds += found["seconds"]
+        if n in _PICTURED:
+            pictures[n] = np.array(found["points"])
+    settings = {name: getattr(config, name) for name in ("largest", "restarts", "seed")}
+    results = {
+        "config": settings,
+        "charges": rows,
+        **_provenance.provenance(),
+        "seconds": round(seconds, 1),
+    }
+    text = json.dumps(results, indent=1) + "\n"
+    _checkpoints.write(config.result(".json"), text.encode())
+    gaps = {row["n"]: scaled_gap(row["n"], row["energy"]) for row in rows}
+    _spheres.draw(config.result(".png"), pictures, gaps, 2.0 * LATTICE)
+    _checkpoints.clear(folder)
+    return json.loads(text)
+
+
+def minimize(config: Config, n: int) -> dict[str, Any]:
+    """The best points, where each start ended, summed over pairs, and the seconds."""
+    started = time.perf_counter()
+    with jax.enable_x64(True):
+        key = jax.random.fold_in(jax.random.key(config.seed), n)
+        found = sx.energy.minimize_energy(key, n, 3, restarts=config.restarts)
+        energies = np.asarray(found.energies) * n * (n - 1) / 2
+    return {
+        "points": np.asarray(found.points).tolist(),
+        "energies": energies.tolist(),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def compare(energies: np.ndarray, known: float) -> dict[str, Any]:
+    """Where starts ended, against the lowest known energy.
+
+    Returns:
+        ``energy``: the lowest. ``known``: as given. ``reached``: how many starts ended
+        at the known energy or below. ``minima``: how many energies differ.
+    """
+    ordered = np.sort(energies)
+    is_new = np.diff(ordered) > _SAME * ordered[1:]
+    return {
+        "energy": float(ordered[0]),
+        "known": known,
+        "reached": int(np.sum(ordered <= known * (1.0 + _SAME))),
+        "minima": int(1 + np.sum(is_new)),
+    }
+
+
+def scaled_gap(n: int, energy: float) -> float:
+    """``sqrt(n)`` times what the mean energy of a pair falls short of 1."""
+    return float(np.sqrt(n) * (1.0 - energy / (n * (n - 1) / 2)))
+
+
+def table(results: dict[str, Any]) -> Iterator[str]:
+    """Markdown table of the results: one row for each number of charges."""
+    starts = results["config"]["restarts"]
+    head = ["n", "energy", "lowest known", "difference / known"]
+    rows = [[*head, f"of {starts} starts, reached it", "minima found", "gap x √n"]]
+    for row in results["charges"]:
+        difference = row["energy"] / row["known"] - 1.0
+        energies = [f"{row['energy']:.9f}", f"{row['known']:.9f}", f"{difference:.0e}"]
+        counts = [str(row["reached"]), str(row["minima"])]
+        gap = f"{scaled_gap(row['n'], row['energy']):.4f}"
+        rows.append([str(row["n"]), *energies, *counts, gap])
+    yield from _progress.markdown(rows)
+    charges = results["charges"]
+    reached = sum(row["reached"] > 0 for row in charges)
+    lower = sum(row["energy"] < row["known"] * (1.0 - _SAME) for row in charges)
+    yield ""
+    yield (
+        f"{reached} of {len(charges)} energies are the lowest known or lower, {lower}"
+        " of them by more than rounding."
+    )
+
+
+def main() -> None:
+    """Runs from the command line."""
+    _progress.main(lambda: tyro.cli(Config), train, table)
+
+
+if __name__ == "__main__":
+    main()
