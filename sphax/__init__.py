@@ -10,4 +10,5 @@ from sphax import operators as operators
 from sphax import optim as optim
 from sphax import orthogonal as orthogonal
 from sphax import plots as plots
+from sphax import reparam as reparam
 from sphax import sphere as sphere

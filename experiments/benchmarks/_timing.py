@@ -24,8 +24,13 @@ def compile_candidate(function: Callable[..., Any], *arguments: Any) -> Candidat
     """Compiles ``function`` for ``arguments`` and runs it once."""
     compiled = jax.jit(function).lower(*arguments).compile()
     jax.block_until_ready(compiled(*arguments))
+    return Candidate(compiled, arguments, temporary_bytes(compiled))
+
+
+def temporary_bytes(compiled: Any) -> int:
+    """What XLA plans for temporaries, beside arguments and results; -1 if untold."""
     memory = compiled.memory_analysis()
-    return Candidate(compiled, arguments, memory.temp_size_in_bytes if memory else -1)
+    return memory.temp_size_in_bytes if memory else -1
 
 
 def seconds(candidate: Candidate) -> float:

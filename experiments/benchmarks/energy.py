@@ -224,7 +224,7 @@ def _large(n: int, d: int) -> dict[str, Any]:
         "energy": float(energy),
         # E |u - v|^-2 = (d - 2) / (2 (d - 3)) for independent directions.
         "expected": (d - 2) / (2 * (d - 3)),
-        "temporary_bytes": step.memory_analysis().temp_size_in_bytes,
+        "temporary_bytes": _timing.temporary_bytes(step),
     }
 
 

@@ -98,11 +98,11 @@ def hyperspherical_energy(
         :math:`s = 0`: there, the logarithm of the inverse distance as here; in the
         authors' code, twice that.
     """
-    form, power, sets = _problem(
+    form, traced, sets = _problem(
         points, power, distance, half_space, where, bank, bank_where, own, block_size
     )
 
-    return _over_batch(partial(pair_mean, form), sets)(power, sets)
+    return _over_batch(partial(pair_mean, form), sets)(traced, sets)
 
 
 def energy_and_grad(
@@ -154,12 +154,12 @@ def energy_and_grad(
         (Array(-0.34657, dtype=float32), Array([[0. , 0.5],
                [0.5, 0. ]], dtype=float32))
     """
-    form, power, sets = _problem(
+    form, traced, sets = _problem(
         points, power, distance, half_space, where, bank, bank_where, own, block_size
     )
 
     step = _over_batch(partial(pair_mean_and_gradients, form), sets)
-    value, gradients = step(power, sets)
+    value, gradients = step(traced, sets)
     if bank is None:
         ((of_points, _),) = gradients.sets
         return value, of_points

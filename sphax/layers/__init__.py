@@ -8,5 +8,10 @@ from sphax.layers._decoupled import DecoupledDense as DecoupledDense
 from sphax.layers._margin_head import MarginHead as MarginHead
 from sphax.layers._margin_head import MarginState as MarginState
 from sphax.layers._operators import Hyperparameter as Hyperparameter
+from sphax.layers._orthogonal import OrthogonalConv as OrthogonalConv
+from sphax.layers._orthogonal import OrthogonalDense as OrthogonalDense
+from sphax.layers._over_parameterized import Frozen as Frozen
+from sphax.layers._over_parameterized import OPTConv as OPTConv
+from sphax.layers._over_parameterized import OPTDense as OPTDense
 from sphax.layers._sphere import SphereConv as SphereConv
 from sphax.layers._sphere import SphereNorm as SphereNorm

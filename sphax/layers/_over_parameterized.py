@@ -1,0 +1,205 @@
+"""Layers whose neurons are frozen and turned together."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sphax._neurons import find_neurons
+from sphax.layers._plain import Plain, PlainConv, PlainDense, window_of
+from sphax.operators._padding import PaddingLike
+from sphax.reparam import FrozenNeurons, Rotations
+from sphax.reparam._blocks import contiguous
+from sphax.reparam._rotated import rotated_kernel
+from sphax.reparam._rotations import Initial, Method, Parameterization
+
+# Of mean squared length 2, as in the release.
+_GAUSSIAN = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class Frozen(nnx.Variable[jax.Array]):
+    """A variable that nothing trains: no gradient, optimiser or decay of params.
+
+    Example:
+        >>> layer = sx.layers.OPTDense(8, 3, rngs=nnx.Rngs(0))
+        >>> list(nnx.state(layer, sx.layers.Frozen))
+        ['neurons']
+        >>> list(nnx.state(layer, nnx.Param))
+        ['bias', 'rotation']
+    """
+
+
+class _OverParameterized(Plain):
+    """Frozen neurons under a rotation of their space."""
+
+    def _freeze(self, neurons, parameterization, block_size, is_shared, rngs):
+        axes = find_neurons({"kernel": neurons}, None)["kernel"]
+        sets, _, dimension = axes.sizes(neurons.shape)
+        factors, blocks, size = contiguous(block_size).shape(dimension)
+        shape = sets, factors, 1 if is_shared else blocks, size
+        raw = parameterization.start(rngs.params(), shape, neurons.dtype)
+        self.parameterization, self.axes = parameterization, axes
+        self.neurons, self.rotation = Frozen(neurons), nnx.Param(raw)
+
+    def weights(self) -> jax.Array:
+        """The kernel, in Flax layout, in the dtype of the neurons."""
+        frozen = FrozenNeurons(self.neurons[...], None, None, self.axes)
+        rotations = Rotations(self.rotation[...])
+        return rotated_kernel(self.parameterization, rotations, frozen)
+
+
+class OPTDense(_OverParameterized, PlainDense):
+    r"""Dense layer of frozen neurons in a learned orientation, :math:`W = R V`.
+
+    Made and called as :class:`flax.nnx.Linear`; see :func:`sphax.reparam.orthogonal`,
+    which does the same to the params of any model. The columns of :math:`V` are
+    ``layer.neurons``, a :class:`Frozen`; ``layer.rotation`` is a raw array,
+    ``[sets, factors, blocks, b, b]``, that stands for the rotation :math:`R`;
+    ``layer.weights()`` is :math:`W`, and ``layer.merge()`` the plain layer that has it.
+
+    Args:
+        in_features: Size of the last input axis, 2 or more.
+        features: Number of output neurons, 2 or more.
+        method: As in :func:`sphax.reparam.orthogonal`.
+        block_size: As there.
+        is_shared: As there.
+        initial: As there.
+        scale: As there.
+        use_bias: Whether to add a bias.
+        dtype: Of the computation; by default that of inputs and kernel together.
+        param_dtype: Of the parameters; rotations are made in float32 at least.
+        precision: Of the product with the inputs, as in :func:`jax.lax.dot_general`.
+        kernel_init: Initializer of the neurons; by default Gaussian of variance
+            2 / fan-in.
+        bias_init: Initializer of the bias.
+        rngs: Key stream; uses ``params``.
+
+    Raises:
+        TypeError: From a call, if its inputs are not floating.
+        ValueError: If a size or an option is out of range; from a call, if the last
+            axis of its inputs has another size.
+
+    Example:
+        >>> layer = sx.layers.OPTDense(8, 3, block_size=4, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((5, 8))).shape
+        (5, 3)
+        >>> layer.rotation.shape
+        (1, 1, 2, 4, 4)
+
+    References:
+        Liu et al., `Orthogonal Over-Parameterized Training
+        <https://arxiv.org/abs/2004.04690>`_, CVPR 2021.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        *,
+        method: Method = "cayley",
+        block_size: int | None = None,
+        is_shared: bool = False,
+        initial: Initial = "identity",
+        scale: float | None = None,
+        use_bias: bool = True,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike = jnp.float32,
+        precision: jax.lax.PrecisionLike = None,
+        kernel_init: nnx.Initializer = _GAUSSIAN,
+        bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            (in_features, features),
+            use_bias=use_bias,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            bias_init=bias_init,
+            rngs=rngs,
+        )
+        neurons = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
+        parameterization = Parameterization(method, scale, initial)
+        self._freeze(neurons, parameterization, block_size, is_shared, rngs)
+
+
+class OPTConv(_OverParameterized, PlainConv):
+    r"""Convolution of frozen filters in a learned orientation, :math:`W = R V`.
+
+    Made and called as :class:`flax.nnx.Conv`, with the rotation that of
+    :class:`OPTDense`: it acts on filters as vectors of window and channels, the
+    channels fastest.
+
+    Args:
+        in_features: Channels of the inputs.
+        out_features: Number of filters, 2 or more.
+        kernel_size: Window, one to three axes; a number is a window of one axis.
+        strides: As in :func:`sphax.operators.decoupled_conv`.
+        method: As in :func:`sphax.reparam.orthogonal`.
+        block_size: As there.
+        is_shared: As there.
+        initial: As there.
+        scale: As there.
+        padding: As in :func:`sphax.operators.decoupled_conv`.
+        input_dilation: As there.
+        kernel_dilation: As there.
+        use_bias: As in :class:`OPTDense`, like all that follow.
+        dtype: See there.
+        param_dtype: See there.
+        precision: See there.
+        kernel_init: See there.
+        bias_init: See there.
+        rngs: See there.
+
+    Raises:
+        TypeError: As :class:`OPTDense`.
+        ValueError: As :class:`OPTDense`.
+
+    Example:
+        >>> conv = sx.layers.OPTConv(2, 4, (3, 3), rngs=nnx.Rngs(0))
+        >>> bool(jnp.allclose(conv.weights(), conv.neurons[...], atol=1e-6))
+        True
+        >>> conv(jnp.ones((5, 9, 9, 2))).shape
+        (5, 9, 9, 4)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        *,
+        method: Method = "cayley",
+        block_size: int | None = None,
+        is_shared: bool = False,
+        initial: Initial = "identity",
+        scale: float | None = None,
+        padding: PaddingLike = "SAME",
+        input_dilation: int | Sequence[int] = 1,
+        kernel_dilation: int | Sequence[int] = 1,
+        use_bias: bool = True,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike = jnp.float32,
+        precision: jax.lax.PrecisionLike = None,
+        kernel_init: nnx.Initializer = _GAUSSIAN,
+        bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            (*window_of(kernel_size), in_features, out_features),
+            strides=strides,
+            padding=padding,
+            input_dilation=input_dilation,
+            kernel_dilation=kernel_dilation,
+            use_bias=use_bias,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            bias_init=bias_init,
+            rngs=rngs,
+        )
+        neurons = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
+        parameterization = Parameterization(method, scale, initial)
+        self._freeze(neurons, parameterization, block_size, is_shared, rngs)

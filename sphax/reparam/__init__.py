@@ -1,0 +1,13 @@
+"""Whole params as rotated frozen neurons: orthogonal training and its descendants."""
+
+from sphax.reparam._boft import boft as boft
+from sphax.reparam._frozen import FrozenNeurons as FrozenNeurons
+from sphax.reparam._moments import reset_moments as reset_moments
+from sphax.reparam._oft import oft as oft
+from sphax.reparam._orthogonal import orthogonal as orthogonal
+from sphax.reparam._poet import poet as poet
+from sphax.reparam._relaxed import relaxed_orthogonal as relaxed_orthogonal
+from sphax.reparam._reparameterization import Reparameterization as Reparameterization
+from sphax.reparam._rotations import Rotations as Rotations
+from sphax.reparam._rotations import rotation_mask as rotation_mask
+from sphax.reparam._stochastic import stochastic_orthogonal as stochastic_orthogonal

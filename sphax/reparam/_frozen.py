@@ -1,0 +1,75 @@
+"""The neurons that stay where they are drawn."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import check_choice
+from sphax._dimensions import Axes
+from sphax.energy import minimize_energy
+from sphax.sphere import sample_uniform
+
+Drawn = Literal["given", "gaussian", "normalized", "minimum_energy"]
+Draw = Callable[[jax.Array, int, int], jax.Array]
+Start = Drawn | Draw
+
+
+class FrozenNeurons(NamedTuple):
+    """The neurons of one kernel, and which of their coordinates are rotated.
+
+    Attributes:
+        kernel: The neurons, in the layout of the kernel that they stand for.
+        left: Coordinates of a neuron that go into each block, integer,
+            ``[factors, blocks, b]``; ``None`` if they are taken in their order.
+        right: Numbers of the neurons that go into each block, likewise.
+        axes: Which axes of the kernel count the neurons and run along them; static.
+
+    Example:
+        >>> params = {"kernel": jnp.ones((8, 4))}
+        >>> _, frozen = sx.reparam.orthogonal().init(jax.random.key(0), params)
+        >>> frozen["kernel"].kernel.shape
+        (8, 4)
+    """
+
+    kernel: jax.Array
+    left: jax.Array | None
+    right: jax.Array | None
+    axes: Axes
+
+
+def check_start(start: Start) -> None:
+    """Raises unless neurons can be drawn so."""
+    if not callable(start):
+        check_choice("start", start, get_args(Drawn))
+
+
+def draw(key: jax.Array, start: Start, rows: jax.Array) -> jax.Array:
+    """Neurons ``[sets, n, d]`` in the place of those given, in the dtype of these."""
+    if start == "given":
+        return rows
+    function = start if callable(start) else _DRAWS[start]
+    sets, n, d = rows.shape
+    drawn = [function(own, n, d) for own in jax.random.split(key, sets)]
+    return jnp.stack(drawn).astype(rows.dtype)
+
+
+# He's initialisation, and its mean squared length of 2 in the others as well.
+def _gaussian(key, n, d):
+    return (2.0 / d) ** 0.5 * jax.random.normal(key, (n, d))
+
+
+def _normalized(key, n, d):
+    return 2.0**0.5 * sample_uniform(key, (n, d))
+
+
+def _minimum_energy(key, n, d):
+    return 2.0**0.5 * minimize_energy(key, n, d, restarts=1).points
+
+
+_DRAWS = {
+    "gaussian": _gaussian,
+    "normalized": _normalized,
+    "minimum_energy": _minimum_energy,
+}

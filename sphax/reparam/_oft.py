@@ -1,0 +1,72 @@
+"""Orthogonal finetuning."""
+
+from sphax._neurons import Neurons
+from sphax.reparam._blocks import contiguous
+from sphax.reparam._reparameterization import Reparameterization
+from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotations import Method, Parameterization
+
+
+def oft(
+    *,
+    block_size: int | None = 32,
+    is_shared: bool = False,
+    bound: float | None = None,
+    is_rescaled: bool = False,
+    method: Method = "cayley",
+    scale: float | None = None,
+    where: Where | None = None,
+    neurons: Neurons = None,
+) -> Reparameterization:
+    r"""Orthogonal finetuning of the kernels given (OFT, COFT).
+
+    .. math::
+        W = \operatorname{diag}(R_1, \dots, R_r)\, W_0\, D, \qquad
+        R_i = (I + Q_i) (I - Q_i)^{-1}
+
+    from the identity on. Neurons keep their angles within every block, and with one
+    block all of them. With a bound, :math:`Q_i` is scaled back to
+    :math:`\|Q_i\|_F \le \epsilon` wherever it is longer (COFT): no neuron turns by more
+    than :math:`2 \arctan(\epsilon / \sqrt 2)`.
+
+    Args:
+        block_size: Size of the blocks, or the largest divisor of the dimension below
+            it; ``None`` for one block.
+        is_shared: Whether :math:`R_1 = \dots = R_r`.
+        bound: :math:`\epsilon`, positive, or ``None``. For the maps of skew-symmetric
+            matrices only.
+        is_rescaled: Whether to learn :math:`D`, a factor for every neuron, from 1 on.
+        method: As in :func:`orthogonal`, like all that follow. The widespread
+            implementation takes the series ``partial(sx.orthogonal.cayley_neumann,
+            terms=4, is_last_halved=True)``.
+        scale: See there.
+        where: See there.
+        neurons: See there.
+
+    Returns:
+        A :class:`Reparameterization`, whose ``advance`` does nothing.
+
+    Raises:
+        ValueError: As :func:`orthogonal`.
+        TypeError: As :func:`orthogonal`.
+
+    Example:
+        >>> tuning = sx.reparam.oft(block_size=4, is_rescaled=True)
+        >>> params = {"kernel": jnp.ones((8, 2))}
+        >>> free, frozen = tuning.init(jax.random.key(0), params)
+        >>> jax.tree.map(jnp.shape, free["kernel"])
+        Rotations(left=(1, 1, 2, 4, 4), right=None, scale=(1, 2))
+
+    References:
+        Qiu et al., `Controlling Text-to-Image Diffusion by Orthogonal Finetuning
+        <https://arxiv.org/abs/2306.07280>`_, NeurIPS 2023.
+    """
+    return reparameterize(
+        Parameterization(method, scale, bound=bound),
+        left=contiguous(block_size),
+        start="given",
+        is_shared=is_shared,
+        is_rescaled=is_rescaled,
+        where=where,
+        neurons=neurons,
+    )

@@ -1,0 +1,97 @@
+"""Orthogonal over-parameterised training."""
+
+from sphax._checks import check_choice
+from sphax._neurons import Neurons
+from sphax.reparam._blocks import contiguous
+from sphax.reparam._frozen import Start
+from sphax.reparam._reparameterization import Reparameterization
+from sphax.reparam._rotated import Side, Where, reparameterize
+from sphax.reparam._rotations import Initial, Method, Parameterization
+
+
+def orthogonal(
+    *,
+    method: Method = "cayley",
+    side: Side = "left",
+    block_size: int | None = None,
+    is_shared: bool = False,
+    start: Start = "gaussian",
+    initial: Initial = "identity",
+    scale: float | None = None,
+    where: Where | None = None,
+    neurons: Neurons = None,
+) -> Reparameterization:
+    r"""Kernels as frozen neurons in a learned orientation (OPT).
+
+    .. math:: W = R\, V P^\top
+
+    with the neurons as columns of :math:`V`, random and never trained, and orthogonal
+    matrices :math:`R`, of all neurons of a kernel together, and :math:`P` (by default
+    :math:`I`). :math:`R` leaves all angles and lengths what they are: hyperspherical
+    energies and separations stay those of :math:`V`, near their minimum if it is
+    Gaussian, however long and by whatever optimiser one trains. Singular values stay
+    with both.
+
+    A raw array :math:`A` stands for an orthogonal matrix by a map of :math:`c A`, where
+    :math:`c = b^{-1/2}` for blocks of size :math:`b`: a step of an adaptive optimiser,
+    :math:`\pm \eta` in every entry, turns neurons by an angle of the order of
+    :math:`\eta` whatever :math:`b` is. With plain gradient descent, the steps have one
+    more :math:`c`; ``scale=1.0`` has the published form.
+
+    Args:
+        method: A map of :mod:`sphax.orthogonal`, by name: ``"cayley"``,
+            ``"cayley_neumann"`` (nearly orthogonal), ``"exponential"``,
+            ``"gram_schmidt"``, ``"householder"``, ``"lowdin"``; or ``"direct"`` if raw
+            arrays are the orthogonal matrices, for
+            :func:`sphax.optim.orthogonal_descent` to keep them so; or a function of
+            ``[..., b, b]`` that has the identity at zero.
+        side: ``"left"`` for :math:`R`, ``"right"`` for :math:`P`, or ``"both"``.
+        block_size: Makes the matrices block-diagonal, with blocks of the largest
+            divisor of their size up to this one; ``None`` for one block.
+        is_shared: Whether all blocks of a matrix are the same.
+        start: Neurons to freeze: ``"gaussian"``, of variance 2 / fan-in;
+            ``"normalized"``, such ones of one length, :math:`\sqrt 2`;
+            ``"minimum_energy"``, these by :func:`sphax.energy.minimize_energy`;
+            ``"given"``, those of params; or a function ``(key, n, d) -> [n, d]``.
+        initial: ``"identity"``, or ``"normal"`` for raw arrays of standard normal
+            entries, that is random rotations (the release).
+        scale: :math:`c`, positive.
+        where: Says of a path, such as ``"conv/kernel"``, and its leaf whether it is
+            reparameterised. By default, all kernels are: classifiers had better not.
+        neurons: Axes of the leaves; see :class:`sphax.optim.NeuronDimensions`. By
+            default leaves named ``kernel`` of rank two and above, their last axis
+            counting the neurons. Leaves of one neuron or dimension are left as they
+            are.
+
+    Returns:
+        A :class:`Reparameterization`, whose ``advance`` does nothing. Dtypes are those
+        of params, rotations computed in float32 at least. Values and gradients are as
+        finite as those of the method.
+
+    Raises:
+        ValueError: If an option is unknown or out of range; from ``init``, if there is
+            no leaf or a size has no fitting divisor.
+        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+
+    Example:
+        >>> params = {"kernel": jnp.ones((8, 4))}
+        >>> training = sx.reparam.orthogonal(method="householder", start="given")
+        >>> free, frozen = training.init(jax.random.key(0), params)
+        >>> bool(jnp.allclose(training.apply(free, frozen)["kernel"], 1.0, atol=1e-5))
+        True
+
+    References:
+        Liu et al., `Orthogonal Over-Parameterized Training
+        <https://arxiv.org/abs/2004.04690>`_, CVPR 2021.
+    """
+    check_choice("side", side, ("left", "right", "both"))
+    plan = contiguous(block_size)
+    return reparameterize(
+        Parameterization(method, scale, initial),
+        left=None if side == "right" else plan,
+        right=None if side == "left" else plan,
+        start=start,
+        is_shared=is_shared,
+        where=where,
+        neurons=neurons,
+    )

@@ -1,0 +1,81 @@
+"""Training by orthogonal equivalence transformations."""
+
+from typing import Literal
+
+from sphax._checks import check_choice
+from sphax._neurons import Neurons
+from sphax.reparam._blocks import check_block_size, random_blocks, random_subset
+from sphax.reparam._frozen import Start
+from sphax.reparam._reparameterization import Reparameterization
+from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotations import Method, Parameterization
+
+
+def poet(
+    *,
+    block_size: int = 256,
+    sampling: Literal["blocks", "subset"] = "blocks",
+    method: Method = "cayley_neumann",
+    start: Start = "normalized",
+    scale: float | None = None,
+    where: Where | None = None,
+    neurons: Neurons = None,
+) -> Reparameterization:
+    r"""Kernels as frozen ones between two learned rotations (POET).
+
+    .. math:: W = R\, W_0 P^\top
+
+    whose singular values are those of :math:`W_0` always. Both matrices are sparse: on
+    each side the coordinates are permuted at random and cut into blocks (POET-BS), or
+    one random block is rotated (POET-FS). ``advance`` absorbs both into
+    :math:`W_0`, starts from the identity again, and draws new permutations; the authors
+    do it every 200 steps, and set the moments of Adam back, as
+    :func:`reset_moments` does.
+
+    Args:
+        block_size: :math:`b`, 2 or more; a smaller side is one block. Where it does not
+            divide a side, fewer than :math:`b` coordinates are left out until the next
+            draw.
+        sampling: ``"blocks"`` (block-stochastic) or ``"subset"`` (fully stochastic).
+        method: As in :func:`orthogonal`; by default the published series with four
+            terms, orthogonal but for the sixth power of the norm of its matrix: such
+            errors add up with every ``advance``. ``"cayley"`` is exact.
+        start: See there; by default neurons of one length.
+        scale: See there.
+        where: See there.
+        neurons: See there.
+
+    Returns:
+        A :class:`Reparameterization`. Neurons are folded in the dtype of params, where
+        rounding adds up: keep these in float32.
+
+    Raises:
+        ValueError: As :func:`orthogonal`.
+        TypeError: As :func:`orthogonal`.
+
+    Example:
+        >>> training = sx.reparam.poet(block_size=4)
+        >>> params = {"kernel": jnp.ones((16, 8))}
+        >>> free, frozen = training.init(jax.random.key(0), params)
+        >>> free["kernel"].left.shape, free["kernel"].right.shape
+        ((1, 1, 4, 4, 4), (1, 1, 2, 4, 4))
+
+    References:
+        Qiu et al., `Reparameterized LLM Training via Orthogonal Equivalence
+        Transformation <https://arxiv.org/abs/2506.08001>`_, 2025.
+    """
+    check_choice("sampling", sampling, ("blocks", "subset"))
+    check_block_size(block_size)
+    if sampling == "blocks":
+        plan = random_blocks(block_size)
+    else:
+        plan = random_subset(lambda size: min(block_size, size))
+    return reparameterize(
+        Parameterization(method, scale),
+        left=plan,
+        right=plan,
+        start=start,
+        is_redrawn=True,
+        where=where,
+        neurons=neurons,
+    )

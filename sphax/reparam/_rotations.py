@@ -1,0 +1,187 @@
+"""Raw arrays, which are trained, and the orthogonal matrices that they stand for."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from sphax._checks import check_choice
+from sphax._norms import divide, widen
+from sphax.orthogonal import (
+    cayley,
+    cayley_neumann,
+    exponential,
+    gram_schmidt,
+    householder,
+    lowdin,
+    random_orthogonal,
+)
+from sphax.orthogonal._matrices import frobenius_norm, identity_like, skew_of_upper
+
+Map = Callable[[jax.Array], jax.Array]
+Named = Literal[
+    "cayley",
+    "cayley_neumann",
+    "exponential",
+    "gram_schmidt",
+    "householder",
+    "lowdin",
+    "direct",
+]
+Method = Named | Map
+Initial = Literal["identity", "normal"]
+
+_MAPS: dict[str, Map] = {
+    "cayley": cayley,
+    "cayley_neumann": cayley_neumann,
+    "exponential": exponential,
+    "gram_schmidt": gram_schmidt,
+    "householder": householder,
+    "lowdin": lowdin,
+    "direct": lambda raw: raw,
+}
+# They map a matrix near the identity, not one near zero, to the identity.
+_MATRICES = ("gram_schmidt", "lowdin", "direct")
+# They are their own scale: rows of reflections, and rotations themselves.
+_UNSCALED = ("householder", "direct")
+# What is bounded is a skew-symmetric matrix.
+_UNBOUNDED = (*_MATRICES, "householder")
+
+
+class Rotations(NamedTuple):
+    """What is trained in the place of one kernel.
+
+    Raw arrays are ``[sets, factors, blocks, b, b]``: for each set of neurons (a kernel
+    is one, unless it has batch axes), for each factor of the product, for each of its
+    blocks, a matrix from which the method makes an orthogonal one. Of ``"cayley"``,
+    ``"cayley_neumann"`` and ``"exponential"``, only what is above the diagonal counts;
+    ``"householder"`` has rows in pairs, ``[..., 2 * (b // 2), b]``.
+
+    Attributes:
+        left: Of the rotations of the space that neurons lie in, or ``None``.
+        right: Of the rotations that mix the neurons, or ``None``.
+        scale: Factor of each neuron, ``[sets, n]``, or ``None``.
+
+    Example:
+        >>> params = {"kernel": jnp.ones((8, 4))}
+        >>> blocks = sx.reparam.orthogonal(block_size=4)
+        >>> free, _ = blocks.init(jax.random.key(0), params)
+        >>> free["kernel"].left.shape
+        (1, 1, 2, 4, 4)
+    """
+
+    left: Any = None
+    right: Any = None
+    scale: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameterization:
+    """How raw arrays stand for orthogonal matrices.
+
+    ``bound`` is on the Frobenius norm of the skew-symmetric matrices of the skew maps.
+    """
+
+    method: Method
+    scale: float | None = None
+    initial: Initial = "identity"
+    bound: float | None = None
+
+    def __post_init__(self):
+        """Checks the hyperparameters."""
+        if not callable(self.method):
+            check_choice("method", self.method, get_args(Named))
+        check_choice("initial", self.initial, get_args(Initial))
+        for name in ("scale", "bound"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
+        if self.bound is not None and self.method in _UNBOUNDED:
+            raise ValueError(
+                "bound is on the skew-symmetric matrices of maps such as cayley, got"
+                f" method={self.method!r}; leave it out."
+            )
+        if self.scale not in (None, 1.0) and self.method in _UNSCALED:
+            raise ValueError(
+                f"scale has no meaning for method={self.method!r}, got {self.scale};"
+                " leave it out."
+            )
+
+    def rotations(self, raw: jax.Array) -> jax.Array:
+        """The matrices ``[..., b, b]``, in float32 at least."""
+        scaled = self._scale(raw.shape[-1]) * widen(raw)
+        if self.bound is not None:
+            scaled = _within(self.bound, scaled)
+        return self._map()(scaled)
+
+    def start(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Raw arrays ``[*shape, b]`` for ``shape = (..., b)``, most of them square."""
+        size = shape[-1]
+        if self.method == "householder":
+            return self._reflections(key, shape).astype(dtype)
+        if self.initial == "normal":
+            matrices = (*shape, size)
+            if self.method == "direct":
+                return random_orthogonal(key, matrices, dtype)
+            return jax.random.normal(key, matrices, dtype)
+        raw = jnp.zeros((*shape, size), dtype)
+        if self.method in _MATRICES:
+            return identity_like(raw) / jnp.asarray(self._scale(size), dtype)
+        return raw
+
+    def _reflections(self, key, shape):
+        *batch, size = shape
+        if self.initial == "normal":
+            return jax.random.normal(key, (*batch, 2 * (size // 2), size))
+        # Two equal reflections undo one another, and can yet turn apart.
+        rows = jax.random.normal(key, (*batch, size // 2, size))
+        return jnp.repeat(rows, 2, axis=-2)
+
+    def _map(self) -> Map:
+        return self.method if callable(self.method) else _MAPS[self.method]
+
+    def _scale(self, size: int) -> float:
+        if self.scale is not None:
+            return self.scale
+        return 1.0 if self.method in _UNSCALED else size**-0.5
+
+
+def is_rotations(x: Any) -> bool:
+    """Whether it stands for a kernel."""
+    return isinstance(x, Rotations)
+
+
+def rotation_mask(free: Any) -> Any:
+    """Which leaves of ``free`` are raw arrays of rotations.
+
+    For :func:`optax.masked` and :func:`optax.partition`: to leave rotations out of
+    weight decay, or to give them an optimiser of their own.
+
+    Args:
+        free: As ``init`` returns it.
+
+    Returns:
+        Booleans in the structure of ``free``.
+
+    Example:
+        >>> params = {"kernel": jnp.ones((8, 4)), "bias": jnp.zeros(4)}
+        >>> free, _ = sx.reparam.orthogonal().init(jax.random.key(0), params)
+        >>> sx.reparam.rotation_mask(free)
+        {'bias': False, 'kernel': Rotations(left=True, right=None, scale=None)}
+    """
+
+    def mask(leaf):
+        if not is_rotations(leaf):
+            return False
+        everything = jax.tree.map(lambda _: True, leaf)
+        return everything._replace(scale=None if leaf.scale is None else False)
+
+    return jax.tree.map(mask, free, is_leaf=is_rotations)
+
+
+def _within(bound, raw):
+    """``raw``, scaled down where the skew-symmetric matrix is longer than the bound."""
+    size = frobenius_norm(skew_of_upper(raw))[..., None, None]
+    return jnp.where(size > bound, divide(bound * raw, size), raw)
