@@ -1,0 +1,184 @@
+"""Regularisers that keep neurons apart: what they do to energies, and to the error.
+
+    python -m experiments.energy
+    python -m experiments.energy --dataset cifar10 --data-dir DIR
+    python -m experiments.energy --preset cnn-9 --dataset cifar100 --data-dir DIR
+
+Every regulariser is a part of the optimiser's chain, before the momentum; all else of
+the training is the same for all. Ends with a table; writes a JSON file and a figure.
+Killed, and started again with the same command, it goes on from its last checkpoint.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from experiments import (
+    _checkpoints,
+    _data,
+    _energies,
+    _energy_curves,
+    _evaluation,
+    _methods,
+    _progress,
+    _provenance,
+    _published,
+    _training,
+)
+from experiments._energy_recipes import Config
+from experiments._regularizers import regularizer
+
+_ENERGIES = {
+    "full": "hidden, full space",
+    "half": "hidden, half space",
+    "output": "output, full space",
+}
+
+
+class Shared(NamedTuple):
+    """What all runs of one experiment have in common."""
+
+    config: Config
+    data: _data.ImageSet
+    root: pathlib.Path
+    bar: tqdm
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Trains with every regulariser; writes and returns the results, and draws them.
+
+    Raises:
+        DatasetNotFoundError: If the images are not prepared.
+        FloatingPointError: If a loss is not a number.
+    """
+    started = time.perf_counter()
+    plan, data = config.plan, _data.load(config.dataset, config.data_dir)
+    root = config.checkpoints / f"energy-{config.digest}"
+    total = plan.seeds * sum(config.run(name).steps for name in plan.regularizers)
+    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
+        shared = Shared(config, data, root, bar)
+        runs = {
+            name: [_outcome(shared, name, seed) for seed in range(plan.seeds)]
+            for name in plan.regularizers
+        }
+    results = _save(config, runs, started)
+    _energy_curves.draw(config.result(".png"), results)
+    _checkpoints.clear(root)
+    return results
+
+
+def _outcome(shared: Shared, name: str, seed: int) -> dict[str, Any]:
+    """What is measured of a run, or was before the experiment was killed."""
+    config, data, root, bar = shared
+    folder, recipe = root / f"{name}-seed-{seed}", config.run(name)
+    title = regularizer(name).title
+    bar.set_description(f"{title}, seed {seed}")
+
+    def measured() -> dict[str, Any]:
+        setting, (state,) = _training.fit(
+            recipe,
+            config.design(data.shape),
+            _methods.METHODS["softmax"]._replace(title=title),
+            data,
+            (seed,),
+            folder,
+            _progress.steps_on(bar),
+        )
+        # Without what the regulariser keeps, so that one compiled function serves all.
+        bare = state._replace(optimizer=())
+        return {
+            "error": _evaluation.evaluate(setting, bare, data)["error"],
+            **_of_training(state),
+        }
+
+    outcome, is_new = _checkpoints.remembered(folder / "outcome.json", measured)
+    if not is_new:
+        bar.update(recipe.steps)
+    return outcome
+
+
+def _of_training(state: _training.State) -> dict[str, Any]:
+    """Energies during the training, at its end, and what they cannot fall below."""
+    params, (kept, *_) = jax.device_get((state.params, state.optimizer))
+    last = jax.device_get(_energies.of_params(params))
+    values = {name: np.vstack([kept.values[name], last[name]]) for name in last}
+    curves = _energies.excess(values, params)
+    return {
+        "curves": {key: np.round(curve, 4).tolist() for key, curve in curves.items()},
+        "least": _energies.least(params),
+    }
+
+
+def _save(
+    config: Config, runs: dict[str, list[dict[str, Any]]], started: float
+) -> dict[str, Any]:
+    """Writes what was measured, with its provenance; returns all that is written."""
+    elsewhere = ("data_dir", "checkpoints", "results")
+    settings = dataclasses.asdict(config)
+    results = {
+        "config": {key: settings[key] for key in settings if key not in elsewhere},
+        "plan": config.plan._asdict(),
+        "recipe": config.run("decay").without("regularizer", "seeds", *elsewhere),
+        "least": next(iter(runs.values()))[0]["least"],
+        "runs": {
+            name: {
+                "error": [run["error"] for run in own],
+                "excess": {
+                    key: [run["curves"][key][-1] for run in own] for key in _ENERGIES
+                },
+                "curves": {
+                    key: np.mean([run["curves"][key] for run in own], 0).tolist()
+                    for key in _ENERGIES
+                },
+                "steps": config.run(name).steps,
+                "every": config.run(name).every,
+            }
+            for name, own in runs.items()
+        },
+        **_provenance.provenance(),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    text = json.dumps(results, indent=1) + "\n"
+    _checkpoints.write(config.result(".json"), text.encode())
+    return json.loads(text)
+
+
+def tables(results: dict[str, Any]) -> Iterator[str]:
+    """Markdown table of the results: one row for each regulariser."""
+    runs, seeds = results["runs"], results["plan"]["seeds"]
+    official = {}
+    if results["config"]["preset"] == "cnn-9":
+        official = _published.ENERGIES.get(results["config"]["dataset"], {})
+    is_paired = "decay" in runs and seeds > 1
+    head = ["", f"error, % ({seeds} seeds)", *["less decay's"] * is_paired]
+    rows = [[*head, *_ENERGIES.values(), *["official error, %"] * bool(official)]]
+    for name, run in runs.items():
+        cells = [regularizer(name).title, _progress.spread(run["error"], 2)]
+        if is_paired:
+            # Seed by seed: both start from the same weights, and see the same batches.
+            less = np.subtract(run["error"], runs["decay"]["error"])
+            cells.append("" if name == "decay" else _progress.spread(less, 2))
+        cells += [_progress.spread(run["excess"][key], 2) for key in _ENERGIES]
+        known = f"{100.0 - official[name].final:.2f}" if name in official else ""
+        rows.append(cells + [known] * bool(official))
+    least = [f"{results['least'][key]:.2f}" for key in _ENERGIES]
+    before = [""] * (1 + is_paired)
+    rows.append(["*no neurons fall below*", *before, *least, *[""] * bool(official)])
+    yield from _progress.markdown(rows)
+
+
+def main() -> None:
+    """Runs from the command line."""
+    _progress.main(lambda: tyro.cli(Config), train, tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Hyperspherical energy
+#
+# What a layer can tell apart is in the directions of its neurons. Two neurons of nearly
+# one direction are one neuron, paid for twice. **Hyperspherical energy** measures how
+# far directions are from being spread evenly: they repel each other like charges,
+#
+# $$ E_s = \frac{1}{n (n - 1)} \sum_{i \ne j} \|\hat w_i - \hat w_j\|^{-s},
+# \qquad E_0 = -\frac{1}{n (n - 1)} \sum_{i \ne j} \log \|\hat w_i - \hat w_j\| . $$
+#
+# This notebook lets points spread on a sphere, looks for the best places there are,
+# asks what there is to gain in many dimensions, and makes the energy a part of a
+# training.
+
+# %%
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import sphax as sx
+from experiments import _data, thomson
+from experiments._spheres import hull_edges
+
+# %matplotlib inline
+plt.rcParams.update(
+    {
+        "figure.dpi": 120,
+        "figure.constrained_layout.use": True,
+        "font.family": "STIXGeneral",
+        "mathtext.fontset": "stix",
+        "font.size": 10,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10.5,
+        "lines.linewidth": 1.6,
+    }
+)
+# Okabe and Ito's palette, distinct under every kind of colour vision.
+ORANGE, GREEN, BLUE, VERMILION = "#E69F00", "#009E73", "#0072B2", "#D55E00"
+BLACK, GREY = "#000000", "#999999"
+WIDTH = 7.2  # inches, of every figure
+
+# %% [markdown]
+# ## 1. Points that repel each other
+#
+# Twenty-four points start within a small cap, and go downhill. `energy_and_grad` gives
+# the energy and its gradient, which is at a right angle to every point: nobody has to
+# hold the points on the sphere, but for what the length of a step takes them off it.
+# The step is along the gradient of $\log E$, whose size does not depend on how crowded
+# the points are.
+
+
+# %%
+@jax.jit
+def spread(points):
+    def step(points, _):
+        energy, gradient = sx.energy.energy_and_grad(points)
+        moved = points - 0.05 * len(points) * gradient / energy
+        return sx.sphere.normalize(moved), (points, energy)
+
+    return jax.lax.scan(step, points, length=401)[1]
+
+
+rng = np.random.default_rng(0)
+cap = np.array([0.0, 0.0, 1.0]) + 0.3 * rng.normal(size=(24, 3))
+paths, energies = spread(sx.sphere.normalize(jnp.asarray(cap, jnp.float32)))
+
+# %%
+around = np.linspace(0.0, 2.0 * np.pi, 200)
+
+
+def draw(ax, points, title, edges=()):
+    """From the side and a little from above; what is behind is paler."""
+    tilt = np.radians(25.0)
+    turn = np.array(
+        [[1, 0, 0], [0, np.sin(tilt), np.cos(tilt)], [0, -np.cos(tilt), np.sin(tilt)]]
+    )
+    x, y, z = turn @ np.asarray(points).T
+    ax.fill(np.cos(around), np.sin(around), color="0.96", zorder=0)
+    ax.plot(np.cos(around), np.sin(around), color="0.8", lw=0.6)
+    for i, j in edges:
+        is_front = z[i] + z[j] > 0
+        colour = "0.45" if is_front else "0.85"
+        ax.plot(x[[i, j]], y[[i, j]], color=colour, lw=0.8, zorder=1 + is_front)
+    ax.scatter(x, y, s=14, c=np.where(z > 0, BLUE, "#A8CCE3"), zorder=3, lw=0)
+    ax.set(title=title, aspect="equal")
+    ax.set_axis_off()
+
+
+fig, axes = plt.subplots(1, 5, figsize=(WIDTH, 1.8))
+for ax, step in zip(axes, (0, 5, 20, 60, 400), strict=True):
+    draw(ax, paths[step], f"step {step}\n$E_1 = {energies[step]:.4f}$")
+plt.show()
+
+# %% [markdown]
+# ## 2. The best places
+#
+# How low can the energy go? For three dimensions and $s = 1$ this is Thomson's problem:
+# where do charges on a sphere come to rest? `minimize_energy` looks for the answer, in
+# any dimension, for any $s$, and for lines as well as for points, from many random
+# starts at once.
+
+# %%
+known = thomson.published()
+numbers = (6, 12, 24)
+found = {}
+with jax.enable_x64(True):
+    for n in numbers:
+        found[n] = sx.energy.minimize_energy(jax.random.key(n), n, 3, restarts=8)
+
+print("  n  sum of energies  lowest known  starts that ended there")
+for n, best in found.items():
+    ends = n * (n - 1) / 2 * np.asarray(best.energies)
+    ended = np.sum(ends < known[n] * (1.0 + 1e-9))
+    print(f"{n:3}  {ends.min():15.9f}  {known[n]:.9f}  {ended} of {len(ends)}")
+
+fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5))
+titles = ("octahedron, $n = 6$", "icosahedron, $n = 12$", "$n = 24$")
+for ax, best, title in zip(axes, found.values(), titles, strict=True):
+    draw(ax, best.points, title, hull_edges(np.asarray(best.points)))
+plt.show()
+
+# %% [markdown]
+# ## 3. The random level
+#
+# Random directions have an energy too. Its expectation does not depend on how many
+# there are (`expected_energy`), and it is what the *minimum* rises to as they become
+# many: there is room between the two when they are few, and ever less of it when they
+# are not. No directions fall below `energy_lower_bound`.
+
+# %%
+dimensions = np.unique(np.geomspace(5, 1000, 25).astype(int))
+random = [sx.energy.expected_energy(int(d), power=2.0) for d in dimensions]
+fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
+for ax, half_space in zip(axes, (False, True), strict=True):
+    ax.plot(dimensions, random, color=BLACK, label="random, any $n$")
+    for n, colour in ((16, BLUE), (64, GREEN), (256, ORANGE)):
+        bounds = [
+            sx.energy.energy_lower_bound(n, int(d), power=2.0, half_space=half_space)
+            for d in dimensions
+        ]
+        ax.plot(dimensions, bounds, color=colour, label=f"bound, $n = {n}$")
+    ax.set(title="half space" if half_space else "full space", xscale="log")
+    ax.set(xlabel="dimensions", ylim=(0.4, 0.8))
+axes[0].set_ylabel("$E_2$")
+axes[0].legend()
+plt.show()
+
+# %% [markdown]
+# (In half space a neuron stands for its mirror image as well, so that opposite neurons
+# repel each other no less than equal ones.) A convolution of 64 filters over 3 x 3 x 64
+# inputs has 576 dimensions. Drawn at random, its filters are within two percent of the
+# best there is. What an energy can do in training is to *keep* them there.
+#
+# ## 4. Energy in an optax chain
+#
+# `add_energy_gradient` adds the gradient of the energy to that of the loss. It stands
+# before the optimiser, and keeps the energies of the layers in its state. Ten lines:
+
+
+# %%
+def optimizer(weight):
+    return optax.chain(
+        sx.optim.add_energy_gradient(
+            {"": weight, "head": 10.0 * weight},  # the last layer has its own
+            power=2.0,
+            reduce="sum",
+        ),
+        optax.sgd(0.05, momentum=0.9),
+    )
+
+
+# %% [markdown]
+# Two layers of 128 neurons and a head, on scikit-learn's handwritten digits; three runs
+# side by side that differ in nothing but the weight:
+
+# %%
+digits = _data.load("digits")
+STEPS, BATCH = 400, 64
+sizes = {"first": (64, 128), "second": (128, 128), "head": (128, 10)}
+params = {
+    name: {"kernel": jnp.asarray(rng.normal(size=size) * np.sqrt(2 / size[0]), "f4")}
+    for name, size in sizes.items()
+}
+batches = jnp.asarray(rng.integers(len(digits.train.labels), size=(STEPS, BATCH)))
+train, test = (
+    (jnp.asarray(split.images.reshape(-1, 64) / 255.0, "f4"), jnp.asarray(split.labels))
+    for split in (digits.train, digits.test)
+)
+
+
+def logits(params, images):
+    for name in ("first", "second"):
+        images = jax.nn.relu(images @ params[name]["kernel"])
+    return images @ params["head"]["kernel"]
+
+
+@jax.jit
+@jax.vmap
+def run(weight):
+    chain = optimizer(weight)
+
+    def loss_of(params, rows):
+        losses = optax.softmax_cross_entropy_with_integer_labels
+        return losses(logits(params, train[0][rows]), train[1][rows]).mean()
+
+    def step(carry, rows):
+        params, state = carry
+        updates, state = chain.update(jax.grad(loss_of)(params, rows), state, params)
+        return (optax.apply_updates(params, updates), state), optax.tree.get(
+            state, "values"
+        )
+
+    (trained, _), energies = jax.lax.scan(step, (params, chain.init(params)), batches)
+    errors = jnp.argmax(logits(trained, test[0]), axis=-1) != test[1]
+    return trained, energies, 100.0 * jnp.mean(errors)
+
+
+weights = {"no energy": 0.0, "weight 0.1": 0.1, "weight 1": 1.0}
+trained, energies, errors = run(jnp.array(list(weights.values())))
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6))
+for ax, (name, (d, n)) in zip(axes, sizes.items(), strict=True):
+    for curve, label, colour in zip(
+        energies[f"{name}/kernel"], weights, (VERMILION, ORANGE, BLUE), strict=True
+    ):
+        ax.plot(curve, color=colour, label=label)
+    level = sx.energy.expected_energy(d, power=2.0)
+    ax.axhline(level, color=BLACK, ls="--", lw=1.0, label="random")
+    least = sx.energy.energy_lower_bound(n, d, power=2.0)
+    ax.axhline(least, color=GREY, ls=":", lw=1.2, label="lower bound")
+    ax.set(title=f"{name}: {n} in {d} dimensions", xlabel="step")
+axes[0].set_ylabel("$E_2$")
+axes[0].legend(loc="center left")
+plt.show()
+for label, error in zip(weights, errors, strict=True):
+    print(f"{label:12}test error {error:.2f} %")
+
+# %% [markdown]
+# Left to itself, training crowds the neurons of the hidden layers: their energy rises
+# above that of random ones. With the energy in the chain it falls below. The head does
+# by itself what the loss asks of it, and parts its ten neurons; the energy takes them
+# all the way to the bound, a simplex. Of the error, one run says nothing;
+# `python -m experiments.energy` has it over seeds and regularisers.
+#
+# `energy_report` says the same of any params, with the closest pair of every layer:
+
+# %%
+for i in (0, 2):
+    report = sx.energy.energy_report(
+        jax.tree.map(lambda leaf, i=i: leaf[i], trained), power=2.0
+    )
+    print(report, end="\n\n")
+
+# %% [markdown]
+# ## In short
+#
+# - Energy says how far neurons are from being spread evenly; its minimum is Thomson's
+#   problem.
+# - Random neurons are the level to compare with, and in many dimensions nearly the
+#   best.
+# - In a chain it keeps the neurons of a network apart, at the price of one product more
+#   for each layer.
