@@ -10,11 +10,10 @@ network as a share of its training step, and one large set. Temporaries are what
 plans to allocate beside arguments and results. Runs unchanged on a GPU or TPU.
 """
 
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,8 +26,7 @@ from flax import nnx
 from tqdm import tqdm
 
 import sphax as sx
-from experiments._provenance import provenance
-from experiments.benchmarks import _timing
+from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
@@ -73,21 +71,16 @@ SWEEPS: dict[str, dict[str, Any]] = {
 
 def main(config: Config) -> dict[str, Any]:
     """Measures every size, prints the tables and returns the figures."""
-    started = time.perf_counter()
-    sizes = list(zip(config.points, config.repetitions, strict=True))
-    figures = {
-        "config": asdict(config) | {"output": None},
-        "sizes": [_measure(config, *size) for size in tqdm(sizes, desc="sizes")],
-        "step": _training_step(config) if config.batch else None,
-        "large": _large(*config.large) if config.large[0] else None,
-        **provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    print("\n".join(tables(figures)))
-    if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+
+    def measure():
+        sizes = list(zip(config.points, config.repetitions, strict=True))
+        return {
+            "sizes": [_measure(config, *size) for size in tqdm(sizes, desc="sizes")],
+            "step": _training_step(config) if config.batch else None,
+            "large": _large(*config.large) if config.large[0] else None,
+        }
+
+    return _figures.publish(config, measure, tables)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -102,10 +95,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['seconds'] * 1e3:.0f}"
                 f" | {row['over_products']:.2f} | {arrays:.1f} x directions |"
             )
-        yield ""
-        if size["quietness"] >= _timing.QUIET:
-            yield "The machine was not quiet: run again."
-            yield ""
+        yield from _figures.end_of_table(size["quietness"])
     if step := figures["step"]:
         share = step["energies"] / step["step"]
         yield (

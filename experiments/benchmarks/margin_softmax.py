@@ -15,11 +15,9 @@ A million classes, once, to show that they fit:
     --output experiments/results/benchmark_margin_softmax_million.json
 """
 
-import json
 import pathlib
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -31,8 +29,7 @@ import tyro
 from tqdm import tqdm
 
 import sphax as sx
-from experiments._provenance import provenance
-from experiments.benchmarks import _timing
+from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
@@ -61,20 +58,13 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Measures every size, prints the tables and returns the figures."""
-    started = time.perf_counter()
-    measure = _run_blocked if config.blocked_only else _measure
-    sizes = tqdm(config.classes, desc="sizes")
-    figures = {
-        "config": asdict(config) | {"output": None},
-        "sizes": [measure(config, classes) for classes in sizes],
-        **provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    print("\n".join(tables(figures)))
-    if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+    one = _run_blocked if config.blocked_only else _measure
+
+    def measure():
+        sizes = tqdm(config.classes, desc="sizes")
+        return {"sizes": [one(config, classes) for classes in sizes]}
+
+    return _figures.publish(config, measure, tables)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -95,10 +85,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['seconds'] * 1e3:.0f} | {shown}"
                 f" | {row['temporary_bytes'] / units[unit]:.3f} x {unit} |"
             )
-        yield ""
-        if size["quietness"] and size["quietness"] >= _timing.QUIET:
-            yield "The machine was not quiet: run again."
-            yield ""
+        yield from _figures.end_of_table(size["quietness"])
 
 
 def _inputs(config: Config, classes: int) -> tuple[jax.Array, ...]:

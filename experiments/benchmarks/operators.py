@@ -9,11 +9,9 @@ temporaries. A ratio is the median over turns, in each of which all candidates r
 Runs unchanged on a GPU or TPU, in bfloat16 with ``--dtype bfloat16``.
 """
 
-import json
 import pathlib
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -23,8 +21,7 @@ import tyro
 from tqdm import tqdm
 
 import sphax as sx
-from experiments._provenance import provenance
-from experiments.benchmarks import _timing
+from experiments.benchmarks import _figures, _timing
 
 so = sx.operators
 PLAIN = "plain convolution"
@@ -54,19 +51,14 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Measures every size, prints the tables and returns the figures."""
-    started = time.perf_counter()
-    sizes = list(zip(config.sides, config.channels, strict=True))
-    figures = {
-        "config": asdict(config) | {"output": None},
-        "sizes": [_measure(config, *size) for size in tqdm(sizes, desc="sizes")],
-        **provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    print("\n".join(tables(figures)))
-    if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+
+    def measure():
+        sizes = list(zip(config.sides, config.channels, strict=True))
+        return {
+            "sizes": [_measure(config, *size) for size in tqdm(sizes, desc="sizes")]
+        }
+
+    return _figures.publish(config, measure, tables)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -80,10 +72,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['seconds'] * 1e3:.1f} | {row['time']:.2f}"
                 f" | {row['memory']:.2f} |"
             )
-        yield ""
-        if size["quietness"] >= _timing.QUIET:
-            yield "The machine was not quiet: run again."
-            yield ""
+        yield from _figures.end_of_table(size["quietness"])
 
 
 def _operators() -> dict[str, Callable[..., jax.Array]]:

@@ -8,11 +8,9 @@ results. Runs unchanged on a GPU or TPU; to use two cores of a CPU, start it wit
 ``taskset -c 0,1``.
 """
 
-import json
 import pathlib
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,8 +22,7 @@ import tyro
 from tqdm import tqdm
 
 import sphax as sx
-from experiments._provenance import provenance
-from experiments.benchmarks import _timing
+from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
@@ -58,18 +55,12 @@ LOSSES: dict[str, Callable[..., Any]] = {
 
 def main(config: Config) -> dict[str, Any]:
     """Measures every size, prints the tables and returns the figures."""
-    started = time.perf_counter()
-    figures = {
-        "config": asdict(config) | {"output": None},
-        "sizes": [_measure(config, n) for n in tqdm(config.rows, desc="sizes")],
-        **provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    print("\n".join(tables(figures)))
-    if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+
+    def measure():
+        sizes = tqdm(config.rows, desc="sizes")
+        return {"sizes": [_measure(config, n) for n in sizes]}
+
+    return _figures.publish(config, measure, tables)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -83,10 +74,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['seconds'] * 1e3:.0f}"
                 f" | {row['over_products']:.2f} | {arrays:.2f} x rows x rows |"
             )
-        yield ""
-        if size["quietness"] >= _timing.QUIET:
-            yield "The machine was not quiet: run again."
-            yield ""
+        yield from _figures.end_of_table(size["quietness"])
 
 
 def _three_products(embeddings, cotangent):

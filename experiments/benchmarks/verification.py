@@ -9,13 +9,12 @@ total of the host's arrays while a form runs (tracemalloc), its input apart; the
 of one block on the device comes on top.
 """
 
-import json
 import math
 import pathlib
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,8 +24,7 @@ import numpy as np
 import tyro
 
 import sphax as sx
-from experiments._provenance import provenance
-from experiments.benchmarks import _timing
+from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
@@ -51,18 +49,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Measures both forms, prints the table and returns the figures."""
-    started = time.perf_counter()
-    figures = {
-        "config": asdict(config) | {"output": None},
-        "rows": _measure(config),
-        **provenance(),
-    }
-    figures["seconds"] = round(time.perf_counter() - started, 1)
-    print("\n".join(tables(figures)))
-    if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+    return _figures.publish(config, lambda: {"rows": _measure(config)}, tables)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -77,10 +64,8 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
             f" | {ratio:.2f} x {row['bound']} | {row['memory_bytes'] / 2**20:.0f} MiB"
             f" | {row['memory_bytes'] / size:.2f} | {row['auc']:.4f} |"
         )
-    yield ""
-    if max(row["quietness"] for row in figures["rows"]) >= _timing.QUIET:
-        yield "The machine was not quiet: run again."
-        yield ""
+    quietness = max(row["quietness"] for row in figures["rows"])
+    yield from _figures.end_of_table(quietness)
 
 
 def _measure(config: Config) -> list[dict[str, Any]]:
