@@ -1,6 +1,7 @@
 """The decoupled dense operator."""
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._norms import length, widen
@@ -62,8 +63,14 @@ def decoupled_dense(
         )
     filters = neurons(kernel)
     linear = as_linear(magnitude, angular, emit)
-    is_plain = linear is not None and linear.weighted != "none"
-    inverse = None if is_plain else inverse_lengths(filters)
+    if linear is not None and linear.weighted != "none":
+        # Of the kernel as it lies, so that it is a plain layer to the last bit.
+        wide = jnp.promote_types(inputs.dtype, jnp.float32)
+        plain = jnp.matmul(
+            inputs, kernel, precision=precision, preferred_element_type=wide
+        )
+        return scaled(linear, plain, inputs.dtype)
+    inverse = inverse_lengths(filters)
     projections = products(inputs, filters, None, inverse, precision)
     if linear is not None:
         return scaled(linear, projections, inputs.dtype)
