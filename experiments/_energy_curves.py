@@ -3,21 +3,12 @@
 import pathlib
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments._drawing import STYLE, save
 from experiments._regularizers import regularizer
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
 # Of all regularisers, those that fit into one picture.
 _DRAWN = (
     "none",
@@ -41,7 +32,7 @@ _PANELS = {
 def draw(path: pathlib.Path, results: dict[str, Any]) -> None:
     """Curves of the regularisers, a panel for each of the energies."""
     shown = {name: run for name, run in results["runs"].items() if name in _DRAWN}
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.4), layout="constrained")
         for axis, (key, title) in zip(axes, _PANELS.items(), strict=True):
             axis.axhline(0.0, color="0.3", lw=0.8, ls="--", label="random neurons")
@@ -59,5 +50,4 @@ def draw(path: pathlib.Path, results: dict[str, Any]) -> None:
         axes[0].set_ylabel("energy above random, %")
         names = axes[0].get_legend_handles_labels()
         figure.legend(*names, loc="outside lower center", ncols=4, fontsize=8)
-        figure.savefig(path, dpi=200, bbox_inches="tight", metadata={"Software": None})
-        plt.close(figure)
+        save(figure, path)

@@ -7,7 +7,7 @@ where no weight is left, a mean is 0 with zero gradient.
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import divide
+from sphax._norms import divide, dot
 
 
 def as_weights(
@@ -39,6 +39,13 @@ def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
         return jnp.mean(values)
     weights = weights.astype(values.dtype)
     return divide(jnp.sum(weights * values), jnp.sum(weights))
+
+
+def weight_of_pairs(weights: jax.Array) -> jax.Array:
+    """Sum over ordered pairs of two of the products of their weights, of ``[n]``."""
+    # A difference of squares would leave rounding where one outweighs the rest.
+    before = jnp.cumsum(jnp.pad(weights, (1, 0))[:-1])
+    return 2.0 * dot(weights, before)
 
 
 def log_mean_exp(exponents: jax.Array, weights: jax.Array) -> jax.Array:

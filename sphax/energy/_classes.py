@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating, as_labels, check_choice
-from sphax._norms import divide, dot
-from sphax._weights import as_weights
+from sphax._norms import divide
+from sphax._weights import as_weights, weight_of_pairs
 from sphax.energy._hyperspherical import Distance, hyperspherical_energy
 
 Against = Literal["all", "present"]
@@ -155,15 +155,8 @@ def _estimator(batch, frequencies, classes, against):
     weights = jnp.where(is_first, jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1), 0)
     if against == "all":
         return weights, divide(jnp.sum(weights), jnp.sum(each))
-    correction = divide(_of_pairs(weights), _of_pairs(each))
+    correction = divide(weight_of_pairs(weights), weight_of_pairs(each))
     return weights, correction * classes / max(classes - 1, 1)
-
-
-def _of_pairs(weights):
-    """Sum over ordered pairs of two of the products of their weights."""
-    # A difference of squares would leave rounding where one outweighs the rest.
-    before = jnp.cumsum(jnp.pad(weights, (1, 0))[:-1])
-    return 2.0 * dot(weights, before)
 
 
 def _as_frequencies(frequencies, classes, dtype):

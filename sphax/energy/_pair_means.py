@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from sphax._norms import direction, divide, dot, widen
-from sphax._weights import zero_masked
+from sphax._weights import weight_of_pairs, zero_masked
 from sphax.energy._pair_energies import Kind, pair_energies
 from sphax.energy._tiles import (
     Rows,
@@ -109,9 +109,7 @@ def _pull_back(blocks, of_rows):
 def _pair_weight(weights, ids):
     """Sum of the weights of the pairs."""
     if len(weights) == 1:
-        # Not (sum w)^2 - sum w^2: nothing but rounding if one outweighs the others.
-        before = jnp.cumsum(jnp.pad(weights[0], (1, 0))[:-1])
-        return 2.0 * dot(weights[0], before)
+        return weight_of_pairs(weights[0])
     (of_points, of_bank), (own, rows) = weights, ids
     is_row = (own >= 0) & (own < len(rows))
     of_own = jnp.where(is_row, of_bank[jnp.where(is_row, own, 0)], 0.0)

@@ -1,9 +1,11 @@
 """What the layers share."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 
@@ -41,3 +43,33 @@ def check_sizes(owner: str, **sizes: object) -> None:
             raise ValueError(
                 f"{owner}: {name} must be a positive integer, got {size!r}."
             )
+
+
+def window_of(kernel_size: int | Sequence[int]) -> tuple[int, ...]:
+    """A window, of one axis if it is a number."""
+    return (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+
+
+def window_sizes(window: Sequence[int]) -> dict[str, int]:
+    """The sizes of a window by their names, for :func:`check_sizes`."""
+    return {f"kernel_size[{i}]": size for i, size in enumerate(window)}
+
+
+def make_bias(
+    use_bias: bool,
+    bias_init: nnx.Initializer,
+    features: int,
+    param_dtype: Any,
+    rngs: nnx.Rngs,
+) -> Any:
+    """The attribute of a layer that is its bias, or None."""
+    bias = bias_init(rngs.params(), (features,), param_dtype) if use_bias else None
+    return nnx.data(None if bias is None else nnx.Param(bias))
+
+
+def add_bias(outputs: jax.Array, bias: nnx.Param[jax.Array] | None) -> jax.Array:
+    """Outputs ``[..., features]`` with the bias, if there is one, in their dtype."""
+    if bias is None:
+        return outputs
+    shift = bias[...].astype(outputs.dtype)
+    return outputs + jnp.expand_dims(shift, range(outputs.ndim - 1))

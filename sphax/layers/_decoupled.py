@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax._norms import length, widen
-from sphax.layers._common import COLUMNS_INIT, check_features, check_sizes, promote
+from sphax.layers._common import (
+    COLUMNS_INIT,
+    check_features,
+    check_sizes,
+    promote,
+    window_of,
+    window_sizes,
+)
 from sphax.layers._operators import Decoupled, Radius
 from sphax.operators import (
     Angular,
@@ -107,15 +114,13 @@ class DecoupledConv(Decoupled):
         bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
         rngs: nnx.Rngs,
     ):
-        if isinstance(kernel_size, int):
-            kernel_size = (kernel_size,)
-        sizes = {f"kernel_size[{i}]": size for i, size in enumerate(kernel_size)}
+        window = window_of(kernel_size)
         check_sizes(
             "DecoupledConv",
             in_features=in_features,
             out_features=out_features,
             feature_group_count=feature_group_count,
-            **sizes,
+            **window_sizes(window),
         )
         if in_features % feature_group_count or out_features % feature_group_count:
             raise ValueError(
@@ -124,7 +129,7 @@ class DecoupledConv(Decoupled):
                 f" {out_features}."
             )
         super().__init__(
-            (*kernel_size, in_features // feature_group_count, out_features),
+            (*window, in_features // feature_group_count, out_features),
             feature_group_count,
             magnitude=magnitude,
             angular=angular,
@@ -140,7 +145,7 @@ class DecoupledConv(Decoupled):
             rngs=rngs,
         )
         self.in_features = in_features
-        self.kernel_size = tuple(kernel_size)
+        self.kernel_size = window
         self.strides, self.padding = strides, padding
         self.input_dilation, self.kernel_dilation = input_dilation, kernel_dilation
 

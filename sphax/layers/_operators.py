@@ -11,6 +11,7 @@ from flax import nnx
 
 from sphax._checks import check_choice
 from sphax._hyperparameters import leaf_names
+from sphax.layers._common import add_bias, make_bias
 from sphax.operators import Angular, Magnitude
 from sphax.operators._checks import check_functions
 from sphax.operators._decoupled import Emit
@@ -59,8 +60,7 @@ class Decoupled(nnx.Module):
         self.use_running_average = False  # what model.eval() sets
         features = kernel_shape[-1]
         self.kernel = nnx.Param(kernel_init(rngs.params(), kernel_shape, param_dtype))
-        bias = bias_init(rngs.params(), (features,), param_dtype) if use_bias else None
-        self.bias = nnx.data(None if bias is None else nnx.Param(bias))
+        self.bias = make_bias(use_bias, bias_init, features, param_dtype, rngs)
         self._own_functions((magnitude, angular), learn, features, param_dtype)
         if radius != "fixed":
             _check_radius(magnitude, radius)
@@ -117,10 +117,7 @@ class Decoupled(nnx.Module):
         return radii
 
     def _with_bias(self, outputs: jax.Array, emit: Emit) -> jax.Array:
-        if self.bias is None or emit != "output":
-            return outputs
-        bias = self.bias[...].astype(outputs.dtype)
-        return outputs + jnp.expand_dims(bias, range(outputs.ndim - 1))
+        return add_bias(outputs, self.bias) if emit == "output" else outputs
 
 
 def _check_radius(magnitude: Magnitude, radius: Radius) -> None:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax._checks import check_choice
-from sphax.layers._common import COLUMNS_INIT
-from sphax.layers._plain import Plain, PlainConv, PlainDense, window_of
+from sphax.layers._common import COLUMNS_INIT, window_of
+from sphax.layers._plain import Plain, PlainConv, PlainDense
 from sphax.operators._padding import PaddingLike
 from sphax.orthogonal import gram_schmidt, householder, lowdin
 from sphax.sphere import from_neurons, neurons

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax._neurons import find_neurons
-from sphax.layers._plain import Plain, PlainConv, PlainDense, window_of
+from sphax.layers._common import window_of
+from sphax.layers._plain import Plain, PlainConv, PlainDense
 from sphax.operators._padding import PaddingLike
 from sphax.reparam import FrozenNeurons, Rotations
 from sphax.reparam._blocks import contiguous

@@ -1,5 +1,6 @@
 """Plain dense layer and convolution, of a kernel that a subclass makes."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sphax.layers._common import check_features, check_sizes, promote
+from sphax.layers._common import (
+    add_bias,
+    check_features,
+    check_sizes,
+    make_bias,
+    promote,
+    window_sizes,
+)
 from sphax.operators import Cosine, Linear, decoupled_conv
 from sphax.operators._padding import PaddingLike
 
@@ -26,27 +34,24 @@ class Plain(nnx.Module):
         bias_init: nnx.Initializer,
         rngs: nnx.Rngs,
     ):
-        owner, (*window, in_features, features) = type(self).__name__, kernel_shape
-        sizes = {f"kernel_size[{i}]": size for i, size in enumerate(window)}
-        check_sizes(owner, in_features=in_features, features=features, **sizes)
+        *window, in_features, features = kernel_shape
+        check_sizes(
+            type(self).__name__,
+            in_features=in_features,
+            features=features,
+            **window_sizes(window),
+        )
         self.kernel_shape = tuple(kernel_shape)
         self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
-        bias = bias_init(rngs.params(), (features,), param_dtype) if use_bias else None
-        self.bias = nnx.data(None if bias is None else nnx.Param(bias))
+        self.bias = make_bias(use_bias, bias_init, features, param_dtype, rngs)
 
+    @abc.abstractmethod
     def weights(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the parameters."""
-        raise NotImplementedError
 
     def _operands(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         check_features("inputs", inputs, self.kernel_shape[-2])
         return promote("inputs", inputs, self.weights(), self.dtype)
-
-    def _with_bias(self, outputs: jax.Array) -> jax.Array:
-        if self.bias is None:
-            return outputs
-        bias = self.bias[...].astype(outputs.dtype)
-        return outputs + jnp.expand_dims(bias, range(outputs.ndim - 1))
 
     def _merged(self, kind: Any, *sizes: Any, **options: Any) -> Any:
         """A layer of Flax with this kernel and bias."""
@@ -71,7 +76,7 @@ class PlainDense(Plain):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps ``[..., in_features]`` to ``[..., features]``."""
         inputs, kernel = self._operands(inputs)
-        return self._with_bias(jnp.matmul(inputs, kernel, precision=self.precision))
+        return add_bias(jnp.matmul(inputs, kernel, precision=self.precision), self.bias)
 
     def merge(self) -> nnx.Linear:
         """The Flax layer of the same outputs, for inference."""
@@ -106,7 +111,7 @@ class PlainConv(Plain):
             precision=self.precision,
             **self._window(),
         )
-        return self._with_bias(outputs)
+        return add_bias(outputs, self.bias)
 
     def merge(self) -> nnx.Conv:
         """The Flax layer of the same outputs, for inference."""
@@ -122,8 +127,3 @@ class PlainConv(Plain):
             input_dilation=self.input_dilation,
             kernel_dilation=self.kernel_dilation,
         )
-
-
-def window_of(kernel_size: int | Sequence[int]) -> tuple[int, ...]:
-    """One axis if it is a number."""
-    return (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
