@@ -1,6 +1,17 @@
 """Configuration shared by the tests and by the examples in docstrings."""
 
-import jax
+import os
+import pathlib
+
+# Most of the time of the tests is that of compilers. Theirs optimise little, and what
+# one process has compiled, the others, the notebooks' kernels and the next run read.
+CACHE = pathlib.Path(__file__).parent / ".pytest_cache" / "jax"
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import jax  # noqa: E402
 
 # Before the first array exists: several host devices for the sharded tests, and no
 # broadcast between ranks that nobody asked for.

@@ -272,8 +272,9 @@ def test_sets_on_several_devices():
     sharded = jax.shard_map(
         step, mesh=mesh, in_specs=PartitionSpec("sets"), out_specs=PartitionSpec("sets")
     )
+    # A device's program has other shapes, and rounds in another order.
     for a, b in zip(jax.jit(sharded)(x), jax.jit(step)(x), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max())
 
 
 X, BANK = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)

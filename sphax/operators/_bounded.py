@@ -89,8 +89,8 @@ class Tanh(Magnitude):
             range.
 
     Example:
-        >>> sx.operators.Tanh(rho=2.0)(jnp.array([0.0, 2.0, 20.0]))
-        Array([0.   , 0.7616, 1.   ], dtype=float32)
+        >>> sx.operators.Tanh(rho=2.0)(jnp.array([0.0, 2.0, 6.0]))
+        Array([0.    , 0.7616, 0.9951], dtype=float32)
 
     References:
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
