@@ -1,5 +1,6 @@
 """Maps onto the orthogonal group: values, derivatives, singular points, errors."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -188,6 +189,15 @@ def test_lowdin_of_ill_conditioned_matrices():
     # Triangular, with an inverse that overflows.
     q = np.asarray(polar(jnp.float32(-np.triu(np.ones((n, n))) * 30)), np.float64)
     assert np.linalg.norm(q.T @ q - np.eye(n)) < 1e-5
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_no_factorisation_of_a_batch_on_a_cpu(name):
+    """Some of them, side by side on two threads, would never end."""
+    a = jnp.ones((3, *MAPS[name].shape))
+    step = jax.jit(jax.grad(lambda a: jnp.sum(MAPS[name].map(a))))
+    dimensions = re.findall(r'num_batch_dims = "(\d+)"', step.lower(a).as_text())
+    assert set(dimensions) == {"0"}
 
 
 @pytest.mark.parametrize("name", SQUARE)

@@ -8,6 +8,7 @@ from sphax._norms import widen
 from sphax.orthogonal._matrices import (
     as_square,
     identity_like,
+    one_by_one,
     product,
     skew_of_upper,
 )
@@ -56,7 +57,7 @@ def cayley(a: ArrayLike) -> jax.Array:
 def cayley_of_skew(skew: jax.Array) -> jax.Array:
     """``(I - S)^-1 (I + S)``."""
     identity = identity_like(skew)
-    return step(2.0 * jnp.linalg.inv(identity - skew) - identity)
+    return step(2.0 * one_by_one(jnp.linalg.inv, identity - skew) - identity)
 
 
 @cayley_of_skew.defjvp

@@ -9,6 +9,7 @@ from sphax.orthogonal._matrices import (
     as_square,
     frobenius_norm,
     identity_like,
+    one_by_one,
     product,
     skew_of_upper,
 )
@@ -90,7 +91,7 @@ def _pade(unit, square, fourth, scale):
     even = b[6] * sixth + b[4] * fourth + b[2] * square + b[0] * identity
     odd = b[7] * sixth + b[5] * fourth + b[3] * square + b[1] * identity
     odd = product(unit, odd)
-    return jnp.linalg.solve(even - odd, even + odd)
+    return one_by_one(jnp.linalg.solve, even - odd, even + odd)
 
 
 def _square_repeatedly(q, times):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._norms import length, widen
-from sphax.orthogonal._matrices import as_tall, identity_like, product
+from sphax.orthogonal._matrices import as_tall, identity_like, one_by_one, product
 
 
 def gram_schmidt(a: ArrayLike) -> jax.Array:
@@ -49,7 +49,7 @@ def gram_schmidt(a: ArrayLike) -> jax.Array:
 @jax.custom_jvp
 def factor(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """``q`` and ``r``, the diagonal of ``r`` not negative."""
-    q, r = jnp.linalg.qr(a)
+    q, r = one_by_one(jnp.linalg.qr, a)
     diagonal = jnp.diagonal(r, axis1=-2, axis2=-1)
     sign = jnp.where(diagonal < 0.0, -1.0, 1.0).astype(a.dtype)
     return q * sign[..., None, :], r * sign[..., None]
@@ -74,7 +74,8 @@ def _times_inverse(x, r, a):
     noise = jnp.finfo(a.dtype).eps * a.shape[-2] ** 0.5 * length(a.mT)
     exists = left > noise
     are_both = exists[..., None] & exists[..., None, :]
-    return jax.lax.linalg.triangular_solve(
+    return one_by_one(
+        jax.lax.linalg.triangular_solve,
         jnp.where(are_both, r, identity_like(r)),
         jnp.where(exists[..., None, :], x, 0.0),
     )

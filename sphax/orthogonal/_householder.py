@@ -1,12 +1,14 @@
 """Products of Householder reflections, all of them at once."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
 from sphax._norms import direction, widen
-from sphax.orthogonal._matrices import product
+from sphax.orthogonal._matrices import one_by_one, product
 from sphax.orthogonal._newton_schulz import without_rounding
 
 
@@ -53,9 +55,8 @@ def householder(v: ArrayLike) -> jax.Array:
     rows = direction(widen(v))
     # The diagonal counts as ones.
     triangle = jnp.triu(2.0 * product(rows, rows.mT), 1)
-    solved = jax.lax.linalg.triangular_solve(
-        triangle, rows, left_side=True, unit_diagonal=True
-    )
+    solve = partial(jax.lax.linalg.triangular_solve, left_side=True, unit_diagonal=True)
+    solved = one_by_one(solve, triangle, rows)
     identity = jnp.broadcast_to(
         jnp.eye(v.shape[-1], dtype=rows.dtype), (*v.shape[:-2], *v.shape[-1:] * 2)
     )

@@ -10,6 +10,7 @@ from sphax.orthogonal._matrices import (
     as_tall,
     frobenius_norm,
     identity_like,
+    one_by_one,
     product,
     symmetric_part,
 )
@@ -93,7 +94,7 @@ def _newton(x: jax.Array) -> jax.Array:
         # Singular values in [1 / top, top] move to [1, (top + 1 / top) / 2].
         top = jnp.sqrt((top + 1.0 / top) / 2.0)
         x = (x + inverse) / (2.0 * top)
-        return x, jnp.linalg.inv(x).mT, top, count + 1
+        return x, one_by_one(jnp.linalg.inv, x).mT, top, count + 1
 
     x, inverse = _with_inverse(x)
     inverse = inverse.mT
@@ -117,7 +118,7 @@ def _solve_lyapunov(h: jax.Array, c: jax.Array) -> jax.Array:
     """``x`` with ``h x + x h = c``, for ``h`` positive semidefinite."""
 
     def solve(_, c):
-        values, vectors = jnp.linalg.eigh(h)
+        values, vectors = one_by_one(jnp.linalg.eigh, h)
         sums = values[..., :, None] + values[..., None, :]
         noise = jnp.finfo(h.dtype).eps * values[..., -1, None, None]
         exists = sums > noise
@@ -152,7 +153,7 @@ def _with_inverse(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     def change(carry):
         y, inverse, size = carry
         y = jnp.where(is_singular(inverse), x + size * noise, y)
-        return y, jnp.linalg.inv(y), jnp.maximum(4.0 * size, eps)
+        return y, one_by_one(jnp.linalg.inv, y), jnp.maximum(4.0 * size, eps)
 
     start = x, jnp.full_like(x, jnp.nan), jnp.zeros((), x.dtype)
     y, inverse, _ = jax.lax.while_loop(go_on, change, start)

@@ -1,5 +1,8 @@
 """What the maps share: arguments as matrices, and products that keep orthogonality."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -29,6 +32,25 @@ def as_tall(name: str, x: jax.typing.ArrayLike) -> jax.Array:
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """Matrix product at the precision of its dtype, on accelerators too."""
     return jnp.matmul(x, y, precision="highest")
+
+
+def one_by_one(function: Callable[..., Any], *matrices: jax.Array) -> Any:
+    """``function`` of matrices ``[..., m, n]``, which on a CPU is given one at a time.
+
+    For factorisations and solves. Those of a batch share XLA's threads there, and wait
+    for each other forever where a program has more of them side by side than threads,
+    as with a few layers (jaxlib 0.10).
+    """
+    batch = matrices[0].shape[:-2]
+    if not batch:
+        return function(*matrices)
+
+    def loop(*matrices):
+        flat = tuple(x.reshape(-1, *x.shape[-2:]) for x in matrices)
+        results = jax.lax.map(lambda each: function(*each), flat)
+        return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), results)
+
+    return jax.lax.platform_dependent(*matrices, cpu=loop, default=function)
 
 
 def identity_like(x: jax.Array) -> jax.Array:
