@@ -236,6 +236,22 @@ def trainer(training, target, rate):
     return adam, step, advance
 
 
+def test_moments_of_partitioned_optimizers_are_set_back(key):
+    params = {"a": {"kernel": jnp.ones((8, 4))}, "bias": jnp.ones(3)}
+    training = sr.stochastic_orthogonal()
+    free, frozen = training.init(key, params)
+    parts = {True: optax.trace(0.9), False: optax.trace(0.5)}
+    optimizer = optax.partition(parts, sr.rotation_mask)
+    gradients = jax.tree.map(jnp.ones_like, free)
+    _, state = optimizer.update(gradients, optimizer.init(free), free)
+    _, _, moved = training.advance(key, free, frozen)
+    reset = sr.reset_moments(optimizer, state, moved)
+    assert jax.tree.structure(reset) == jax.tree.structure(state)
+    rotations, others = (reset.inner_states[own].inner_state for own in (True, False))
+    assert not np.any(rotations.trace["a"]["kernel"].left)
+    np.testing.assert_array_equal(others.trace["bias"], 1.0)
+
+
 def test_a_run_that_resumes_within_a_cycle_is_the_same_bit_by_bit(key):
     training = sr.poet(block_size=3)
     adam, step, advance = trainer(training, draw(6, 4, seed=1), 0.05)

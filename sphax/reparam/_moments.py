@@ -33,6 +33,13 @@ def reset_moments(
     """
 
     def reset(moment, is_moved):
+        if _is_masked(moment):
+            return moment
         return jnp.where(is_moved, jnp.zeros_like(moment), moment)
 
-    return optax.tree.map_params(optimizer, reset, state, moved)
+    return optax.tree.map_params(optimizer, reset, state, moved, is_leaf=_is_masked)
+
+
+def _is_masked(moment: Any) -> bool:
+    """Whether it stands for a param that another transform has."""
+    return isinstance(moment, optax.MaskedNode)

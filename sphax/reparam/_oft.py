@@ -24,10 +24,9 @@ def oft(
         W = \operatorname{diag}(R_1, \dots, R_r)\, W_0\, D, \qquad
         R_i = (I + Q_i) (I - Q_i)^{-1}
 
-    from the identity on. Neurons keep their angles within every block, and with one
-    block all of them. With a bound, :math:`Q_i` is scaled back to
-    :math:`\|Q_i\|_F \le \epsilon` wherever it is longer (COFT): no neuron turns by more
-    than :math:`2 \arctan(\epsilon / \sqrt 2)`.
+    from the identity on: one rotation for all neurons, which keep their angles. With a
+    bound, :math:`Q_i` is scaled back to :math:`\|Q_i\|_F \le \epsilon` wherever it is
+    longer (COFT): no neuron turns by more than :math:`2 \arctan(\epsilon / \sqrt 2)`.
 
     Args:
         block_size: Size of the blocks, or the largest divisor of the dimension below
