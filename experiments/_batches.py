@@ -1,10 +1,25 @@
 """Which images a step takes: they follow from the seed and the number of the step."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from experiments._settings import Recipe
+
+
+class Budget(Protocol):
+    """How much a run may see."""
+
+    @property
+    def batch(self) -> int:
+        """Examples in a step."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Steps of a run."""
+        ...
 
 
 def indices(
@@ -17,19 +32,19 @@ def indices(
 
 
 def by_epoch(
-    config: Recipe, number: int, seed: int, start: int
+    budget: Budget, number: int, seed: int, start: int
 ) -> Iterator[np.ndarray]:
     """Every epoch takes every image once, but for a rest, in its own order."""
-    per_epoch = number // config.batch
+    per_epoch = number // budget.batch
     if per_epoch == 0:
-        raise ValueError(f"batch must be at most {number} images, got {config.batch}.")
+        raise ValueError(f"batch must be at most {number} images, got {budget.batch}.")
     order, current = np.arange(number), -1
-    for count in range(start, config.steps):
+    for count in range(start, budget.steps):
         epoch, place = divmod(count, per_epoch)
         if epoch != current:
             order = np.random.default_rng((seed, epoch)).permutation(number)
             current = epoch
-        yield order[place * config.batch : (place + 1) * config.batch]
+        yield order[place * budget.batch : (place + 1) * budget.batch]
 
 
 def by_class(

@@ -9,8 +9,6 @@ the training is the same for all. Ends with a table; writes a JSON file and a fi
 Killed, and started again with the same command, it goes on from its last checkpoint.
 """
 
-import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Iterator
@@ -29,11 +27,12 @@ from experiments import (
     _evaluation,
     _methods,
     _progress,
-    _provenance,
     _published,
+    _results,
     _training,
 )
 from experiments._energy_recipes import Config
+from experiments._jobs import Jobs
 from experiments._regularizers import regularizer
 
 _ENERGIES = {
@@ -48,8 +47,7 @@ class Shared(NamedTuple):
 
     config: Config
     data: _data.ImageSet
-    root: pathlib.Path
-    bar: tqdm
+    jobs: Jobs
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def train(config: Config) -> dict[str, Any]:
     root = config.checkpoints / f"energy-{config.digest}"
     total = plan.seeds * sum(config.run(name).steps for name in plan.regularizers)
     with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
-        shared = Shared(config, data, root, bar)
+        shared = Shared(config, data, Jobs(root, bar))
         runs = {
             name: [_outcome(shared, name, seed) for seed in range(plan.seeds)]
             for name in plan.regularizers
@@ -77,20 +75,18 @@ def train(config: Config) -> dict[str, Any]:
 
 def _outcome(shared: Shared, name: str, seed: int) -> dict[str, Any]:
     """What is measured of a run, or was before the experiment was killed."""
-    config, data, root, bar = shared
-    folder, recipe = root / f"{name}-seed-{seed}", config.run(name)
-    title = regularizer(name).title
-    bar.set_description(f"{title}, seed {seed}")
+    config, data, jobs = shared
+    recipe = config.run(name)
 
-    def measured() -> dict[str, Any]:
+    def measured(folder: pathlib.Path) -> dict[str, Any]:
         setting, (state,) = _training.fit(
             recipe,
             config.design(data.shape),
-            _methods.METHODS["softmax"]._replace(title=title),
+            _methods.METHODS["softmax"]._replace(title=regularizer(name).title),
             data,
             (seed,),
             folder,
-            _progress.steps_on(bar),
+            _progress.steps_on(jobs.bar),
         )
         # Without what the regulariser keeps, so that one compiled function serves all.
         bare = state._replace(optimizer=())
@@ -99,10 +95,7 @@ def _outcome(shared: Shared, name: str, seed: int) -> dict[str, Any]:
             **_of_training(state),
         }
 
-    outcome, is_new = _checkpoints.remembered(folder / "outcome.json", measured)
-    if not is_new:
-        bar.update(recipe.steps)
-    return outcome
+    return jobs.outcome(f"{name}, seed {seed}", recipe.steps, measured)
 
 
 def _of_training(state: _training.State) -> dict[str, Any]:
@@ -121,12 +114,10 @@ def _save(
     config: Config, runs: dict[str, list[dict[str, Any]]], started: float
 ) -> dict[str, Any]:
     """Writes what was measured, with its provenance; returns all that is written."""
-    elsewhere = ("data_dir", "checkpoints", "results")
-    settings = dataclasses.asdict(config)
-    results = {
-        "config": {key: settings[key] for key in settings if key not in elsewhere},
+    recipe = config.run("decay")
+    found = {
         "plan": config.plan._asdict(),
-        "recipe": config.run("decay").without("regularizer", "seeds", *elsewhere),
+        "recipe": recipe.without("regularizer", "seeds", *_results.ELSEWHERE),
         "least": next(iter(runs.values()))[0]["least"],
         "runs": {
             name: {
@@ -143,12 +134,8 @@ def _save(
             }
             for name, own in runs.items()
         },
-        **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
     }
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
-    return json.loads(text)
+    return _results.save(config, found, started)
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:

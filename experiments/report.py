@@ -24,6 +24,7 @@ from experiments import (
     confusion,
     energy,
     hardness,
+    opt,
     robustness,
     thomson,
 )
@@ -35,6 +36,7 @@ from experiments.benchmarks import (
     orthogonal,
     pairwise,
 )
+from experiments.benchmarks import opt as opt_benchmark
 from experiments.benchmarks import verification as verification_benchmark
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -169,12 +171,14 @@ _TABLES: dict[str, tuple[Any, Callable[[dict[str, Any]], Iterable[str]]]] = {
     "benchmark_energy": (energy_benchmark, energy_benchmark.tables),
     "benchmark_margin_softmax": (margin_softmax, margin_softmax.tables),
     "benchmark_operators": (operators, operators.tables),
+    "benchmark_opt": (opt_benchmark, opt_benchmark.tables),
     "benchmark_orthogonal": (orthogonal, orthogonal.tables),
     "benchmark_pairwise": (pairwise, pairwise.tables),
     "benchmark_verification": (verification_benchmark, verification_benchmark.tables),
     "confusion": (confusion, confusion.table),
     "energy": (energy, energy.tables),
     "hardness": (hardness, hardness.table),
+    "opt": (opt, opt.tables),
     "robustness": (robustness, robustness.tables),
     "thomson": (thomson, thomson.table),
 }

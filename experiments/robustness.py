@@ -10,9 +10,7 @@ the gradient is masked, a network withstands them without being robust. Killed, 
 started again with the same command, it goes on from its last checkpoint.
 """
 
-import dataclasses
 import functools
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,11 +29,12 @@ from experiments import (
     _networks,
     _operators,
     _progress,
-    _provenance,
+    _results,
     _robustness,
     _robustness_figures,
     _training,
 )
+from experiments._jobs import Jobs
 from experiments._robustness_recipes import Config, TrainingName
 
 # Of the plain networks that attacks are transferred from: no other run has it.
@@ -62,8 +61,7 @@ class Shared(NamedTuple):
 
     config: Config
     data: _data.ImageSet
-    root: pathlib.Path
-    bar: tqdm
+    jobs: Jobs
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def train(config: Config) -> dict[str, Any]:
     root = config.checkpoints / f"robustness-{config.digest}"
     runs = len(config.trainings) * (len(size.operators) * size.seeds + 1)
     with tqdm(total=runs * size.steps, unit=" steps", dynamic_ncols=True) as bar:
-        shared = Shared(config, data, root, bar)
+        shared = Shared(config, data, Jobs(root, bar))
         models: dict[TrainingName, Any] = {
             training: _all(shared, training) for training in config.trainings
         }
@@ -111,27 +109,24 @@ def _outcome(
     shared: Shared, job: Job, transferred: Callable[[], _robustness.Transfer]
 ) -> dict[str, Any]:
     """What is measured of a run, or was before the experiment was killed."""
-    config = shared.config
+    config, _, jobs = shared
 
-    def measured() -> dict[str, Any]:
-        # First, so that the bar goes on with the job itself.
+    def measured(folder: pathlib.Path) -> dict[str, Any]:
+        del folder
         others = transferred()
         target = _target(shared, job)
-        shared.bar.set_postfix_str("under attack")
+        jobs.bar.set_postfix_str("under attack")
         return _robustness.measure(target, config.threat, others, config.checked)
 
-    path = _folder(shared, job) / "outcome.json"
-    outcome, is_new = _checkpoints.remembered(path, measured)
-    if not is_new:
-        shared.bar.update(config.size.steps)
-    return outcome
+    return jobs.outcome(str(job), config.size.steps, measured)
 
 
 def _target(shared: Shared, job: Job) -> _attackers.Target:
     """A trained model, and the images on which it is attacked."""
-    config, data, _, bar = shared
+    config, data, jobs = shared
     run, size = config.run(job.operator), config.size
-    bar.set_description(str(job))
+    # Also of the network that attacks come from, which has no outcome of its own.
+    jobs.bar.set_description(str(job))
     perturb = _attackers.natural
     if job.training == "adversarial":
         perturb = _attackers.adversarial(size.eps, config.inner_steps)
@@ -141,8 +136,8 @@ def _target(shared: Shared, job: Job) -> _attackers.Target:
         METHOD,
         data,
         (job.seed,),
-        _folder(shared, job),
-        _progress.steps_on(bar),
+        jobs.folder(str(job)),
+        _progress.steps_on(jobs.bar),
         perturb,
     )
     model = _attackers.classifier(setting, state, data.mean)
@@ -150,27 +145,17 @@ def _target(shared: Shared, job: Job) -> _attackers.Target:
     return _attackers.Target(model, images, data.test.labels[: size.images], run.batch)
 
 
-def _folder(shared: Shared, job: Job) -> pathlib.Path:
-    return shared.root / str(job).replace(", ", "-").replace(" ", "-")
-
-
 def _save(config: Config, models: dict[TrainingName, Any], started: float) -> Any:
     """Writes what was measured, with its provenance; returns all that is written."""
-    elsewhere = ("data_dir", "checkpoints", "results")
-    settings = dataclasses.asdict(config)
-    results = {
-        "config": {key: settings[key] for key in settings if key not in elsewhere},
+    recipe = config.run("plain")
+    found = {
         "size": config.size._asdict(),
-        "recipe": config.run("plain").without("operator", "seeds", *elsewhere),
+        "recipe": recipe.without("operator", "seeds", *_results.ELSEWHERE),
         "radii": _robustness.RADII,
         "steps": _masking.STEPS,
         "models": models,
-        **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
     }
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
-    return json.loads(text)
+    return _results.save(config, found, started)
 
 
 def _draw(config: Config, results: dict[str, Any]) -> None:

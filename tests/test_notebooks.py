@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
-FIGURES = {"margins": 5, "open_set": 4, "decoupled": 5, "energy": 4}
+FIGURES = {"margins": 5, "open_set": 4, "decoupled": 5, "energy": 4, "opt": 2}
 MEGABYTE = 1_000_000
 
 
