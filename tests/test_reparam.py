@@ -240,8 +240,9 @@ def test_moments_of_partitioned_optimizers_are_set_back(key):
     params = {"a": {"kernel": jnp.ones((8, 4))}, "bias": jnp.ones(3)}
     training = sr.stochastic_orthogonal()
     free, frozen = training.init(key, params)
-    parts = {True: optax.trace(0.9), False: optax.trace(0.5)}
-    optimizer = optax.partition(parts, sr.rotation_mask)
+    optimizer = optax.partition(
+        {True: optax.trace(0.9), False: optax.trace(0.5)}, sr.rotation_mask
+    )
     gradients = jax.tree.map(jnp.ones_like, free)
     _, state = optimizer.update(gradients, optimizer.init(free), free)
     _, _, moved = training.advance(key, free, frozen)
