@@ -1,9 +1,7 @@
 """Classifiers trained to be looked at: what ``confusion`` and ``hardness`` share."""
 
 import dataclasses
-import json
 import pathlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,8 +15,8 @@ from experiments import (
     _data,
     _evaluation,
     _progress,
-    _provenance,
     _recipes,
+    _results,
     _training,
 )
 
@@ -133,22 +131,8 @@ def save(
     config: Config, methods: dict[_recipes.MethodName, Any], started: float
 ) -> Any:
     """Writes what was measured, with its provenance; returns all that is written."""
-    # Of a file its name: where a machine keeps it does not matter.
-    settings = {
-        name: value.name if isinstance(value, pathlib.Path) else value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in ("data_dir", "checkpoints", "results")
-    }
-    results = {
-        "config": settings,
-        "recipe": config.recipe.without(*_ELSEWHERE),
-        "methods": methods,
-        **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
-    return json.loads(text)
+    recipe = config.recipe.without(*_ELSEWHERE)
+    return _results.save(config, {"recipe": recipe, "methods": methods}, started)
 
 
 def main(

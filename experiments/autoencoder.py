@@ -14,7 +14,6 @@ For what "nothing" is, there are the mean training image, and another test image
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from experiments import _checkpoints, _data, _figures, _progress, _provenance
+from experiments import _checkpoints, _data, _figures, _progress, _results
 from experiments._autoencoder import Autoencoder
 from experiments._autoencoder_sources import BASELINES, SOURCES, decoded, measure
 from experiments._autoencoder_training import Recipe, fit, pixels
@@ -150,19 +149,8 @@ def _draw(config: Config, model: Autoencoder, images: np.ndarray) -> None:
 
 
 def _save(config: Config, sources: dict[str, Any], started: float) -> dict[str, Any]:
-    settings = dataclasses.asdict(config)
-    for name in ("data_dir", "checkpoints", "results"):
-        del settings[name]
-    results = {
-        "config": settings,
-        "recipe": config.recipe._asdict(),
-        "sources": sources,
-        **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
-    return json.loads(text)
+    found = {"recipe": config.recipe._asdict(), "sources": sources}
+    return _results.save(config, found, started)
 
 
 def table(results: dict[str, Any]) -> Iterator[str]:

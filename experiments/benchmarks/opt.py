@@ -24,6 +24,7 @@ from flax import nnx
 from tqdm import tqdm
 
 import sphax as sx
+from experiments import _opt_methods
 from experiments.benchmarks import _figures, _timing
 
 
@@ -40,15 +41,8 @@ class Config:
 
 
 _MOMENTUM = optax.sgd(0.1, momentum=0.9)
-_PLAIN = sx.reparam.Reparameterization(
-    init=lambda key, params: (params, {}),
-    apply=lambda free, frozen: free,
-    advance=lambda key, free, frozen: (free, frozen, False),
-    penalty=lambda free: jnp.zeros([]),
-)
-
 METHODS: dict[str, sx.reparam.Reparameterization] = {
-    "plain": _PLAIN,
+    "plain": _opt_methods.METHODS["plain"].reparameterization(as_released=False),
     "cayley": sx.reparam.orthogonal(),
     "cayley_neumann": sx.reparam.orthogonal(method="cayley_neumann"),
     "gram_schmidt": sx.reparam.orthogonal(method="gram_schmidt"),
