@@ -4,9 +4,9 @@
 
 Times value and gradient, given a cotangent, of every map at a Gaussian matrix, as
 ratios to one ``n x n`` product. A ratio is the median over turns, in each of which all
-candidates run once and the product several times. The error of orthogonality of the
-value is beside it. Runs unchanged on a GPU or TPU; to use two cores of a CPU, start it
-with ``taskset -c 0,1``.
+candidates run once and the product several times, the median of which counts. The error
+of orthogonality of the value is beside it. Runs unchanged on a GPU or TPU; to use two
+cores of a CPU, start it with ``taskset -c 0,1``.
 """
 
 import pathlib
@@ -52,7 +52,7 @@ MAPS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "exponential": sx.orthogonal.exponential,
 }
 
-# In every turn, the product runs this often, and its fastest time counts.
+# In every turn, the product runs this often.
 _PRODUCTS = 5
 
 
@@ -110,7 +110,7 @@ def _measure(config: Config, n: int) -> dict[str, Any]:
         for _ in range(config.repetitions)
     ]
     after = _timing.interleave(product, _PRODUCTS)["product"]
-    bare = np.array([turn["product"].min() for turn in turns])
+    bare = np.array([np.median(turn["product"]) for turn in turns])
     taken = {name: np.array([turn[name][0] for turn in turns]) for name in candidates}
     return {
         "n": n,
