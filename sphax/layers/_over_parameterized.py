@@ -46,8 +46,8 @@ class _OverParameterized(Plain):
     def weights(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the neurons."""
         frozen = FrozenNeurons(self.neurons[...], None, None, self.axes)
-        rotations = Rotations(self.rotation[...])
-        return rotated_kernel(self.parameterization, rotations, frozen)
+        matrices = self.parameterization.matrices(Rotations(self.rotation[...]))
+        return rotated_kernel(matrices, frozen)
 
 
 class OPTDense(_OverParameterized, PlainDense):

@@ -3,7 +3,7 @@
 from sphax._neurons import Neurons
 from sphax.reparam._blocks import butterfly
 from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
 
 
@@ -59,11 +59,11 @@ def boft(
         Liu et al., `Parameter-Efficient Orthogonal Finetuning via Butterfly
         Factorization <https://arxiv.org/abs/2311.06243>`_, ICLR 2024.
     """
-    return reparameterize(
-        Parameterization(method, scale),
+    return Construction(
+        parameterization=Parameterization(method, scale),
         left=butterfly(block_size, factors),
         start="given",
         is_rescaled=is_rescaled,
         where=where,
         neurons=neurons,
-    )
+    ).functions()

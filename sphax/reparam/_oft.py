@@ -3,7 +3,7 @@
 from sphax._neurons import Neurons
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
 
 
@@ -60,12 +60,12 @@ def oft(
         Qiu et al., `Controlling Text-to-Image Diffusion by Orthogonal Finetuning
         <https://arxiv.org/abs/2306.07280>`_, NeurIPS 2023.
     """
-    return reparameterize(
-        Parameterization(method, scale, bound=bound),
+    return Construction(
+        parameterization=Parameterization(method, scale, bound=bound),
         left=contiguous(block_size),
         start="given",
         is_shared=is_shared,
         is_rescaled=is_rescaled,
         where=where,
         neurons=neurons,
-    )
+    ).functions()

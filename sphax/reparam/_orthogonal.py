@@ -5,7 +5,7 @@ from sphax._neurons import Neurons
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Side, Where, reparameterize
+from sphax.reparam._rotated import Construction, Side, Where
 from sphax.reparam._rotations import Initial, Method, Parameterization
 
 
@@ -15,6 +15,7 @@ def orthogonal(
     side: Side = "left",
     block_size: int | None = None,
     is_shared: bool = False,
+    is_tied: bool = False,
     start: Start = "gaussian",
     initial: Initial = "identity",
     scale: float | None = None,
@@ -49,6 +50,9 @@ def orthogonal(
         block_size: Makes the matrices block-diagonal, with blocks of the largest
             divisor of their size up to this one; ``None`` for one block.
         is_shared: Whether all blocks of a matrix are the same.
+        is_tied: Whether kernels whose matrices have the same shape turn together, by
+            one that is learned for all of them, instead of one for each: the first of
+            them, by path, has its raw array, the others ``None``.
         start: Neurons to freeze: ``"gaussian"``, of variance 2 / fan-in;
             ``"normalized"``, such ones of one length, :math:`\sqrt 2`;
             ``"minimum_energy"``, these by :func:`sphax.energy.minimize_energy`;
@@ -86,12 +90,13 @@ def orthogonal(
     """
     check_choice("side", side, ("left", "right", "both"))
     plan = contiguous(block_size)
-    return reparameterize(
-        Parameterization(method, scale, initial),
+    return Construction(
+        parameterization=Parameterization(method, scale, initial),
         left=None if side == "right" else plan,
         right=None if side == "left" else plan,
         start=start,
         is_shared=is_shared,
+        is_tied=is_tied,
         where=where,
         neurons=neurons,
-    )
+    ).functions()

@@ -7,7 +7,7 @@ from sphax._neurons import Neurons
 from sphax.reparam._blocks import check_block_size, random_blocks, random_subset
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
 
 
@@ -70,12 +70,12 @@ def poet(
         plan = random_blocks(block_size)
     else:
         plan = random_subset(lambda size: min(block_size, size))
-    return reparameterize(
-        Parameterization(method, scale),
+    return Construction(
+        parameterization=Parameterization(method, scale),
         left=plan,
         right=plan,
         start=start,
         is_redrawn=True,
         where=where,
         neurons=neurons,
-    )
+    ).functions()

@@ -10,7 +10,7 @@ from sphax.orthogonal import orthogonality_error
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Parameterization, Rotations, is_rotations
 
 
@@ -69,12 +69,11 @@ def relaxed_orthogonal(
         total = sum(jnp.sum(orthogonality_error(matrices)) for matrices in raw)
         return jnp.asarray(weight * total)
 
-    return reparameterize(
-        Parameterization("direct"),
+    return Construction(
+        parameterization=Parameterization("direct"),
         left=contiguous(block_size),
         start=start,
         is_shared=is_shared,
-        penalty=penalty,
         where=where,
         neurons=neurons,
-    )
+    ).functions(penalty)

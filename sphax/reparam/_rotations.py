@@ -109,12 +109,10 @@ class Parameterization:
                 " leave it out."
             )
 
-    def rotations(self, raw: jax.Array) -> jax.Array:
-        """The matrices ``[..., b, b]``, in float32 at least."""
-        scaled = self._scale(raw.shape[-1]) * widen(raw)
-        if self.bound is not None:
-            scaled = _within(self.bound, scaled)
-        return self._map()(scaled)
+    def matrices(self, rotations: Rotations) -> Rotations:
+        """With orthogonal matrices, in float32 at least, in the place of raw arrays."""
+        left, right = self._matrix(rotations.left), self._matrix(rotations.right)
+        return rotations._replace(left=left, right=right)
 
     def start(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Raw arrays ``[*shape, b]`` for ``shape = (..., b)``, most of them square."""
@@ -138,6 +136,14 @@ class Parameterization:
         # Two equal reflections undo one another, and can yet turn apart.
         rows = jax.random.normal(key, (*batch, size // 2, size))
         return jnp.repeat(rows, 2, axis=-2)
+
+    def _matrix(self, raw):
+        if raw is None:
+            return None
+        scaled = self._scale(raw.shape[-1]) * widen(raw)
+        if self.bound is not None:
+            scaled = _within(self.bound, scaled)
+        return self._map()(scaled)
 
     def _map(self) -> Map:
         return self.method if callable(self.method) else _MAPS[self.method]

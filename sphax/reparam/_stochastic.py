@@ -4,7 +4,7 @@ from sphax._neurons import Neurons
 from sphax.reparam._blocks import random_subset
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Where, reparameterize
+from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
 
 
@@ -57,11 +57,11 @@ def stochastic_orthogonal(
     """
     if not 0.0 < fraction <= 1.0:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}.")
-    return reparameterize(
-        Parameterization(method, scale),
+    return Construction(
+        parameterization=Parameterization(method, scale),
         left=random_subset(lambda d: max(2, round(fraction * d))),
         start=start,
         is_redrawn=True,
         where=where,
         neurons=neurons,
-    )
+    ).functions()

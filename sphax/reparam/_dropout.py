@@ -1,0 +1,71 @@
+"""Dropout of rotations."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sphax._neurons import by_path
+from sphax.reparam._rotated import in_place
+from sphax.reparam._rotations import Rotations, is_rotations
+
+
+def multiplicative_dropout(
+    key: jax.Array, free: Any, rate: jax.typing.ArrayLike
+) -> Any:
+    r"""Replaces random blocks of rotations by the identity (multiplicative dropout).
+
+    Each block of each factor on its own, with probability :math:`p`, in training:
+    ``training.apply(multiplicative_dropout(key, free, 0.1), frozen)``. All maps of
+    :mod:`sphax.orthogonal` have the identity at zero, so that zero is what raw arrays
+    are replaced by; these blocks have zero gradient in that step. Nothing is rescaled:
+    any product of the blocks is orthogonal.
+
+    Args:
+        key: Draws the blocks; another one in every step.
+        free: As ``init`` returns it, of any method but ``"direct"`` and
+            :func:`relaxed_orthogonal`, whose raw arrays are the matrices themselves.
+        rate: :math:`p`, a scalar in [0, 1].
+
+    Returns:
+        ``free`` with zeros in the blocks drawn, dtypes unchanged; the lengths of
+        neurons stay.
+
+    Raises:
+        ValueError: If ``free`` has no rotations; if ``rate`` is a number out of range.
+
+    Example:
+        >>> tuning = sx.reparam.boft(block_size=2, factors=3)
+        >>> params = {"kernel": jnp.ones((8, 2))}
+        >>> free, frozen = tuning.init(jax.random.key(0), params)
+        >>> turned = jax.tree.map(jnp.ones_like, free)
+        >>> fewer = sx.reparam.multiplicative_dropout(jax.random.key(1), turned, 0.5)
+        >>> fewer["kernel"].left[0, :, :, 0, 0]
+        Array([[1., 0., 1., 1.],
+               [0., 1., 0., 0.],
+               [1., 1., 0., 0.]], dtype=float32)
+
+    References:
+        Liu et al., `Parameter-Efficient Orthogonal Finetuning via Butterfly
+        Factorization <https://arxiv.org/abs/2311.06243>`_, ICLR 2024, Section 4.
+    """
+    if isinstance(rate, int | float) and not 0.0 <= rate <= 1.0:
+        raise ValueError(f"rate must lie in [0, 1], got {rate}.")
+    leaves = by_path(free, Rotations)
+    rotations = {name: leaf for name, leaf in leaves.items() if is_rotations(leaf)}
+    if not rotations:
+        raise ValueError("free must have rotations, as init returns it, got none.")
+
+    def drop(key, raw):
+        if raw is None:
+            return None
+        is_kept = ~jax.random.bernoulli(key, rate, raw.shape[:-2])
+        return jnp.where(is_kept[..., None, None], raw, jnp.zeros_like(raw))
+
+    fewer = {}
+    for number, name in enumerate(sorted(rotations)):
+        left_key, right_key = jax.random.split(jax.random.fold_in(key, number))
+        own = rotations[name]
+        left, right = drop(left_key, own.left), drop(right_key, own.right)
+        fewer[name] = own._replace(left=left, right=right)
+    return in_place(free, fewer)
