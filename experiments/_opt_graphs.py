@@ -42,4 +42,4 @@ def graph_convolutional(graph: _graphs.Graph, hidden: int) -> Problem:
         del budget, seed, start
         return itertools.repeat(train)
 
-    return Problem("GCN", network, loss, error, batches, test)
+    return Problem("GCN", network, loss, error, batches, test, test)

@@ -13,7 +13,7 @@ from experiments import _batches
 
 # The output layer of every network, which is trained as usual whatever the method.
 _OUTPUT = "classifier"
-# Test examples that a network has before it together.
+# Test examples that a network has before it together, and of which curves are made.
 _TOGETHER = 1_000
 
 
@@ -35,6 +35,7 @@ class Problem(NamedTuple):
         error: Of ``(network, test)``, in percent, in the other mode.
         batches: Of ``(budget, seed, start)``: the batches of a run from a step on.
         test: A pytree of arrays.
+        glance: Such a part of it that curves cost less than training.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Problem(NamedTuple):
     error: Callable[[Any, Any], jax.Array]
     batches: Callable[[_batches.Budget, int, int], Iterator[Any]]
     test: Any
+    glance: Any
 
 
 def is_hidden(path: str) -> bool:
@@ -94,7 +96,8 @@ def classification(
         rows = _batches.by_epoch(budget, len(train.labels), seed, start)
         return map(partial(_take, train), rows)
 
-    return Problem(title, network, loss, error, batches, test)
+    glance = jax.tree.map(lambda x: x[:_TOGETHER], test)
+    return Problem(title, network, loss, error, batches, test, glance)
 
 
 @jax.jit

@@ -48,7 +48,8 @@ class Curves(NamedTuple):
 
     Attributes:
         loss: Mean over the steps since the record before, ``[records - 1]``.
-        error: On the test examples, in percent, ``[records]``.
+        error: On some of the test examples, and in the last record on all of them, in
+            percent, ``[records]``.
         energy: Of each hidden layer, ``[records, layers]``.
     """
 
@@ -83,7 +84,7 @@ def fit(
     batches = problem.batches(recipe, seed, begun)
     for done in range(begun, recipe.steps, recipe.every):
         if done == 0:
-            curves.keep(0, _measure(setting, problem, state, noise))
+            curves.keep(0, _measure(setting, problem, state, noise, problem.glance))
         losses = []
         for count in range(done, min(done + recipe.every, recipe.steps)):
             key = jax.random.fold_in(jax.random.key(seed), count)
@@ -94,7 +95,9 @@ def fit(
         losses, record = np.array(losses), done // recipe.every
         _check_finite(losses, done, recipe, seed)
         curves.loss[record] = losses.mean()
-        curves.keep(record + 1, _measure(setting, problem, state, noise))
+        is_last = done + recipe.every >= recipe.steps
+        asked = problem.test if is_last else problem.glance
+        curves.keep(record + 1, _measure(setting, problem, state, noise, asked))
         report(len(losses), {"loss": losses})
         if recipe.saves_after(done):
             _checkpoints.save(folder, done + len(losses), (state, curves))
@@ -154,11 +157,11 @@ def _redraw(recipe, state, key):
     return State(free, frozen, state.rest, moments)
 
 
-def _measure(setting: Setting, problem: Problem, state: State, noise: Any):
+def _measure(setting: Setting, problem: Problem, state: State, noise: Any, asked: Any):
     """Error, and energies of the hidden layers."""
     params = _merge(setting.recipe, state.free, state.frozen)
     # Apart, so that one compiled function serves all methods.
-    return _look(setting.graph, problem.error, params, noise, state.rest, problem.test)
+    return _look(setting.graph, problem.error, params, noise, state.rest, asked)
 
 
 @partial(jax.jit, static_argnums=0)

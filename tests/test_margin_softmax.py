@@ -425,7 +425,7 @@ def test_one_class_has_no_loss(form):
 @pytest.mark.usefixtures("x64")
 def test_higher_derivatives_of_the_plain_form(normalize):
     x, w, labels = (jnp.asarray(a) for a in draw(12, n=2, classes=3, d=3))
-    loss = loss_of("arcface", normalize)
+    loss = jax.jit(loss_of("arcface", normalize))
     check_grads(lambda x, w: loss(x, w, labels), (x, w), order=2, rtol=1e-5)
 
 

@@ -229,6 +229,19 @@ def test_a_killed_run_goes_on_bit_by_bit(problem, tmp_path, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+def test_curves_are_of_a_glance_and_their_end_of_the_whole_test(problem, tmp_path):
+    large = classification(
+        "large", problem.network, jnp.asarray, examples(20, 1), examples(1_200, 2)
+    )
+    np.testing.assert_array_equal(large.glance.inputs, large.test.inputs[:1_000])
+    np.testing.assert_array_equal(large.glance.labels, large.test.labels[:1_000])
+    # Labels of no class: all are wrong.
+    none = problem.test._replace(labels=problem.test.labels + 3)
+    seen = fit(problem._replace(glance=none), tmp_path / "glance", QUICK).error
+    np.testing.assert_allclose(seen[:-1], 100.0, rtol=1e-6)
+    assert seen[-1] == fit(problem, tmp_path / "whole", QUICK).error[-1] < 100.0
+
+
 def test_the_loss_must_be_a_number(problem, tmp_path):
     broken = problem._replace(loss=lambda network, batch: jnp.inf * batch.inputs.sum())
     with pytest.raises(
