@@ -3,8 +3,6 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -66,18 +64,3 @@ def normalized(points: np.ndarray) -> np.ndarray:
     centered = points - points.mean(0)
     radius = np.linalg.norm(centered, axis=1).max()
     return centered / radius if radius > 0.0 else centered
-
-
-def augmented(key: jax.Array, points: jax.Array) -> jax.Array:
-    """Clouds ``[n, points, 3]``, turned about the upward axis and jittered, at random.
-
-    The angle is uniform; the jitter Gaussian, of deviation 0.01 and cut off at 0.05, as
-    in the authors' code of PointNet.
-    """
-    angle_key, jitter_key = jax.random.split(key)
-    angles = jax.random.uniform(angle_key, points.shape[:1], maxval=2.0 * jnp.pi)
-    cosines, sines = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
-    x, y, z = jnp.moveaxis(points, -1, 0)
-    turned = jnp.stack([cosines * x - sines * y, sines * x + cosines * y, z], axis=-1)
-    jitter = 0.01 * jax.random.normal(jitter_key, points.shape, points.dtype)
-    return turned + jnp.clip(jitter, -0.05, 0.05)

@@ -60,8 +60,9 @@ class Rotations(NamedTuple):
     ``"householder"`` has rows in pairs, ``[..., 2 * (b // 2), b]``.
 
     Attributes:
-        left: Of the rotations of the space that neurons lie in, or ``None``.
-        right: Of the rotations that mix the neurons, or ``None``.
+        left: Of the rotations of the space that neurons lie in; ``None`` if there are
+            none, or if they are tied to those of another kernel.
+        right: Of the rotations that mix the neurons, likewise.
         scale: Factor of each neuron, ``[sets, n]``, or ``None``.
 
     Example:
