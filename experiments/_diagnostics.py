@@ -128,11 +128,12 @@ def _train(config, name, data, folder, bar) -> Trained:
 
 
 def save(
-    config: Config, methods: dict[_recipes.MethodName, Any], started: float
+    config: Config, methods: dict[_recipes.MethodName, Any], seconds: float
 ) -> Any:
     """Writes what was measured, with its provenance; returns all that is written."""
     recipe = config.recipe.without(*_ELSEWHERE)
-    return _results.save(config, {"recipe": recipe, "methods": methods}, started)
+    found = {"recipe": recipe, "methods": methods}
+    return _results.save(config, found, seconds)
 
 
 def main(

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import time
 from typing import Any, ClassVar, Protocol
 
 from experiments import _checkpoints, _provenance
@@ -22,13 +21,13 @@ class Config(Protocol):
         ...
 
 
-def save(config: Config, found: dict[str, Any], started: float) -> dict[str, Any]:
+def save(config: Config, found: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Writes settings, what was found, and provenance; returns all that is written.
 
     Args:
         config: The settings; of what is a path, the name is written.
         found: By name.
-        started: When, by ``time.perf_counter``.
+        seconds: What it took.
     """
     settings = {
         name: value.name if isinstance(value, pathlib.Path) else value
@@ -39,7 +38,7 @@ def save(config: Config, found: dict[str, Any], started: float) -> dict[str, Any
         "config": settings,
         **found,
         **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
     }
     text = json.dumps(results, indent=1) + "\n"
     _checkpoints.write(config.result(".json"), text.encode())

@@ -150,7 +150,7 @@ def _draw(config: Config, model: Autoencoder, images: np.ndarray) -> None:
 
 def _save(config: Config, sources: dict[str, Any], started: float) -> dict[str, Any]:
     found = {"recipe": config.recipe._asdict(), "sources": sources}
-    return _results.save(config, found, started)
+    return _results.save(config, found, time.perf_counter() - started)
 
 
 def table(results: dict[str, Any]) -> Iterator[str]:

@@ -10,7 +10,6 @@ same command, it goes on from its last checkpoint.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from experiments import (
     _evaluation,
     _figures,
     _progress,
-    _provenance,
+    _results,
     _training,
     report,
 )
@@ -76,16 +75,9 @@ def train(config: Config) -> dict[str, Any]:
     total = sum(len(job.seeds) * _recipe(config, job).steps for job in jobs)
     with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
         outcomes = {job: _run(config, job, data, root, bar) for job in jobs}
-    results = {
-        "config": config.without("data_dir", "checkpoints", "results"),
-        **_by_name(config, outcomes),
-        **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    plane: dict[MethodName, Any] = {
-        job.method: out for job, out in outcomes.items() if job.in_plane
-    }
-    _write(config, results, plane, data.train.labels[:_DRAWN])
+    seconds = time.perf_counter() - started
+    results = _results.save(config, _by_name(config, outcomes), seconds)
+    _draw(config, outcomes, data.train.labels[:_DRAWN])
     _checkpoints.clear(root)
     return results
 
@@ -150,15 +142,11 @@ def _run(
     return outcome
 
 
-def _write(
-    config: Config,
-    results: dict[str, Any],
-    plane: dict[MethodName, Any],
-    labels: np.ndarray,
-) -> None:
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
+def _draw(config: Config, outcomes: dict[Job, Any], labels: np.ndarray) -> None:
     _figures.psi_curves(config.results / "psi.png")
+    plane: dict[MethodName, Any] = {
+        job.method: out for job, out in outcomes.items() if job.in_plane
+    }
     if plane:
         _figures.plane(config.result("_plane.png"), plane, labels)
 

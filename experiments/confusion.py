@@ -55,7 +55,8 @@ def train(config: Config) -> dict[str, Any]:
         cosines = class_cosines(outputs.embeddings, labels, data.classes)
         error = float(100.0 * np.mean(outputs.predictions != labels))
         methods[name] = {"error": error, **summary(cosines)}
-    results = _diagnostics.save(config, methods, started)
+    seconds = time.perf_counter() - started
+    results = _diagnostics.save(config, methods, seconds)
     _figures.confusion(
         config.result(".png"), {name: row["cosines"] for name, row in methods.items()}
     )

@@ -135,7 +135,7 @@ def _save(
             for name, own in runs.items()
         },
     }
-    return _results.save(config, found, started)
+    return _results.save(config, found, time.perf_counter() - started)
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:

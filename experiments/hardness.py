@@ -80,7 +80,8 @@ def train(config: Config) -> dict[str, Any]:
         measured[name] = measure(classifier, labels) | human
         error = float(100.0 * np.mean(classifier.outputs.predictions != labels))
         methods[name] = {"error": error, **summary(measured[name], pairs)}
-    results = _diagnostics.save(config, methods, started)
+    seconds = time.perf_counter() - started
+    results = _diagnostics.save(config, methods, seconds)
     _figures.hardness(config.result(".png"), measured, pairs)
     return results
 

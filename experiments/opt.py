@@ -52,7 +52,8 @@ def train(config: Config) -> dict[str, Any]:
             name: _learned(config, name, problem, jobs)
             for name, problem in problems.items()
         }
-    results = _results.save(config, {"problems": found}, started)
+    seconds = time.perf_counter() - started
+    results = _results.save(config, {"problems": found}, seconds)
     _opt_curves.draw(config.result(".png"), results["problems"])
     _checkpoints.clear(root)
     return results

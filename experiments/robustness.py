@@ -155,7 +155,7 @@ def _save(config: Config, models: dict[TrainingName, Any], started: float) -> An
         "steps": _masking.STEPS,
         "models": models,
     }
-    return _results.save(config, found, started)
+    return _results.save(config, found, time.perf_counter() - started)
 
 
 def _draw(config: Config, results: dict[str, Any]) -> None:

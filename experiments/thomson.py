@@ -11,7 +11,6 @@ Sphere, Transactions of the AMS 350, 1998).
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import tyro
 from tqdm import tqdm
 
 import sphax as sx
-from experiments import _checkpoints, _progress, _provenance, _spheres
+from experiments import _checkpoints, _progress, _results, _spheres
 
 # c = -3 sqrt(sqrt(3) / (8 pi)) zeta(1/2) L(1/2), L of the Dirichlet character mod 3.
 LATTICE = 0.553051293358
@@ -81,19 +80,11 @@ def train(config: Config) -> dict[str, Any]:
         seconds += found["seconds"]
         if n in _PICTURED:
             pictures[n] = np.array(found["points"])
-    settings = {name: getattr(config, name) for name in ("largest", "restarts", "seed")}
-    results = {
-        "config": settings,
-        "charges": rows,
-        **_provenance.provenance(),
-        "seconds": round(seconds, 1),
-    }
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
+    results = _results.save(config, {"charges": rows}, seconds)
     gaps = {row["n"]: scaled_gap(row["n"], row["energy"]) for row in rows}
     _spheres.draw(config.result(".png"), pictures, gaps, 2.0 * LATTICE)
     _checkpoints.clear(folder)
-    return json.loads(text)
+    return results
 
 
 def minimize(config: Config, n: int) -> dict[str, Any]:

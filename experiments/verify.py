@@ -8,7 +8,6 @@ Ends with a table; writes a JSON file and a figure. Killed, and started again wi
 same command, it goes on from its last checkpoint.
 """
 
-import json
 import pathlib
 import time
 from typing import Any
@@ -22,7 +21,7 @@ from experiments import (
     _figures,
     _open_set,
     _progress,
-    _provenance,
+    _results,
     _training,
     _verification,
     report,
@@ -50,16 +49,14 @@ def train(config: Config) -> dict[str, Any]:
     curves = {
         name: _mean([run.pop("roc") for run in methods[name]]) for name in methods
     }
-    results = {
-        "config": config.without("data_dir", "checkpoints", "results"),
+    found = {
         "data": _sizes(splits),
         "pixels": _without_roc(_verification.measure_pixels(splits)),
         "methods": methods,
         "roc": {"far": _verification.FAR.tolist(), "tar": curves},
-        **_provenance.provenance(),
-        "seconds": round(time.perf_counter() - started, 1),
     }
-    _write(config, results)
+    results = _results.save(config, found, time.perf_counter() - started)
+    _draw(config, results)
     _checkpoints.clear(root)
     return results
 
@@ -125,9 +122,7 @@ def _sizes(splits: list[_open_set.Split]) -> dict[str, Any]:
     return {"splits": len(splits), **means}
 
 
-def _write(config: Config, results: dict[str, Any]) -> None:
-    text = json.dumps(results, indent=1) + "\n"
-    _checkpoints.write(config.result(".json"), text.encode())
+def _draw(config: Config, results: dict[str, Any]) -> None:
     drawn = {
         METHODS[name].title: results["roc"]["tar"][name]
         for name in MAIN
