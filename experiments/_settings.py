@@ -11,6 +11,8 @@ import jax
 import optax
 from flax import nnx
 
+from experiments._results import ELSEWHERE
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(abc.ABC):
@@ -79,7 +81,7 @@ class Recipe(abc.ABC):
 
     def digest(self, *names: str) -> str:
         """Of what a run depends on, all but ``names`` and where its files go."""
-        told = repr(self.without("data_dir", "checkpoints", "results", *names))
+        told = repr(self.without(*ELSEWHERE, *names))
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 

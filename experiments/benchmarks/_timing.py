@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 # A bare product that took this much longer after than before, or whose repetitions
 # spread this widely, says that something else was running.
@@ -44,12 +45,15 @@ def seconds(candidate: Candidate) -> float:
 
 
 def interleave(
-    candidates: Mapping[str, Candidate], repetitions: int
+    candidates: Mapping[str, Candidate], repetitions: int, told: str | None = None
 ) -> dict[str, np.ndarray]:
-    """Times of every candidate, ``[repetitions]`` each, taken in turns."""
+    """Times of every candidate, ``[repetitions]`` each, taken in turns.
+
+    Turns that take long are told by a bar of the name given.
+    """
     taken = [
         {name: seconds(candidate) for name, candidate in candidates.items()}
-        for _ in range(repetitions)
+        for _ in tqdm(range(repetitions), desc=told, disable=told is None)
     ]
     return {name: np.array([row[name] for row in taken]) for name in candidates}
 

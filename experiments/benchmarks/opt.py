@@ -125,13 +125,9 @@ def _turns(config: Config, candidates: dict[str, _timing.Candidate]) -> dict[str
     square = jax.random.normal(jax.random.key(4), (_PROBE, _PROBE))
     probe = {"probe": _timing.compile_candidate(jnp.matmul, square, square)}
     before = _timing.interleave(probe, _PROBES)["probe"]
-    turns = [
-        _timing.interleave(candidates, 1)
-        for _ in tqdm(range(config.repetitions), desc="turns")
-    ]
+    times = _timing.interleave(candidates, config.repetitions, "turns")
     after = _timing.interleave(probe, _PROBES)["probe"]
     rows = []
-    times = {name: np.array([turn[name][0] for turn in turns]) for name in candidates}
     for name, taken in times.items():
         plain = times[name.partition(",")[0] + ", plain"]
         ratio = float(np.median(taken / plain))

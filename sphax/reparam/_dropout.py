@@ -5,9 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import by_path
 from sphax.reparam._rotated import in_place
-from sphax.reparam._rotations import Rotations, is_rotations
+from sphax.reparam._rotations import rotations_by_path
 
 
 def multiplicative_dropout(
@@ -51,8 +50,7 @@ def multiplicative_dropout(
     """
     if isinstance(rate, int | float) and not 0.0 <= rate <= 1.0:
         raise ValueError(f"rate must lie in [0, 1], got {rate}.")
-    leaves = by_path(free, Rotations)
-    rotations = {name: leaf for name, leaf in leaves.items() if is_rotations(leaf)}
+    rotations = rotations_by_path(free)
     if not rotations:
         raise ValueError("free must have rotations, as init returns it, got none.")
 

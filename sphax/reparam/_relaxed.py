@@ -5,13 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import Neurons, by_path
+from sphax._neurons import Neurons
 from sphax.orthogonal import orthogonality_error
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
-from sphax.reparam._rotations import Parameterization, Rotations, is_rotations
+from sphax.reparam._rotations import Parameterization, rotations_by_path
 
 
 def relaxed_orthogonal(
@@ -64,8 +64,7 @@ def relaxed_orthogonal(
     """
 
     def penalty(free: Any) -> jax.Array:
-        leaves = by_path(free, Rotations).values()
-        raw = [leaf.left for leaf in leaves if is_rotations(leaf)]
+        raw = [rotations.left for rotations in rotations_by_path(free).values()]
         total = sum(jnp.sum(orthogonality_error(matrices)) for matrices in raw)
         return jnp.asarray(weight * total)
 

@@ -25,6 +25,7 @@ from sphax.reparam._rotations import (
     Rotations,
     is_rotations,
     rotation_mask,
+    rotations_by_path,
 )
 from sphax.reparam._tied import Shapes, tie, untie
 
@@ -168,8 +169,7 @@ def _selected(params: Any, neurons: Neurons, where: Where | None) -> Found:
 
 def _rotations_of(free: Any, frozen: dict[str, FrozenNeurons]) -> dict[str, Rotations]:
     """The rotations of ``free``, by path; raises unless they are of these neurons."""
-    leaves = by_path(free, Rotations)
-    rotations = {name: leaf for name, leaf in leaves.items() if is_rotations(leaf)}
+    rotations = rotations_by_path(free)
     if rotations.keys() != frozen.keys():
         raise ValueError(
             "frozen must be that of free, got neurons for"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._neurons import by_path
 from sphax._norms import divide, widen
 from sphax.orthogonal import (
     cayley,
@@ -158,6 +159,12 @@ class Parameterization:
 def is_rotations(x: Any) -> bool:
     """Whether it stands for a kernel."""
     return isinstance(x, Rotations)
+
+
+def rotations_by_path(free: Any) -> dict[str, Rotations]:
+    """What stands for kernels, by the path of these."""
+    leaves = by_path(free, Rotations)
+    return {name: leaf for name, leaf in leaves.items() if is_rotations(leaf)}
 
 
 def rotation_mask(free: Any) -> Any:
