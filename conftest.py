@@ -23,7 +23,7 @@ import jax  # noqa: E402
 
 # Before the first array exists: several host devices for the sharded tests, and no
 # broadcast between ranks that nobody asked for.
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import jax.numpy as jnp  # noqa: E402

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from sphax import _norms
 from sphax._checks import as_floating, as_vectors
+from sphax._compiled import compiled
 from sphax._norms import divide, dot, remove_along, widen
 from sphax._products import inverse_lengths, products
 
@@ -77,6 +78,11 @@ def cosine_similarity(
             "w must be [n, d] and x [..., d] with the same d, got w"
             f" {w.shape} and x {x.shape}."
         )
+    return _cosine_similarity(x, w, precision=precision)
+
+
+@compiled("precision")
+def _cosine_similarity(x: jax.Array, w: jax.Array, *, precision) -> jax.Array:
     cosines = products(x, w, inverse_lengths(x), inverse_lengths(w), precision)
     return cosines.astype(x.dtype)
 

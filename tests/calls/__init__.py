@@ -1,0 +1,42 @@
+"""Calls of every public function, for the batteries that all of them join by a row."""
+
+from tests.calls import (
+    energy,
+    layers,
+    losses,
+    margins,
+    metrics,
+    networks,
+    operators,
+    optim,
+    orthogonal,
+    reparam,
+    sphere,
+)
+from tests.calls._call import Call as Call
+
+CALLS = {
+    call.name: call
+    for package in (
+        sphere,
+        margins,
+        losses,
+        metrics,
+        operators,
+        energy,
+        orthogonal,
+        optim,
+        reparam,
+        layers,
+        networks,
+    )
+    for call in package.CALLS
+}
+
+# Public names that no row has to call, and why.
+EXEMPT = {
+    name: reason
+    for package in (sphere, margins, losses, metrics, operators, energy, orthogonal)
+    + (optim, reparam, layers, networks)
+    for name, reason in package.EXEMPT.items()
+}

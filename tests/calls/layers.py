@@ -1,0 +1,6 @@
+"""Calls of ``sphax.layers``."""
+
+from tests.calls._call import Call
+
+CALLS: list[Call] = []
+EXEMPT: dict[str, str] = {}

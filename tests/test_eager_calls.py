@@ -1,0 +1,62 @@
+"""What a second call of a public function costs, outside of ``jit``: no compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.calls import CALLS
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    """Names of the compilations so far; a listener appends to it."""
+    found = []
+
+    def listen(event, duration_secs, **kwargs):
+        del duration_secs
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(kwargs.get("fun_name", event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def scalar(call, *arguments):
+    """A number to differentiate: the floating results, with fixed weights."""
+    results = jax.tree.leaves(call.function(*arguments))
+    floating = [x for x in results if jnp.issubdtype(x.dtype, jnp.floating)]
+    return sum(
+        jnp.sum(x * np.cos(np.arange(x.size)).reshape(x.shape).astype(x.dtype))
+        for x in floating
+    )
+
+
+def gradients(call):
+    """Function of the arguments: the gradients in the differentiable ones."""
+
+    def function(*arguments):
+        return jax.grad(
+            lambda *given: scalar(call, *given), argnums=call.differentiable
+        )(*arguments)
+
+    return function
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_call_compiles_nothing_and_keeps_nothing(name, compilations):
+    call = CALLS[name]
+    arguments = call.arguments
+    if not call.is_host:
+        arguments = jax.tree.map(jnp.asarray, arguments)
+    functions = [call.function]
+    if call.differentiable and not call.is_host:
+        functions.append(gradients(call))
+    for function in functions:
+        function(*arguments)
+        compilations.clear()
+        alive = len(jax.live_arrays())
+        function(*arguments)
+        assert compilations == []
+        assert len(jax.live_arrays()) <= alive

@@ -1,0 +1,126 @@
+"""Public functions on sharded arrays: what they return on one device, sharded alike."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.calls import CALLS
+from tests.test_eager_calls import gradients
+
+PURE = [name for name, call in CALLS.items() if not call.is_host]
+each_call = pytest.mark.parametrize("name", PURE)
+
+
+def layouts(call) -> list[tuple[jax.sharding.Mesh, dict[str, str]]]:
+    """Meshes, and the axis of the mesh on which each named axis lies."""
+    tuples: list[Any] = jax.tree.leaves(call.axes, is_leaf=is_axes)
+    names = dict.fromkeys(name for axes in tuples for name in axes if name is not None)
+    ordered = [name for name in names if name != "features"] + ["features"]
+    both: dict[str, str] = dict(zip(ordered, ("a", "b"), strict=False))
+    automatic = (AxisType.Auto, AxisType.Auto)
+    return [
+        *((jax.make_mesh((8,), ("d",)), {name: "d"}) for name in ordered[:-1]),
+        (jax.make_mesh((4, 2), ("a", "b")), both),
+        (jax.make_mesh((4, 2), ("a", "b"), automatic), both),
+    ]
+
+
+def is_axes(x):
+    return isinstance(x, tuple) and all(n is None or isinstance(n, str) for n in x)
+
+
+def placed(call, mesh, layout):
+    """The arguments on the mesh."""
+
+    def place(axes, argument):
+        spec = P(*(layout.get(name) for name in axes))
+        return jax.tree.map(
+            lambda x: jax.device_put(x, NamedSharding(mesh, spec)), argument
+        )
+
+    return tuple(
+        jax.tree.map(place, axes, argument, is_leaf=is_axes)
+        for axes, argument in zip(call.axes, call.arguments, strict=True)
+    )
+
+
+def compiled(call):
+    """Results and gradients in one program."""
+
+    def function(*arguments):
+        results = call.function(*arguments)
+        of = gradients(call)(*arguments) if call.differentiable else ()
+        return results, of
+
+    return jax.jit(function)
+
+
+def same(actual, desired):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(
+            np.asarray(x, np.float64), np.asarray(y, np.float64), rtol=2e-5, atol=2e-6
+        ),
+        without_keys(actual),
+        without_keys(desired),
+    )
+
+
+def without_keys(tree):
+    """Raw numbers in the place of random keys."""
+
+    def raw(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(x) if is_key else x
+
+    return jax.tree.map(raw, tree)
+
+
+@each_call
+def test_sharded_as_on_one_device(name):
+    call = CALLS[name]
+    step = compiled(call)
+    expected = step(*jax.tree.map(jnp.asarray, call.arguments))
+    for mesh, layout in layouts(call):
+        arguments = placed(call, mesh, layout)
+        results, found = step(*arguments)
+        same((results, found), expected)
+        if AxisType.Explicit in mesh.axis_types:
+            for number, gradient in zip(call.differentiable, found, strict=True):
+                jax.tree.map(check_alike, gradient, arguments[number])
+
+
+def check_alike(gradient, argument):
+    """A gradient lies on the devices as its argument does."""
+    assert gradient.sharding.is_equivalent_to(argument.sharding, argument.ndim)
+
+
+@each_call
+def test_inside_shard_map(name):
+    """Every device computes with arrays of its own."""
+    call = CALLS[name]
+    step = compiled(call)
+    mesh = jax.make_mesh((2,), ("d",))
+
+    def other(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return x if is_key or not x.ndim else np.roll(x, 1, axis=0)
+
+    both = call.arguments, jax.tree.map(other, call.arguments)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *both)
+
+    def on_device(*arguments):
+        own = jax.tree.map(lambda x: x[0], arguments)
+        return jax.tree.map(lambda x: x[None], step(*own))
+
+    mapped = jax.shard_map(on_device, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    placed = jax.device_put(stacked, NamedSharding(mesh, P("d")))
+    results = jax.jit(mapped)(*placed)
+    for number, arguments in enumerate(both):
+        expected = step(*jax.tree.map(jnp.asarray, arguments))
+        own = jax.tree.map(lambda x, i=number: np.asarray(x)[i], without_keys(results))
+        same(own, expected)
