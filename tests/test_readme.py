@@ -5,6 +5,7 @@ import re
 
 import jax
 import pytest
+from flax import nnx
 
 from experiments import report
 
@@ -20,6 +21,10 @@ def test_the_code_of_the_readme_runs():
     assert float(names["slope"]) > 0
     assert names["predictions"].shape == (4,)
     assert all(jax.numpy.isfinite(g).all() for g in names["gradients"])
+    # The step of orthogonal training returns the statistics of its batch.
+    statistics = jax.tree.leaves(nnx.state(names["model"], nnx.BatchStat))
+    assert statistics
+    assert all((x.mean() != 1.0).all() for x in statistics)
 
 
 def test_ci_calls_the_test_command():
