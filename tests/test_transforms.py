@@ -31,8 +31,6 @@ def test_update_is_that_of_the_definition(name):
     new, state = run(make(name), updates, params)
     close(new, expected(name, updates, params), rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(new["conv"]["bias"], updates["conv"]["bias"])
-    found = optax.tree.get(state, "neurons")
-    assert sorted(found) == ["conv/kernel", "dense/kernel", "head/prototypes"]
     assert int(optax.tree.get(state, "count")) == 1
 
 
@@ -94,8 +92,7 @@ def test_masks(name):
         ),
     ]
     for transform in transforms:
-        new, state = run(transform, updates, params)
-        assert list(optax.tree.get(state, "neurons")) == ["dense/kernel"]
+        new, _ = run(transform, updates, params)
         close(new, part, rtol=1e-5, atol=1e-5)
 
 
@@ -141,8 +138,7 @@ def test_map_params_sees_what_is_shaped_like_params(name):
         transform_non_params=lambda _: "other",
     )
     assert mapped[1].mu == names
-    for field in ("neurons", "count"):
-        assert optax.tree.get(mapped[0], field) == "other"
+    assert optax.tree.get(mapped[0], "count") == "other"
 
 
 @each_transform

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax import _neurons
-from sphax._neurons import Found, Neurons
+from sphax import neurons as _neurons
+from sphax.neurons import Axes, Neurons
 
 # As optax takes it: a pytree of booleans, or a function of params to one.
 Mask = Callable[[optax.Params], Any] | Any
@@ -16,12 +16,14 @@ Mask = Callable[[optax.Params], Any] | Any
 MASKED = (optax.MaskedNode,)
 
 
-def find_neurons(params: optax.Params, neurons: Neurons, *, at_least: int = 1) -> Found:
-    """The leaves that hold neurons, by path; raises as the one for all rooms does."""
+def find_neurons(
+    params: optax.Params, neurons: Neurons, *, at_least: int = 1
+) -> dict[str, Axes]:
+    """The leaves that hold neurons, by path; raises as `sphax.neurons.find` does."""
     if _stands_for_any(params):
         # Then optax wants a leaf for each part of the state not shaped like params.
         return jnp.zeros([])  # pyright: ignore[reportReturnType]
-    return _neurons.find_neurons(params, neurons, at_least=at_least, masked=MASKED)
+    return _neurons.find(params, neurons, at_least=at_least, masked=MASKED)
 
 
 def transform(
