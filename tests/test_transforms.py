@@ -223,5 +223,8 @@ def test_update_needs_the_params_of_init(name):
     with pytest.raises(ValueError, match=r"update\(updates, state, params\)"):
         transform.update(params, state)
     other = {**params, "dense": {"weight": params["dense"]["kernel"]}}
+    if optax.tree.get(state, "values") is not None:  # it has something for each leaf
+        with pytest.raises(ValueError, match="or others at dense/kernel"):
+            transform.update(other, state, other)
     with pytest.raises(ValueError, match="got none for dense/kernel"):
-        transform.update(other, state, other)
+        transform.update(other, state, params)

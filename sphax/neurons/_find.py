@@ -133,7 +133,7 @@ def select(tree: Any, found: Iterable[str]) -> dict[str, jax.Array]:
     if missing := [name for name in found if name not in leaves]:
         raise ValueError(
             "updates and params must have the same leaves with neurons, those that init"
-            f" found; got none for {listed(missing)}."
+            f" finds; got none for {listed(missing)}."
         )
     return {name: jnp.asarray(leaves[name]) for name in found}
 

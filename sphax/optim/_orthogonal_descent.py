@@ -123,7 +123,7 @@ def orthogonal_descent(
             new = advance(frame, velocity, size * skew / 2.0, size)
             return (polish_step(new) if polish else new).mT, velocity.mT
 
-        found = find_neurons(params, neurons)
+        found = find_neurons(params, neurons, at_init=state.momentum)
         updates, moments = move(descend, updates, params, found, state.momentum)
         count = jnp.asarray(optax.safe_increment(state.count))
         return updates, OrthogonalDescentState(count, moments)

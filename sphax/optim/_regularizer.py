@@ -43,7 +43,7 @@ class RegularizerState(NamedTuple):
 def add_gradient(
     penalty: Penalty,
     weight: Weight,
-    find: Callable[[optax.Params], dict[str, Axes]],
+    find: Callable[..., dict[str, Axes]],
     *,
     reduce: Reduce,
     every: jax.typing.ArrayLike,
@@ -61,7 +61,7 @@ def add_gradient(
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        found = find(params)
+        found = find(params, at_init=state.values)
         moves, leaves = select(updates, found), select(params, found)
         leaves = {name: widen(leaf) for name, leaf in leaves.items()}
         weights = weights_of_layers(weight, params, found, state.count, reduce)

@@ -225,7 +225,7 @@ def _riemannian(moments, learning_rate, manifold, neurons, mask):
             new = geometry.retract(point, -jnp.asarray(rate, dtype=ahead.dtype) * ahead)
             return new, (geometry.transport(point, new, mu), nu)
 
-        found = find_neurons(params, neurons)
+        found = find_neurons(params, neurons, at_init=state.mu)
         updates, after = move(advance, updates, params, found, state.mu, state.nu)
         mu, nu = ({name: pair[i] for name, pair in after.items()} for i in (0, 1))
         return updates, RiemannianState(count, mu, nu)
