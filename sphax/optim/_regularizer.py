@@ -22,8 +22,9 @@ class RegularizerState(NamedTuple):
     ``count`` is the number of steps taken; ``values`` has, for every leaf that the
     transform found, by path, the penalty at the params of the last step that took its
     gradient, without its weight, in float32;
-    ``key`` is the one given: steps draw from it and from their number, so that a run
-    that resumes draws what it would have drawn.
+    ``key`` has the data of the one given, which every serialisation can take: steps
+    draw from it and from their number, so that a run that resumes draws what it would
+    have drawn.
 
     Example:
         >>> import optax
@@ -57,10 +58,15 @@ def add_gradient(
     def init(params):
         zero = jnp.zeros([], jnp.float32)
         values = jax.tree.map(lambda _: zero, find(params))
-        return RegularizerState(jnp.zeros([], jnp.int32), values, key)
+        data = None if key is None else jax.random.key_data(key)
+        return RegularizerState(jnp.zeros([], jnp.int32), values, data)
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
+        own_key = None
+        if key is not None:
+            impl = jax.random.key_impl(key)
+            own_key = jax.random.wrap_key_data(state.key, impl=impl)
         found = find(params, at_init=state.values)
         moves, leaves = select(updates, found), select(params, found)
         leaves = {name: widen(leaf) for name, leaf in leaves.items()}
@@ -68,7 +74,9 @@ def add_gradient(
         values, gradients = _in_every(
             every,
             state.count,
-            lambda: _values_and_gradients(penalty, leaves, found, state, reduce),
+            lambda: _values_and_gradients(
+                penalty, leaves, found, state, own_key, reduce
+            ),
             lambda: (state.values, jax.tree.map(jnp.zeros_like, leaves)),
         )
         news = {}
@@ -88,12 +96,13 @@ def _values_and_gradients(
     leaves: ByPath,
     found: dict[str, Axes],
     state: RegularizerState,
+    key: jax.Array | None,
     reduce: Reduce,
 ) -> tuple[ByPath, ByPath]:
     values, gradients = {}, {}
-    key = None if state.key is None else jax.random.fold_in(state.key, state.count)
+    step_key = None if key is None else jax.random.fold_in(key, state.count)
     for number, (name, leaf) in enumerate(leaves.items()):
-        own = None if key is None else jax.random.fold_in(key, number)
+        own = None if key is None else jax.random.fold_in(step_key, number)
 
         def value_of(leaf, axes=found[name], own=own):
             return penalty_of_sets(penalty, axes.rows(leaf), own, reduce)
