@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import re
-from functools import partial
 from typing import Any
 
 import jax

@@ -191,15 +191,16 @@ def _read(
 
 def _check_fit(declared: Mapping[str, Any], readings: Mapping[str, Any]) -> None:
     """Raises if a declaration of many leaves fits not a single one of them."""
-    owners = {name: closest(declared, name) for name in readings}
-    for path, own in declared.items():
-        covered = [name for name, owner in owners.items() if owner == path]
-        if isinstance(own, str) or not covered:
-            continue
-        if all(readings[name] is None for name in covered):
+    covered: dict[str | None, list[str]] = {}
+    for name in readings:
+        covered.setdefault(closest(declared, name), []).append(name)
+    for path, names in covered.items():
+        own = None if path is None else declared[path]
+        is_unfit = all(readings[name] is None for name in names)
+        if isinstance(own, NeuronDimensions) and is_unfit:
             raise ValueError(
                 f"{own} at {path or 'all leaves'} must fit one leaf or more, got"
-                f" {listed(covered)}, which have no such axes."
+                f" {listed(names)}, which have no such axes."
             )
 
 
