@@ -222,7 +222,7 @@ class InVmap(linen.Module):
     def __call__(self, x):
         return linen.vmap(
             linen.Dense,
-            in_axes=None,
+            in_axes=None,  # pyright: ignore[reportArgumentType]
             variable_axes={"params": 1},
             split_rngs={"params": True},
             axis_size=3,
@@ -382,7 +382,7 @@ def test_rotations_keep_the_angles_within_each_head(key):
         ("out/kernel", lambda k: [k.reshape(8, 6).T]),
     ):
         old, new = (
-            [np.float64(w) for w in rows(np.asarray(own[name]))] for own in (olds, news)
+            np.asarray(rows(np.asarray(own[name])), np.float64) for own in (olds, news)
         )
         for w, turned in zip(old, new, strict=True):
             assert np.max(np.abs(w - turned)) > 0.05

@@ -87,7 +87,7 @@ def find(
     readings = {name: _read(name, jnp.shape(leaves[name]), declared) for name in leaves}
     _check_fit(declared, readings)
     # In the order that jit gives a dict: leaves have the same numbers in all steps.
-    possible = {name: readings[name] for name in sorted(leaves) if readings[name]}
+    possible = {name: own for name, own in sorted(readings.items()) if own is not None}
     chosen = {
         name: reading
         for name, reading in possible.items()
@@ -101,7 +101,8 @@ def find(
     found = {
         name: axes
         for name, axes in chosen.items()
-        if min(axes.sizes(jnp.shape(leaves[name]))[1:]) >= at_least
+        if isinstance(axes, Axes)
+        and min(axes.sizes(jnp.shape(leaves[name]))[1:]) >= at_least
     }
     if not found:
         raise ValueError(_nothing_found(readings, at_least))

@@ -1,6 +1,6 @@
 """What the layers of Flax say of their leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sphax.neurons._dimensions import NeuronDimensions
@@ -34,10 +34,10 @@ def told_by(layer: Any) -> Mapping[str, Reading]:
         case linen.ConvLocal():  # [*positions, window and inputs, outputs]
             return {"kernel": _product(1, 1)}
         case nnx.ConvTranspose() | linen.ConvTranspose() if layer.transpose_kernel:
-            window = tuple(range(-2 - len(layer.kernel_size), -2))
+            window = tuple(range(-2 - _count(layer.kernel_size), -2))
             return {"kernel": _dimensions((-2,), (*window, -1))}
         case nnx.Conv() | linen.Conv() | nnx.ConvTranspose() | linen.ConvTranspose():
-            return {"kernel": _product(len(layer.kernel_size) + 1, 1)}
+            return {"kernel": _product(_count(layer.kernel_size) + 1, 1)}
         case nnx.Embed() | linen.Embed():
             return {"embedding": _dimensions((-2,), (-1,))}
         case nnx.LoRA():
@@ -90,5 +90,5 @@ def plain(axes: tuple[int, ...]) -> int | tuple[int, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
-def _count(axes: int | tuple[int, ...]) -> int:
+def _count(axes: int | Sequence[int]) -> int:
     return 1 if isinstance(axes, int) else len(axes)

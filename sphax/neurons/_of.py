@@ -141,9 +141,7 @@ def _linen(
     def params_of(arrays):
         given = [arrays.get(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = structure.unflatten(given)
-        key = jax.random.key(0)
-        variables = model.init({"params": key, "dropout": key}, *args, **kwargs)
-        return variables.get("params", {})
+        return model.init(jax.random.key(0), *args, **kwargs).get("params", {})
 
     with linen.intercept_methods(see):
         params = jax.eval_shape(params_of, arrays)
