@@ -229,6 +229,17 @@ class InVmap(linen.Module):
         )(4, name="dense")(x)
 
 
+class OwnInLinen(linen.Module):
+    """A layer that tells its leaves itself."""
+
+    @linen.compact
+    def __call__(self, x):
+        return self.param("table", linen.initializers.normal(), (5, 3))
+
+    def neuron_dimensions(self):
+        return {"table": sx.neurons.NeuronDimensions(index_axis=-2, vector_axis=-1)}
+
+
 CARRY = (SIGNAL, SIGNAL)
 LINEN = {
     "Dense": Row(lambda: linen.Dense(4), "kernel", dense, (WORDS,)),
@@ -286,6 +297,18 @@ LINEN = {
         lambda k: [k],
         (jax.ShapeDtypeStruct((2,), jnp.int32),),
     ),
+    "bridge": Row(
+        lambda: nnx.bridge.to_linen(
+            sx.layers.DecoupledConv,
+            *(6, 4, 3),
+            magnitude=sx.operators.Tanh(),
+            angular=sx.operators.Cosine(),
+        ),
+        "kernel",
+        filters,
+        (WORDS,),
+    ),
+    "a layer of one's own": Row(OwnInLinen, "table", lambda k: [k], (WORDS,)),
     "scan": Row(
         Scanned, "blocks/attend/query/kernel", stacked(heads), (WORDS, {"train": True})
     ),
@@ -431,8 +454,8 @@ def test_leaves_without_neurons_have_a_reason():
     reasons = {name: own for name, own in found.items() if isinstance(own, str)}
     assert found.keys() - reasons.keys() == {"kernel"}
     for name, reason in (
-        ("cube/kernel", "several ways, and Dict does not say"),
-        ("weight", "not a kernel, and Unknown does not say"),
+        ("cube/kernel", "several things, and Dict does not say"),
+        ("weight", "not named kernel, and Unknown does not say"),
         ("norm/scale", "a scale"),
         ("norm/bias", "a bias"),
         ("einsum/kernel", "ab,ab->b, which is no product with neurons"),

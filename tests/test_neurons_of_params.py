@@ -188,7 +188,11 @@ def test_a_declared_leaf_may_be_masked():
         ("kernel", (2, 3, 3, 3, 2, 4), "stack of convolutions"),
         ("query/bias", (2, 4), None),
         ("dense/weight", (3, 4), None),
+        ("attn/q_einsum/w", (3, 2, 4), "query, key or value"),
+        ("query", (3, 2, 4), "query, key or value"),
         ("attention/bias", (3, 2, 4), None),
+        ("attention/relative_position_bias", (3, 2, 4), None),
+        ("moe/w", (3, 2, 4), None),
         ("kernel", (3,), None),
     ],
 )

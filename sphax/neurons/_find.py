@@ -9,12 +9,10 @@ import jax.numpy as jnp
 from sphax._paths import by_path, check_known, closest, listed, path_of
 from sphax.neurons._declarations import Declarations
 from sphax.neurons._dimensions import Axes, NeuronDimensions, axes_of, fitting_axes
-from sphax.neurons._undeclared import Refusal, refusal_of, undeclared
+from sphax.neurons._undeclared import Refusal, is_shift_or_scale, refusal_of, undeclared
 
 # What everything that looks into params takes as `neurons=`; see `find`.
 Neurons = NeuronDimensions | Declarations | Mapping[str, Any] | Any
-# A declaration of many leaves, however its axes fit, does not mean these.
-_NEVER_BY_SUBTREE = ("bias", "scale")
 
 
 def find(
@@ -30,8 +28,8 @@ def find(
 
     Everything that looks into a params pytree finds them so, and takes ``neurons``:
 
-    - one :class:`NeuronDimensions` for all leaves that have such axes, but for those
-      named ``bias`` or ``scale``;
+    - one :class:`NeuronDimensions` for all leaves that have such axes, but for biases
+      (``bias`` in their name) and those named ``scale``;
     - a mapping from paths to declarations, such as ``{"head/prototypes": ...}``, where
       the path of a subtree declares the leaves in it in the same way. The longest path
       to a leaf holds. A string in the place of a declaration leaves out, and is the
@@ -44,11 +42,11 @@ def find(
     dense, ``[in, out]``; of rank four and five a convolution, ``[*window, in, out]``;
     ``prototypes`` are ``[classes, features]`` or ``[classes, centers, features]``. A
     ``kernel`` of rank three is an attention kernel, a convolution over one axis, or a
-    stack of dense layers: it is refused, as are one of rank six and more, and one of
-    rank three and more whose path says attention: in any part of the path the words
-    ``attention`` or ``attn``, or as a whole part ``query``, ``key``, ``value``, ``q``,
-    ``k``, ``v``, ``qkv``, ``kv``, with or without ``_proj``. All other leaves are taken
-    to hold no neurons.
+    stack of dense layers: it is refused, as are a ``kernel`` of rank six and more, and
+    every leaf of rank three and more, but for biases and scales, whose path says
+    attention: in any part of the path the words ``attention`` or ``attn``, or as a
+    whole part ``query``, ``key``, ``value``, ``q``, ``k``, ``v``, ``qkv``, ``kv``, with
+    or without ``_proj``. All other leaves are taken to hold no neurons.
 
     Args:
         params: A pytree, such as ``nnx.state(model, nnx.Param)``.
@@ -185,9 +183,8 @@ def _read(
         return None
     if path == name:
         return axes_of(own, shape, name)
-    if name.rpartition("/")[2] in _NEVER_BY_SUBTREE:
-        return None
-    return fitting_axes(own, len(shape))
+    # In a stack a bias has two axes, as a kernel: a declaration of many means kernels.
+    return None if is_shift_or_scale(name) else fitting_axes(own, len(shape))
 
 
 def _check_fit(declared: Mapping[str, Any], readings: Mapping[str, Any]) -> None:

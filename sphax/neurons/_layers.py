@@ -6,6 +6,8 @@ from typing import Any
 from sphax.neurons._dimensions import NeuronDimensions
 
 Reading = NeuronDimensions | str
+# By which a layer says itself what no other knows.
+OWN_METHOD = "neuron_dimensions"
 
 
 def told_by(layer: Any) -> Mapping[str, Reading]:
@@ -15,8 +17,8 @@ def told_by(layer: Any) -> Mapping[str, Reading]:
     """
     from flax import linen, nnx
 
-    if hasattr(layer, "neuron_dimensions"):
-        return layer.neuron_dimensions()
+    if hasattr(type(layer), OWN_METHOD):
+        return getattr(layer, OWN_METHOD)()
     match layer:
         case nnx.MultiHeadAttention() | linen.MultiHeadDotProductAttention():
             head = NeuronDimensions(index_axis=-1, vector_axis=-3, batch_axis=-2)
