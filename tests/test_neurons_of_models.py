@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen, nnx
 
@@ -46,6 +47,16 @@ def stacked(rows):
 def stack(make, out_axes=0):
     keys = jax.random.split(jax.random.key(0), 3)
     return nnx.vmap(lambda key: make(nnx.Rngs(key)), out_axes=out_axes)(keys)
+
+
+@nnx.scan(in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+def linear_after_linear(carry, key):
+    return carry, linear(nnx.Rngs(key))
+
+
+def scanned_stack():
+    keys = jax.random.split(jax.random.key(0), 3)
+    return linear_after_linear(jnp.zeros(()), keys)[1]
 
 
 def attention(rngs):
@@ -175,6 +186,7 @@ NNX = {
         "kernel",
         lambda k: [k[:, i].T for i in (0, 1, 2)],
     ),
+    "stack by scan": Row(lambda rngs: scanned_stack(), "kernel", stacked(dense)),
     "stack of attention": Row(Tower, "blocks/0/query/kernel", stacked(heads)),
     "stack of outputs": Row(
         Tower, "blocks/0/out/kernel", stacked(lambda k: [k.reshape(8, 6).T])
@@ -387,6 +399,31 @@ def test_equal_neurons_of_one_head_show_in_the_energy(key):
         assert of_params(changed) > 1e8
 
 
+def test_an_optimizer_of_nnx_spreads_the_neurons_of_a_head():
+    model = attention(nnx.Rngs(0))
+    kernel = model.query.kernel[...]
+    near = kernel[:, 1, 0] + 0.1 * kernel[:, 0, 0]
+    model.query.kernel[...] = kernel.at[:, 1, 1].set(near)
+    add = sx.optim.add_energy_gradient(1.0, neurons=sx.neurons.of(model))
+    tx = optax.chain(add, optax.sgd(0.02))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    def angle():
+        head = np.asarray(model.query.kernel[:, 1], np.float64)
+        first, second = (head / np.linalg.norm(head, axis=0)).T[:2]
+        return np.arccos(first @ second)
+
+    @nnx.jit
+    def step(model, optimizer):
+        zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
+        optimizer.update(model, zeros)
+
+    before = angle()
+    step(model, optimizer)
+    step(model, optimizer)
+    assert angle() > before + 0.01
+
+
 def test_rotations_keep_the_angles_within_each_head(key):
     model = attention(nnx.Rngs(0))
     params, found = nnx.state(model, nnx.Param), sx.neurons.of(model)
@@ -443,6 +480,7 @@ class Unknown(nnx.Module):
     def __init__(self, rngs):
         self.kernel = nnx.Param(jnp.ones((3, 4)))
         self.cube = nnx.Dict(kernel=nnx.Param(jnp.ones((2, 3, 4))))
+        self.hidden = nnx.Dict(kernel=nnx.Param(jnp.ones((2, 2, 3, 4))))  # of a stack?
         self.weight = nnx.Param(jnp.ones((3, 4)))
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.einsum = nnx.Einsum("ab,ab->b", (2, 3), rngs=rngs)
@@ -455,6 +493,7 @@ def test_leaves_without_neurons_have_a_reason():
     assert found.keys() - reasons.keys() == {"kernel"}
     for name, reason in (
         ("cube/kernel", "several things, and Dict does not say"),
+        ("hidden/kernel", "several things, and Dict does not say"),
         ("weight", "not named kernel, and Unknown does not say"),
         ("norm/scale", "a scale"),
         ("norm/bias", "a bias"),

@@ -25,14 +25,16 @@ def of(model: Any, *inputs: Any, **options: Any) -> Declarations:
     :mod:`sphax.layers`; in NNX and, under their names there, in Linen. A gate of a
     recurrent cell is a set of its own where its kernel is; cells of NNX that keep all
     gates in one kernel have one set. Several output axes of a ``LinearGeneral`` or an
-    ``Einsum`` count neurons together, as does the one of a grouped convolution.
+    ``Einsum`` count neurons together, as does the one of a grouped convolution. Of an
+    ``Embed`` these are the rows; a mask leaves them out where they are too many pairs.
     Layers in a stack, as :func:`flax.nnx.vmap`, :func:`flax.nnx.scan`,
     ``linen.scan`` and ``linen.vmap`` make them, are sets of their own.
 
     A layer of one's own says it by a method ``neuron_dimensions()``, a mapping from the
     paths of its leaves to declarations, or reasons to have none, with axes counted from
     the end. Leaves of other layers are read as :func:`find` reads what nothing
-    declares, and are left out, with the reason, where it would refuse them.
+    declares, and are left out, with the reason, where it would refuse them, or where
+    one of more than two axes could be that of a stack.
 
     Args:
         model: An ``nnx.Module``, abstract ones too, or a ``linen.Module``.
@@ -91,7 +93,7 @@ def of(model: Any, *inputs: Any, **options: Any) -> Declarations:
         layer = owners.get(owner)
         own_shape = layer.shapes.get(own_name) if layer else None
         kind = layer.kind if layer else "no layer that was called"
-        reading = told.get(name) or _by_name(name, own_shape or shape, kind)
+        reading = told.get(name) or _by_name(name, own_shape, shape, kind)
         leaves[name] = _placed(reading, own_shape, shape)
     return Declarations(leaves, shapes)
 
@@ -164,12 +166,15 @@ def _bridged(layer: Any) -> Declarations:
     return of(nnx.eval_shape(make))
 
 
-def _by_name(name: str, shape: Shape, kind: str) -> Reading:
-    reading = undeclared(name, shape)
-    if isinstance(reading, Refusal):
+def _by_name(name: str, own_shape: Shape | None, shape: Shape, kind: str) -> Reading:
+    reading = undeclared(name, own_shape or shape)
+    # One axis may be that of a stack, unless the shape without it is known.
+    is_unclear = reading is not None and own_shape is None and len(shape) > 2
+    if isinstance(reading, Refusal) or is_unclear:
         return f"could be several things, and {kind} does not say which: declare it"
     if reading is not None:
-        return _from_the_end(reading, range(len(shape)), len(shape))
+        ndim = len(own_shape or shape)
+        return _from_the_end(reading, range(ndim), ndim)
     if is_shift_or_scale(name):
         return "a scale" if name.endswith("scale") else "a bias"
     if len(shape) < 2:

@@ -102,7 +102,7 @@ def _values_and_gradients(
     values, gradients = {}, {}
     step_key = None if key is None else jax.random.fold_in(key, state.count)
     for number, (name, leaf) in enumerate(leaves.items()):
-        own = None if step_key is None else jax.random.fold_in(step_key, number)
+        own = None if key is None else jax.random.fold_in(step_key, number)
 
         def value_of(leaf, axes=found[name], own=own):
             return penalty_of_sets(penalty, axes.rows(leaf), own, reduce)
