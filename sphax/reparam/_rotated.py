@@ -1,25 +1,20 @@
 """Kernels as rotated frozen neurons: the one construction behind all methods."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import (
-    Found,
-    Neurons,
-    by_path,
-    find_neurons,
-    listed,
-    replace,
-    select,
-)
 from sphax._norms import widen
+from sphax._paths import by_path, listed
+from sphax.neurons import Axes, Neurons, find, replace, select
 from sphax.reparam._blocks import Plan, rotate
+from sphax.reparam._describe import in_words
 from sphax.reparam._frozen import FrozenNeurons, Start, check_start, draw
-from sphax.reparam._reparameterization import Reparameterization
+from sphax.reparam._reparameterization import Frozen, Reparameterization
 from sphax.reparam._rotations import (
     Parameterization,
     Rotations,
@@ -28,6 +23,9 @@ from sphax.reparam._rotations import (
     rotations_by_path,
 )
 from sphax.reparam._tied import Shapes, tie, untie
+
+# Rotations may have so many times the entries of their kernel, unless told so.
+_LARGEST = 4
 
 Where = Callable[[str, jax.Array], bool]
 Side = Literal["left", "right", "both"]
@@ -49,6 +47,7 @@ class Construction:
     is_tied: bool = False
     is_rescaled: bool = False
     is_redrawn: bool = False
+    allow_large: bool
     where: Where | None
     neurons: Neurons
 
@@ -65,26 +64,41 @@ class Construction:
         )
 
     def _init(self, key, params):
-        found = _selected(params, self.neurons, self.where)
+        # A single neuron, or dimension, has nothing to be rotated against.
+        found = find(params, self.neurons, at_least=2, where=self.where)
+        leaves = select(params, found)
+        shapes = self._shapes(found, leaves)
+        if not self.allow_large:
+            _check_sizes(leaves, shapes)
         free: dict[str, Any] = {}
-        frozen: dict[str, FrozenNeurons] = {}
-        for number, (name, leaf) in enumerate(select(params, found).items()):
+        frozen: Frozen = {}
+        for number, (name, leaf) in enumerate(leaves.items()):
             draw_key, own = jax.random.split(jax.random.fold_in(key, number))
             rows = draw(draw_key, self.start, found[name].rows(leaf))
             kernel = found[name].from_rows(rows, leaf.shape)
             free[name], frozen[name] = self._begin(own, kernel, found[name])
         if self.is_tied:
-            free = tie(free, self._shapes(frozen))
+            free = tie(free, shapes)
         return replace(params, free), frozen
+
+    def _axes(self, frozen: Frozen) -> dict[str, Axes]:
+        """Those that `init` found: by path and shape, states hold arrays only."""
+        kernels = {name: own.kernel for name, own in frozen.items()}
+        return find(kernels, self.neurons, partial=True)
 
     def _apply(self, free, frozen):
         raw = _rotations_of(free, frozen)
         matrices = {
             name: self.parameterization.matrices(own) for name, own in raw.items()
         }
+        axes = self._axes(frozen)
         if self.is_tied:
-            matrices = untie(matrices, self._shapes(frozen))
-        kernels = {name: rotated_kernel(matrices[name], frozen[name]) for name in raw}
+            kernels = {name: own.kernel for name, own in frozen.items()}
+            matrices = untie(matrices, self._shapes(axes, kernels))
+        kernels = {
+            name: rotated_kernel(matrices[name], frozen[name], axes[name])
+            for name in raw
+        }
         return in_place(free, kernels)
 
     def _advance(self, key, free, frozen):
@@ -92,12 +106,13 @@ class Construction:
         if not self.is_redrawn:
             return free, frozen, jax.tree.map(lambda _: False, mask)
         raw, fresh, folded = _rotations_of(free, frozen), {}, {}
+        axes = self._axes(frozen)
         # In the order that jit gives a dict.
         for number, name in enumerate(sorted(frozen)):
             matrices = self.parameterization.matrices(raw[name])
-            kernel = rotated_kernel(matrices, frozen[name])
+            kernel = rotated_kernel(matrices, frozen[name], axes[name])
             own = jax.random.fold_in(key, number)
-            fresh[name], folded[name] = self._begin(own, kernel, frozen[name].axes)
+            fresh[name], folded[name] = self._begin(own, kernel, axes[name])
         return in_place(free, fresh), folded, mask
 
     def _begin(self, key, kernel, axes):
@@ -106,7 +121,7 @@ class Construction:
         left, order = self._side(keys[0], self.left, sets, d, kernel.dtype)
         right, right_order = self._side(keys[1], self.right, sets, n, kernel.dtype)
         scale = jnp.ones((sets, n), kernel.dtype) if self.is_rescaled else None
-        frozen = FrozenNeurons(kernel, order, right_order, axes)
+        frozen = FrozenNeurons(kernel, order, right_order)
         return Rotations(left, right, scale), frozen
 
     def _side(self, key, plan, sets, size, dtype):
@@ -118,9 +133,11 @@ class Construction:
         raw = self.parameterization.start(raw_key, shape, dtype)
         return raw, plan.order(order_key, size)
 
-    def _shapes(self, frozen: dict[str, FrozenNeurons]) -> dict[str, Shapes]:
-        def of(own):
-            sets, n, d = own.axes.sizes(own.kernel.shape)
+    def _shapes(
+        self, found: dict[str, Axes], kernels: dict[str, jax.Array]
+    ) -> dict[str, Shapes]:
+        def of(name, axes):
+            sets, n, d = axes.sizes(kernels[name].shape)
             sides = {"left": (self.left, d), "right": (self.right, n)}
             return {
                 side: self._shape(plan, sets, size)
@@ -128,11 +145,33 @@ class Construction:
                 if plan is not None
             }
 
-        return {name: of(own) for name, own in frozen.items()}
+        return {name: of(name, axes) for name, axes in found.items()}
 
     def _shape(self, plan, sets, size):
         factors, blocks, block_size = plan.shape(size)
         return sets, factors, 1 if self.is_shared else blocks, block_size
+
+
+def _check_sizes(kernels: dict[str, jax.Array], shapes: dict[str, Shapes]) -> None:
+    """Raises if there are rotations of many more entries than their kernel."""
+    large = {}
+    for name, kernel in kernels.items():
+        blocks = {side: (*raw, raw[-1]) for side, raw in shapes[name].items()}
+        entries = sum(math.prod(raw) for raw in blocks.values())
+        if entries > _LARGEST * kernel.size:
+            large[name] = entries, blocks
+    if large:
+        name, (entries, blocks) = max(large.items(), key=lambda item: item[1][0])
+        sides = ", ".join(f"{side} {in_words(raw)}" for side, raw in blocks.items())
+        others = [other for other in large if other != name]
+        raise ValueError(
+            f"rotations of {name or 'params'} of shape {kernels[name].shape} would have"
+            f" {entries} entries ({sides}), {entries / kernels[name].size:.1f} times"
+            f" those of the kernel, more than {_LARGEST}: make blocks smaller by"
+            " block_size, declare its axes by neurons if these are others, rotate the"
+            " other side, leave it out by where, or say allow_large=True."
+            f"{f' The same holds for {listed(others)}.' if others else ''}"
+        )
 
 
 def _no_penalty(free):
@@ -140,34 +179,20 @@ def _no_penalty(free):
     return jnp.zeros([])
 
 
-def rotated_kernel(matrices: Rotations, frozen: FrozenNeurons) -> jax.Array:
+def rotated_kernel(matrices: Rotations, frozen: FrozenNeurons, axes: Axes) -> jax.Array:
     """The kernel that matrices make of frozen neurons, in the dtype of these."""
-    rows = widen(frozen.axes.rows(frozen.kernel))
+    rows = widen(axes.rows(frozen.kernel))
     if matrices.left is not None:
         rows = rotate(rows, matrices.left, frozen.left)
     if matrices.right is not None:
         rows = rotate(rows.mT, matrices.right, frozen.right).mT
     if matrices.scale is not None:
         rows = rows * matrices.scale[..., None]
-    kernel = frozen.axes.from_rows(rows, frozen.kernel.shape)
+    kernel = axes.from_rows(rows, frozen.kernel.shape)
     return kernel.astype(frozen.kernel.dtype)
 
 
-def _selected(params: Any, neurons: Neurons, where: Where | None) -> Found:
-    # A single neuron, or dimension, has nothing to be rotated against.
-    found = find_neurons(params, neurons, at_least=2)
-    leaves = select(params, found)
-    chosen = {
-        name: axes
-        for name, axes in found.items()
-        if where is None or where(name, leaves[name])
-    }
-    if not chosen:
-        raise ValueError(f"where must choose one or more kernels of {listed(found)}.")
-    return chosen
-
-
-def _rotations_of(free: Any, frozen: dict[str, FrozenNeurons]) -> dict[str, Rotations]:
+def _rotations_of(free: Any, frozen: Frozen) -> dict[str, Rotations]:
     """The rotations of ``free``, by path; raises unless they are of these neurons."""
     rotations = rotations_by_path(free)
     if rotations.keys() != frozen.keys():
