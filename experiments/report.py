@@ -3,7 +3,7 @@
     python -m experiments.report
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, NAME being that of a file
-in ``experiments/results``. Nothing is run: the files are what the experiments wrote.
+in ``experiments/results``. Nothing is run: the files are what is published there.
 """
 
 import dataclasses
@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from experiments import (
+    _command_line,
     _objectives,
     _open_set_recipes,
     _progress,
     _recipes,
+    _results,
     autoencoder,
     confusion,
     energy,
@@ -210,11 +212,26 @@ def rewrite(text: str, results: pathlib.Path) -> str:
     return _PLACE.sub(table, text)
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Writes the tables of README.md and experiments/README.md, in place.
+
+    They are made from the committed files in experiments/results. Nothing is run, and
+    nothing outside of the marks of the tables is changed.
+    """
+
+
 def main() -> None:
-    """Rewrites the READMEs in place."""
-    for path in (_ROOT / "README.md", _ROOT / "experiments" / "README.md"):
-        path.write_text(rewrite(path.read_text(), _ROOT / "experiments" / "results"))
-        print(f"wrote {path.relative_to(_ROOT)}")
+    """Runs from the command line."""
+    with _command_line.ending("experiments.report", "run the same command again."):
+        _command_line.parse("experiments.report", Config)
+        for path in (_ROOT / "README.md", _ROOT / "experiments" / "README.md"):
+            before = path.read_text()
+            after = rewrite(before, _results.PUBLISHED)
+            if after != before:
+                path.write_text(after)
+            state = "left as it is" if after == before else "written"
+            print(f"{path.relative_to(_ROOT)}: {state}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""What every command of this package does with its arguments and with what goes wrong.
+
+A command is a module, run as ``python -m experiments.NAME``. An error that its user can
+mend is one line on stderr, with exit code 2; one of the training itself has 1. Stopped
+by Ctrl-C or by SIGTERM, it ends in one line as well, with 130 or 143.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import io
+import pathlib
+import pickle
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+_Config = TypeVar("_Config")
+
+
+class UsageError(ValueError):
+    """Arguments that the command does not have, or that it cannot read."""
+
+
+class _Stopped(KeyboardInterrupt):
+    """Raised in the place of ending at once, when the process is told to stop."""
+
+
+def parse(
+    name: str,
+    config: type[_Config],
+    arguments: Sequence[str] | None = None,
+    default: _Config | None = None,
+) -> _Config:
+    """Settings from the command line.
+
+    Args:
+        name: Of the module, such as ``"experiments.verify"``.
+        config: A dataclass; its docstrings are the help.
+        arguments: Of the command line; those of the process if not given.
+        default: Where the defaults come from, if not from the class.
+
+    Raises:
+        UsageError: If the arguments are not those of the class; in one line.
+    """
+    said = io.StringIO()
+    defaults = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                config, prog=f"python -m {name}", args=arguments, **defaults
+            )
+    except SystemExit as stop:
+        if not stop.code:  # after --help
+            raise
+        raise UsageError(_first_paragraph(said.getvalue())) from None
+
+
+def _first_paragraph(box: str) -> str:
+    """The message in the box that tyro draws around a title and its explanations."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # without colors
+    title, *lines = (line.strip(" │╭╮╰╯") for line in plain.splitlines())
+    paragraphs = [[]]
+    for line in lines:
+        if line.strip("-─"):
+            paragraphs[-1].append(line)
+        else:
+            paragraphs.append([])
+    message = " ".join(next(filter(None, paragraphs), [title]))
+    message = message.removeprefix("Error parsing ").removeprefix("Config: ")
+    return message.rstrip(".")
+
+
+@contextlib.contextmanager
+def ending(name: str, interrupted: str) -> Iterator[None]:
+    """Ends the process in one line if something goes wrong inside.
+
+    Args:
+        name: Of the module.
+        interrupted: What the user is told after Ctrl-C or SIGTERM.
+    """
+    try:
+        with _sigterm_raises():
+            yield
+    except UsageError as error:
+        _end(f"error: {error}; see python -m {name} --help", 2)
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
+        _end(f"error: {error}", 2)
+    except FloatingPointError as error:
+        _end(f"error: {error}", 1)
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, _Stopped) else signal.SIGINT
+        _end(f"interrupted: {interrupted}", 128 + number)
+
+
+def _end(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def stop(number: int, frame: Any) -> None:
+        raise _Stopped
+
+    # Python lets no other thread set a handler.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main(
+    name: str,
+    parse: Callable[[], Any],
+    train: Callable[[Any], dict[str, Any]],
+    table: Callable[[dict[str, Any]], Iterable[str]],
+) -> None:
+    """Runs an experiment from the command line.
+
+    Args:
+        name: Of its module.
+        parse: Its settings.
+        train: What writes and returns its results.
+        table: Of the results.
+    """
+    goes_on = "the same command goes on from its last checkpoint."
+    with ending(name, goes_on):
+        config = parse()
+        results = train(config)
+        print("\n".join(table(results)))
+        print(f"\n{results['seconds']:.0f} s; written to {config.result('*')}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _List:
+    """Lists the commands, each of which has --help."""
+
+
+def list_commands(package: str, main_file: str) -> None:
+    """Prints the commands of a package, with the first line of what each is for.
+
+    Args:
+        package: Its name.
+        main_file: Path of its ``__main__``.
+    """
+    with ending(package, "run the same command again."):
+        parse(package, _List)
+        folder = pathlib.Path(main_file).parent
+        # Their texts alone: to import them takes seconds.
+        paths = sorted(folder.glob("[!_]*.py")) + sorted(folder.glob("*/__init__.py"))
+        for path in paths:
+            name = path.parent.name if path.stem == "__init__" else path.stem
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            print(f"python -m {package}.{name:14} {text.splitlines()[0]}")
+        print("\nEach has --help.")
