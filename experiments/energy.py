@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import (
     _command_line,
+    _comparison,
     _data,
     _energies,
     _energy_curves,
@@ -135,7 +136,7 @@ def _save(
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
-    """Markdown table of the results: one row for each regulariser."""
+    """Markdown table of the results, one row for each regulariser, and its verdict."""
     runs, seeds = results["runs"], results["plan"]["seeds"]
     official = {}
     if results["config"]["preset"] == "cnn-9":
@@ -156,6 +157,8 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
     before = [""] * (1 + is_paired)
     rows.append(["*no neurons fall below*", *before, *least, *[""] * bool(official)])
     yield from _progress.markdown(rows)
+    errors = {regularizer(name).title: run["error"] for name, run in runs.items()}
+    yield from _comparison.verdict("weight decay", errors, is_error=True)
 
 
 def main() -> None:

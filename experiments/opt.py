@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import (
     _command_line,
+    _comparison,
     _opt_curves,
     _opt_training,
     _progress,
@@ -110,9 +111,13 @@ def _together(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
-    """A Markdown table for each problem: one row for each method."""
+    """A Markdown table for each problem, one row for each method, and its verdict."""
     for problem in results["problems"].values():
         yield from _progress.markdown([*_rows(problem)])
+        errors = {
+            METHODS[name].title: own["error"] for name, own in problem["runs"].items()
+        }
+        yield from _comparison.verdict("plain", errors, is_error=True)
         yield ""
 
 
