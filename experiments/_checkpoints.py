@@ -92,7 +92,7 @@ def _read(path: pathlib.Path, like: Any) -> Any:
     digest, content = whole[:32], whole[32:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    saved = serialization.msgpack_restore(content)
+    saved: Any = serialization.msgpack_restore(content)
     leaves, structure = jax.tree.flatten(like)
     restored = [saved.get(str(index)) for index in range(len(leaves))]
     if len(saved) != len(leaves) or any(map(_differs, restored, leaves)):

@@ -27,10 +27,6 @@ class UsageError(ValueError):
     """Arguments that the command does not have, or that it cannot read."""
 
 
-class _Stopped(KeyboardInterrupt):
-    """Raised in the place of ending at once, when the process is told to stop."""
-
-
 def parse(
     name: str,
     config: type[_Config],
@@ -49,7 +45,7 @@ def parse(
         UsageError: If the arguments are not those of the class; in one line.
     """
     said = io.StringIO()
-    defaults = {} if default is None else {"default": default}
+    defaults: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
@@ -84,18 +80,23 @@ def ending(name: str, interrupted: str) -> Iterator[None]:
         name: Of the module.
         interrupted: What the user is told after Ctrl-C or SIGTERM.
     """
+    told: list[int] = []
     try:
-        with _sigterm_raises():
+        with _told_to_stop(told):
             yield
-    except UsageError as error:
-        _end(f"error: {error}; see python -m {name} --help", 2)
-    except (OSError, ValueError, pickle.UnpicklingError) as error:
-        _end(f"error: {error}", 2)
-    except FloatingPointError as error:
-        _end(f"error: {error}", 1)
-    except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, _Stopped) else signal.SIGINT
-        _end(f"interrupted: {interrupted}", 128 + number)
+    except BaseException as error:
+        # What a signal raises may come out as another error: jaxlib makes a ValueError
+        # of all that happens while it compares metadata of pytrees.
+        if told or isinstance(error, KeyboardInterrupt):
+            number = told[0] if told else signal.SIGINT
+            _end(f"interrupted: {interrupted}", 128 + number)
+        if isinstance(error, UsageError):
+            _end(f"error: {error}; see python -m {name} --help", 2)
+        if isinstance(error, OSError | ValueError | pickle.UnpicklingError):
+            _end(f"error: {error}", 2)
+        if isinstance(error, FloatingPointError):
+            _end(f"error: {error}", 1)
+        raise
 
 
 def _end(line: str, code: int) -> None:
@@ -104,19 +105,24 @@ def _end(line: str, code: int) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _told_to_stop(told: list[int]) -> Iterator[None]:
+    """Lets SIGINT and SIGTERM raise, and lists those that have come."""
+
     def stop(number: int, frame: Any) -> None:
-        raise _Stopped
+        told.append(number)
+        raise KeyboardInterrupt
 
     # Python lets no other thread set a handler.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, stop) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def main(

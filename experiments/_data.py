@@ -142,7 +142,7 @@ def _builder(name: str, data_dir: pathlib.Path | None):
 
     builder = tfds.builder_from_directory(str(max(prepared, key=_version)))
     kind = builder.info.file_format
-    if kind not in tfds.core.file_adapters.FileFormat.with_random_access():
+    if kind is None or kind.value not in ("array_record", "parquet"):
         anew = folder.with_name(f"{folder.name}_array_record")
         raise DatasetNotFoundError(
             f"{name} in {folder} is prepared as {kind and kind.value}, which only"

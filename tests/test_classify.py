@@ -117,7 +117,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
         signal.SIGINT,
     )
     *warned, line = err.splitlines()
-    assert (code, out) == (130, "")
+    assert (code, out) == (130, ""), err
     assert line == "interrupted: the same command goes on from its last checkpoint."
     assert "is damaged" in warned[0]
     assert "Traceback" not in err
@@ -218,7 +218,9 @@ def write_info(folder, version, file_format):
     (place / "features.json").write_text(
         json.dumps(
             {
-                "pythonClassName": "tensorflow_datasets.core.features.FeaturesDict",
+                "pythonClassName": (
+                    "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+                ),
                 "featuresDict": {"features": {}},
             }
         )

@@ -15,6 +15,7 @@ import sys
 import typing
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments import (
@@ -230,6 +231,20 @@ def test_interrupted_it_says_how_it_goes_on(study, run, begin):
     assert run(study) == (143, "", line)
 
 
+def test_an_interruption_that_comes_out_as_another_error_is_one(run, begin):
+    """As it does where jaxlib compares the metadata of pytrees."""
+
+    def happens():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise ValueError("exception raised while checking equality") from error
+
+    begin(happens)
+    code, _, err = run(classify)
+    assert (code, err.startswith("interrupted: the same command")) == (130, True)
+
+
 @EVERY_BENCHMARK
 def test_interrupted_benchmarks_say_that_they_start_anew(benchmark, run, begin):
     begin(interrupt)
@@ -344,7 +359,7 @@ def test_a_log_has_a_line_every_half_minute_and_no_bar(monkeypatch, capsys):
     for second in range(3_600):
         progress.begin(f"softmax, seed {second // 1_800}")
         now[0] += 1.0
-        report(1, {"loss": [0.25, 0.75]})
+        report(1, {"loss": np.array([0.25, 0.75])})
     progress.close()
     out, err = capsys.readouterr()
     assert out == ""
@@ -364,7 +379,8 @@ def test_the_package_lists_its_commands(main, modules, run, monkeypatch, capsys)
     main.main()
     lines = capsys.readouterr().out.splitlines()
     for module in modules:
-        text = ast.get_docstring(ast.parse(pathlib.Path(module.__file__).read_text()))
+        tree = ast.parse(pathlib.Path(module.__file__).read_text())
+        text = ast.get_docstring(tree) or ""
         (line,) = (x for x in lines if x.split()[2:3] == [module.__name__])
         assert line.endswith(text.splitlines()[0])
     assert run(main, "classify")[0] == 2
