@@ -40,13 +40,19 @@ def check(config: Any, *, may_be_zero: Collection[str] = ()) -> None:
                 expected = "finite"
             else:
                 continue
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise ValueError(f"{flag(field.name)} must be {expected}, got {shown}.")
+            raise ValueError(
+                f"{flag(field.name)} must be {expected}, got {shown(value)}."
+            )
 
 
 def flag(name: str) -> str:
     """The flag of a setting on the command line."""
     return f"--{name.replace('_', '-')}"
+
+
+def shown(value: Any) -> str:
+    """A setting as it is written on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _interval(below: float) -> str:

@@ -89,7 +89,8 @@ def refuse_other_settings(path: pathlib.Path, config: Any) -> None:
     published = json.loads(path.read_text())["config"]
     usual = {field.name: field.default for field in dataclasses.fields(config)}
     differences = [
-        f"{_numbers.flag(name)} {published.get(name, usual[name])}, not {value}"
+        f"{_numbers.flag(name)} {_numbers.shown(published.get(name, usual[name]))},"
+        f" not {_numbers.shown(value)}"
         for name, value in json.loads(json.dumps(settings(config))).items()
         if value != json.loads(json.dumps(published.get(name, usual[name])))
     ]

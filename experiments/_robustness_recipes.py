@@ -135,7 +135,7 @@ class Config(_results.Config):
                 f" {self.eps}; divide one of 0 to 255 by 255."
             )
         for name in self.operators or ():
-            _operators.operator(name)
+            _operators.operator(name, "--operators")
 
     @property
     def size(self) -> Size:

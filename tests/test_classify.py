@@ -117,7 +117,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
         signal.SIGINT,
     )
     *warned, line = err.splitlines()
-    assert (code, out) == (130, ""), err
+    # Python may end by the signal itself, which a shell shows as 130 too.
+    assert code in (130, -signal.SIGINT)
+    assert out == ""
     assert line == "interrupted: the same command goes on from its last checkpoint."
     assert "is damaged" in warned[0]
     assert "Traceback" not in err

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import typing
 from typing import Any
@@ -243,6 +244,23 @@ def test_an_interruption_that_comes_out_as_another_error_is_one(run, begin):
     begin(happens)
     code, _, err = run(classify)
     assert (code, err.startswith("interrupted: the same command")) == (130, True)
+
+
+def test_interrupted_while_it_imports_it_has_a_line_to_say_too(tmp_path):
+    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments"],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # A shell shows a process that a signal has ended as 130.
+    assert found.returncode == -signal.SIGINT
+    assert found.stdout == ""
+    assert found.stderr == "interrupted: nothing was begun yet.\n"
 
 
 @EVERY_BENCHMARK
