@@ -14,11 +14,12 @@ import pickle
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
+
+from experiments import _interrupts
 
 _Config = TypeVar("_Config")
 
@@ -80,15 +81,15 @@ def ending(name: str, interrupted: str) -> Iterator[None]:
         name: Of the module.
         interrupted: What the user is told after Ctrl-C or SIGTERM.
     """
-    told: list[int] = []
     try:
-        with _told_to_stop(told):
+        with _interrupts.handled():
             yield
     except BaseException as error:
         # What a signal raises may come out as another error: jaxlib makes a ValueError
         # of all that happens while it compares metadata of pytrees.
-        if told or isinstance(error, KeyboardInterrupt):
-            number = told[0] if told else signal.SIGINT
+        if _interrupts.told or isinstance(error, KeyboardInterrupt):
+            number = _interrupts.told.pop() if _interrupts.told else signal.SIGINT
+            _interrupts.told.clear()
             _end(f"interrupted: {interrupted}", 128 + number)
         if isinstance(error, UsageError):
             _end(f"error: {error}; see python -m {name} --help", 2)
@@ -102,27 +103,6 @@ def ending(name: str, interrupted: str) -> Iterator[None]:
 def _end(line: str, code: int) -> None:
     print(line, file=sys.stderr)
     sys.exit(code)
-
-
-@contextlib.contextmanager
-def _told_to_stop(told: list[int]) -> Iterator[None]:
-    """Lets SIGINT and SIGTERM raise, and lists those that have come."""
-
-    def stop(number: int, frame: Any) -> None:
-        told.append(number)
-        raise KeyboardInterrupt
-
-    # Python lets no other thread set a handler.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = signal.SIGINT, signal.SIGTERM
-    before = [signal.signal(number, stop) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def main(

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from experiments import _interrupts
+
 Report = Callable[[int, dict[str, np.ndarray]], None]
 # Seconds from one line of a log to the next.
 _SILENCE = 30.0
@@ -48,7 +50,8 @@ class Progress:
         self._bar.set_postfix_str(text, refresh=False)
 
     def advance(self, number: int) -> None:
-        """Goes on by what has been done."""
+        """Goes on by what has been done, unless the process was told to stop."""
+        _interrupts.check()
         self._done += number
         self._bar.update(number)
         now = time.monotonic()

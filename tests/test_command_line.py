@@ -22,6 +22,7 @@ import pytest
 from experiments import (
     __main__,
     _data,
+    _interrupts,
     _jobs,
     _open_set_recipes,
     _progress,
@@ -244,6 +245,22 @@ def test_an_interruption_that_comes_out_as_another_error_is_one(run, begin):
     begin(happens)
     code, _, err = run(classify)
     assert (code, err.startswith("interrupted: the same command")) == (130, True)
+
+
+def test_an_interruption_that_python_discards_stops_the_next_step(run, begin, capsys):
+    class Lost:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def happens():
+        Lost()
+        for done in _progress.each(range(3), "steps"):
+            assert done == 0
+
+    begin(happens)
+    assert run(classify)[0] == 130
+    assert capsys.readouterr().err == ""
+    _interrupts.check()  # is over
 
 
 def test_interrupted_while_it_imports_it_has_a_line_to_say_too(tmp_path):
