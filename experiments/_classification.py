@@ -57,5 +57,6 @@ def _of_operators(results: dict[str, Any]) -> Iterator[str]:
             cells = [title, _progress.spread(accuracies, 2)]
             rows.append(cells + found * bool(official))
     yield from _progress.markdown(rows)
-    base = next(iter(compared)) if "plain" in results["operators"] else ""
+    plain = _operators.operator("plain").title
+    base = next((title for title in compared if title.startswith(plain)), "")
     yield from _comparison.verdict(base, compared, is_error=False)

@@ -37,9 +37,9 @@ def parse(
     """Settings from the command line.
 
     Args:
-        name: Of the module, such as ``"experiments.verify"``.
+        name: Name of the module, such as ``"experiments.verify"``.
         config: A dataclass; its docstrings are the help.
-        arguments: Of the command line; those of the process if not given.
+        arguments: Words of the command line; those of the process if not given.
         default: Where the defaults come from, if not from the class.
 
     Raises:
@@ -78,7 +78,7 @@ def ending(name: str, interrupted: str) -> Iterator[None]:
     """Ends the process in one line if something goes wrong inside.
 
     Args:
-        name: Of the module.
+        name: Name of the module.
         interrupted: What the user is told after Ctrl-C or SIGTERM.
     """
     try:
@@ -114,10 +114,10 @@ def main(
     """Runs an experiment from the command line.
 
     Args:
-        name: Of its module.
+        name: Name of its module.
         parse: Its settings.
         train: What writes and returns its results.
-        table: Of the results.
+        table: Lines of a Markdown table of the results.
     """
     goes_on = "the same command goes on from its last checkpoint."
     with ending(name, goes_on):

@@ -153,7 +153,7 @@ def _builder(name: str, data_dir: pathlib.Path | None):
 
 
 def _version(folder: pathlib.Path) -> tuple[int, ...]:
-    """Of the folder's name, such as 3.0.10, which is later than 3.0.2."""
+    """Numbers of a version, the folder's name: 3.0.10 is later than 3.0.2."""
     return tuple(map(int, re.findall(r"\d+", folder.name)))
 
 

@@ -70,7 +70,7 @@ class Config(_results.Config):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         parts = [self.experiment, self.recipe.dataset]
         parts[1:1] = [self.preset] * (self.preset != "quick")
         return "_".join(parts + ["augmented"] * self.augment)
@@ -96,7 +96,7 @@ def trained(
     Args:
         config: What to train.
         data: The images of its recipe.
-        jobs: Of the experiment.
+        jobs: Runs of the experiment.
 
     Yields:
         Name and classifier of each method.

@@ -171,7 +171,7 @@ class Config(_results.Config):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         return f"energy_{self.preset}_{self.dataset}"
 
     @property

@@ -20,7 +20,7 @@ class Jobs:
 
     Args:
         config: The settings; folders are made, or refused, at once.
-        name: Of the folder of the checkpoints.
+        name: Name of the folder of the checkpoints.
         unit: Name of what the progress counts.
     """
 
@@ -77,7 +77,7 @@ class Jobs:
         Args:
             name: As of :meth:`job`.
             steps: What the progress goes on by if nothing is to be done.
-            measured: Of the folder of its checkpoints; reports its own steps.
+            measured: Function of the folder of its checkpoints; reports its own steps.
         """
         with self.job(name) as folder:
             outcome, is_new = _checkpoints.remembered(

@@ -56,7 +56,7 @@ class Config(_results.Config, Recipe):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         return f"verify_{self.dataset}"
 
 

@@ -196,7 +196,7 @@ class Config(_results.Config):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         sources = dict.fromkeys(map(self._source, self.chosen))
         return f"opt_{self.preset}_{'_'.join(sources)}"
 

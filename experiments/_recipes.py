@@ -103,7 +103,7 @@ class Config(_results.Config, Recipe):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         is_of_margins = self.preset == "quick" or self.preset.startswith("table")
         compared = is_of_margins and self.operator != ("plain",)
         plus = "_operators" * compared + "_augmented" * self.augment

@@ -31,12 +31,12 @@ class Config:
 
     @property
     def name(self) -> str:
-        """Of the result files, without what tells them apart."""
+        """Name of the result files, without their endings."""
         raise NotImplementedError
 
     @property
     def folder(self) -> pathlib.Path:
-        """Of the result files."""
+        """Folder of the result files."""
         return PUBLISHED if self.publish else self.results
 
     def result(self, ending: str) -> pathlib.Path:
@@ -78,7 +78,7 @@ def refuse_other_settings(path: pathlib.Path, config: Any) -> None:
     """Keeps a published result from being overwritten by one of other settings.
 
     Args:
-        path: Of the JSON file that would be written, wherever.
+        path: The JSON file that would be written, wherever that is.
         config: A dataclass, the settings of what would be written.
 
     Raises:

@@ -168,5 +168,5 @@ class Config(_results.Config):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         return f"robustness_{self.dataset}"

@@ -53,7 +53,7 @@ class Config(_results.Config):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         return "thomson"
 
 

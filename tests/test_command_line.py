@@ -71,7 +71,7 @@ EVERY_BENCHMARK = pytest.mark.parametrize(
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Of a module and arguments: exit code, stdout and stderr of its command."""
+    """Runs the command of a module: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(module, *arguments):

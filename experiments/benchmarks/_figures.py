@@ -44,8 +44,8 @@ def main(
     """Runs a benchmark from the command line: measures, prints tables, writes a file.
 
     Args:
-        name: Of its module.
-        config: Of its settings.
+        name: Name of its module.
+        config: Class of its settings.
         measure: What is measured, by name.
         tables: Markdown of the figures.
     """
