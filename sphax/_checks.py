@@ -1,7 +1,8 @@
-"""Arguments as arrays, with errors that teach, as several rooms ask for them."""
+"""Arguments as arrays, with errors that teach, as several packages ask for them."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def as_floating(name: str, x: jax.typing.ArrayLike) -> jax.Array:
@@ -38,19 +39,78 @@ def _are_vectors(shapes: list[tuple[int, ...]]) -> bool:
     return True
 
 
-def as_labels(
-    labels: jax.typing.ArrayLike, shape: tuple[int, ...], of: str
-) -> jax.Array:
-    """``labels`` as an array; raises unless integer, of shape ``of`` less one axis."""
-    array = jnp.asarray(labels)
+def as_integers(name: str, x: jax.typing.ArrayLike) -> jax.Array:
+    """``x`` as an array; raises unless integer, of values that JAX keeps.
+
+    JAX narrows NumPy's 64-bit integers without a word unless its own are switched on.
+    """
+    array = _as_given(x)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"labels must be integer, got dtype {array.dtype}.")
+        raise TypeError(f"{name} must be integer, got dtype {array.dtype}.")
+    kept = jax.dtypes.canonicalize_dtype(array.dtype)
+    if kept != array.dtype and array.size:
+        low, high, info = array.min(), array.max(), jnp.iinfo(kept)
+        if low < info.min or high > info.max:
+            raise ValueError(
+                f"{name} must fit in {kept} unless JAX has 64-bit types, got dtype"
+                f" {array.dtype} with values from {low} to {high}; renumber them, or"
+                ' call jax.config.update("jax_enable_x64", True) first.'
+            )
+    return jnp.asarray(array, kept)
+
+
+def _as_given(x: jax.typing.ArrayLike) -> jax.Array | np.ndarray:
+    """An array in which nothing has been narrowed yet."""
+    is_of_jax = any(
+        isinstance(leaf, jax.Array) or hasattr(leaf, "__jax_array__")
+        for leaf in jax.tree.leaves(x)
+    )
+    return jnp.asarray(x) if is_of_jax else np.asarray(x)
+
+
+def as_labels(
+    labels: jax.typing.ArrayLike,
+    shape: tuple[int, ...],
+    of: str,
+    *,
+    name: str = "labels",
+) -> jax.Array:
+    """``labels`` as an array; raises unless integer, of shape ``of`` less one axis.
+
+    Compare them by :func:`are_equal`, or as classes by :func:`as_classes`: a comparison
+    in the type of one side may narrow the other.
+    """
+    array = as_integers(name, labels)
     if array.shape != shape:
         raise ValueError(
-            f"labels must have the shape of {of} without its last axis, {shape}, got"
+            f"{name} must have the shape of {of} without its last axis, {shape}, got"
             f" {array.shape}."
         )
     return array
+
+
+def as_classes(labels: jax.Array, classes: int) -> tuple[jax.Array, jax.Array]:
+    """Integer labels as int32 in ``[0, classes)``, 0 for others, and whether they are.
+
+    The labels may have any integer dtype, wider or narrower than the classes need.
+    """
+    last = min(classes - 1, jnp.iinfo(labels.dtype).max)
+    is_class = (labels >= 0) & (labels <= last)
+    return jnp.where(is_class, labels, 0).astype(jnp.int32), is_class
+
+
+def are_equal(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Whether integers are equal as numbers, of two dtypes as well, elementwise.
+
+    JAX has no type for int32 and uint32 together, and takes one for the other.
+    """
+    widest = max(jnp.iinfo(x.dtype).bits, jnp.iinfo(y.dtype).bits)
+    signed = [jnp.issubdtype(z.dtype, jnp.signedinteger) for z in (x, y)]
+    common = jnp.dtype(f"{'int' if all(signed) else 'uint'}{widest}")
+    is_equal = x.astype(common) == y.astype(common)
+    if signed[0] != signed[1]:
+        is_equal &= (x if signed[0] else y) >= 0
+    return is_equal
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

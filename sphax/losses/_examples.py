@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_labels
+from sphax._checks import as_classes, as_labels
 from sphax._norms import dot, widen
 from sphax._weights import as_weights, zero_masked
 from sphax.losses._negatives import Normalize
@@ -37,11 +37,8 @@ def as_examples(
     embeddings = zero_masked(embeddings, where).astype(dtype)
     weights = jnp.ones(labels.shape) if where is None else where
     weights = weights.astype(jnp.promote_types(dtype, jnp.float32))
-    # A narrow type could not be compared with the number of classes.
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
-    is_known = (labels >= 0) & (labels < prototypes.shape[0])
+    labels, is_known = as_classes(labels, prototypes.shape[0])
     weights = jnp.where(is_known | (weights == 0.0), weights, jnp.nan)
-    labels = jnp.where(is_known, labels, 0).astype(jnp.int32)
     return Examples(embeddings, labels, weights)
 
 

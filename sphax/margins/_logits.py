@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, as_labels
+from sphax._checks import as_classes, as_floating, as_labels
 from sphax._norms import widen
 from sphax.margins._margin import Margin, arccos
 
@@ -48,12 +48,11 @@ def margin_logits(
     cosines = as_floating("cosines", cosines)
     labels = as_labels(labels, cosines.shape[:-1], "cosines")
     exact = widen(cosines)
-    is_target = labels[..., None] == jnp.arange(
-        cosines.shape[-1], dtype=labels.dtype
-    ).reshape((1,) * labels.ndim + (-1,))
+    classes, is_known = as_classes(labels, cosines.shape[-1])
+    is_target = jax.nn.one_hot(classes, cosines.shape[-1], dtype=bool)
     target = arccos(jnp.sum(exact, axis=-1, where=is_target))
     modified = jnp.where(
         is_target, margin(target)[..., None], margin.others(exact, target)
     )
-    known = jnp.where(jnp.any(is_target, axis=-1, keepdims=True), 1.0, jnp.nan)
+    known = jnp.where(is_known[..., None], 1.0, jnp.nan)
     return (jnp.asarray(scale) * known * modified).astype(cosines.dtype)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, as_labels
+from sphax._checks import as_classes, as_floating, as_labels
 from sphax._norms import direction, divide, widen
 from sphax._weights import as_weights, zero_masked
 from sphax.metrics._inputs import check_count
@@ -62,8 +62,8 @@ def angular_visual_hardness(
             f" prototypes {w.shape} and embeddings {x.shape}."
         )
     labels = as_labels(labels, x.shape[:-1], "embeddings")
-    is_known = (labels >= 0) & (labels < w.shape[0])
-    own = w[jnp.where(is_known, labels, 0)]
+    classes, is_known = as_classes(labels, len(w))
+    own = w[classes]
 
     # Formed again backward: to keep what the angles depend on would take memory of
     # examples x classes x features.
@@ -226,8 +226,7 @@ def _examples(embeddings, labels, num_classes, where):
     where = as_weights(where, labels.shape, "labels")
     weights = jnp.ones_like(x[:, 0]) if where is None else where.astype(x.dtype)
     x = zero_masked(x, weights)
-    is_known = (labels >= 0) & (labels < num_classes)
-    labels = jnp.where(is_known, labels, 0)
+    labels, is_known = as_classes(labels, num_classes)
     is_spoilt = jnp.any(~is_known & (weights != 0))
     return x, labels, weights, jnp.where(is_spoilt, jnp.nan, 1.0).astype(x.dtype)
 

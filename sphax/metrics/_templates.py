@@ -91,10 +91,13 @@ def pool_templates(
         x = direction(x)
     if weights is not None:
         x = x * _as_weights(weights, len(x)).astype(x.dtype)[:, None]
+    # Counted before they are put together: int64 and uint64 have no common type.
+    numbers, templates = np.unique(templates, return_inverse=True)
+    media = np.unique(media, return_inverse=True)[1]
     pairs, medium, frames = np.unique(
         np.stack([templates, media]), axis=1, return_inverse=True, return_counts=True
     )
-    numbers, template = np.unique(pairs[0], return_inverse=True)
+    template = pairs[0]
     sums = jax.ops.segment_sum(x, medium.reshape(-1), len(frames))
     means = sums / jnp.asarray(frames, x.dtype)[:, None]
     pooled = direction(jax.ops.segment_sum(means, template, len(numbers)))
