@@ -6,13 +6,43 @@ derivative rules are written out, ``sqrt`` has none at zero, and are differentia
 their turn.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 
+@jax.jit
 def widen(x: jax.Array) -> jax.Array:
-    """``x`` in the dtype in which lengths, angles and losses are computed."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """``x`` in the dtype in which lengths, angles and losses are computed.
+
+    Its gradient comes back in the dtype of ``x``, clipped to the range of that.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return bound_gradient(wide, float(jnp.finfo(x.dtype).max))
+
+
+def bound_gradient(x: jax.Array, limit: float) -> jax.Array:
+    """``x`` itself, whose gradient is clipped to ``[-limit, limit]``.
+
+    Call it under ``jit``: it compiles anew in every eager call.
+    """
+    # The solution of y = x. It is the one linear function that JAX differentiates
+    # forwards as it is, and backwards by a transpose of our own.
+    return jax.lax.custom_linear_solve(_identity, x, _solution, partial(_clip, limit))
+
+
+def _identity(x):
+    return x
+
+
+def _solution(_, x):
+    return x
+
+
+def _clip(limit, _, x):
+    low, high = jnp.asarray(-limit, x.dtype), jnp.asarray(limit, x.dtype)
+    return jax.lax.clamp(low, x, high)
 
 
 def dot(x: jax.Array, y: jax.Array) -> jax.Array:
