@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax._checks import check_choice
-from sphax._products import inverse_lengths
+from sphax._products import row_lengths
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
 from sphax.losses import _checks, margin_softmax
 from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
@@ -186,8 +186,8 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        of_x = inverse_lengths(x) if self.normalize == "both" else None
-        of_w = inverse_lengths(w) if self.normalize != "none" else None
+        of_x = row_lengths(x) if self.normalize == "both" else None
+        of_w = row_lengths(w) if self.normalize != "none" else None
         logits = nearest_products(x, w, of_x, of_w, self.precision)
         if self.normalize == "both":
             scale = DEFAULT_SCALE if self.scale is None else _value(self.scale)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax.losses._blocks import fold_blocks, pull_back_blocks
 from sphax.losses._examples import Examples
 from sphax.losses._negatives import Normalize
@@ -59,9 +59,9 @@ def sum_over_others(
 
 def _block_sum(form, rows, block, labels):
     """Sum over a block of classes; ``labels`` counts from its first class."""
-    inverse_rows = inverse_lengths(rows.vectors) if form.normalize == "both" else None
-    inverse_block = None if form.normalize == "none" else inverse_lengths(block)
-    product = products(rows.vectors, block, inverse_rows, inverse_block, form.precision)
+    length_rows = row_lengths(rows.vectors) if form.normalize == "both" else None
+    length_block = None if form.normalize == "none" else row_lengths(block)
+    product = products(rows.vectors, block, length_rows, length_block, form.precision)
     terms = form.term(rows.parameters, product)
     classes = jnp.arange(block.shape[0], dtype=labels.dtype)
     is_target = labels[..., None] == jnp.expand_dims(classes, range(labels.ndim))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._norms import length, widen
-from sphax._products import inverse_lengths
+from sphax._products import row_lengths
 from sphax.losses._blocks import fold_blocks, pull_back_blocks
 from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin, NoMargin
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
     """What the logits of the other classes depend on, example by example."""
 
     vectors: jax.Array  # embeddings, [..., features]
-    inverses: jax.Array | None  # of their lengths, if only their directions count
+    lengths: jax.Array | None  # if only their directions count
     radius: jax.Array  # what a cosine is multiplied by; [] or [...]
     angle: jax.Array  # to the target, [...]
     margin: Margin
@@ -50,7 +50,7 @@ class _Block(NamedTuple):
     """Some of the classes."""
 
     prototypes: jax.Array
-    inverses: jax.Array | None  # of their lengths, if only their directions count
+    lengths: jax.Array | None  # if only their directions count
 
 
 class _Logits(NamedTuple):
@@ -72,10 +72,10 @@ def make_rows(
     if not margin.edits_others:
         margin = NoMargin()
     is_scaled = margin.edits_others or form.normalize == "both"
-    inverses = inverse_lengths(vectors) if is_scaled else None
+    lengths = row_lengths(vectors) if is_scaled else None
     # Arrays, since the blocked form has a gradient to return for every leaf.
     margin = jax.tree.map(jnp.asarray, margin)
-    return Rows(vectors, inverses, radius, angle, margin)
+    return Rows(vectors, lengths, radius, angle, margin)
 
 
 def negatives(
@@ -103,7 +103,7 @@ def _plain_negatives(
 
 def _all_classes(form, rows, prototypes):
     is_scaled = rows.margin.edits_others or form.normalize != "none"
-    return _Block(prototypes, inverse_lengths(prototypes) if is_scaled else None)
+    return _Block(prototypes, row_lengths(prototypes) if is_scaled else None)
 
 
 def _block_logits(form, rows, block, labels):
@@ -113,7 +113,7 @@ def _block_logits(form, rows, block, labels):
     no gradient.
     """
     scaled = nearest_products(
-        rows.vectors, block.prototypes, rows.inverses, block.inverses, form.precision
+        rows.vectors, block.prototypes, rows.lengths, block.lengths, form.precision
     )
     radius = jnp.broadcast_to(rows.radius, rows.angle.shape)[..., None]
     if rows.margin.edits_others:

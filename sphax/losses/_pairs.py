@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from sphax._checks import as_labels
 from sphax._norms import divide, dot
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax._weights import as_weights, zero_masked
 from sphax.losses._memory import MemoryBank, as_rows, check_memory
 
@@ -83,7 +83,7 @@ def compare(
 
 def _multiply(anchors, references, *, normalize, precision):
     operands = anchors, references
-    lengths = map(inverse_lengths, operands) if normalize else (None, None)
+    lengths = map(row_lengths, operands) if normalize else (None, None)
     return products(*operands, *lengths, precision)
 
 

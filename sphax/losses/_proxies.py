@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._norms import divide
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax._weights import weighted_mean
 from sphax.losses import _checks
 from sphax.losses._examples import Examples, as_examples, target_products
@@ -154,7 +154,7 @@ def _cosines(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cosines to the target, ``[...]``, to all, and where those are the target's."""
     vectors = examples.embeddings
-    lengths = inverse_lengths(vectors), inverse_lengths(proxies)
+    lengths = row_lengths(vectors), row_lengths(proxies)
     cosines = products(vectors, proxies, *lengths, precision)
     is_target = jax.nn.one_hot(examples.labels, proxies.shape[0], dtype=bool)
     return target_products(examples, proxies, "both"), cosines, is_target

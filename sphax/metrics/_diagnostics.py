@@ -63,6 +63,8 @@ def angular_visual_hardness(
         )
     labels = as_labels(labels, x.shape[:-1], "embeddings")
     classes, is_known = as_classes(labels, len(w))
+    # Here, so that the gradients of all angles are added in it.
+    x, w = widen(x), widen(w)
     own = w[classes]
 
     # Formed again backward: to keep what the angles depend on would take memory of

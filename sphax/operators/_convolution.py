@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
-from sphax._norms import length, widen
-from sphax._products import inverse_lengths
+from sphax._norms import inverse_power
+from sphax._products import row_lengths
 from sphax.operators import _window
 from sphax.operators._angular import Angular
 from sphax.operators._checks import (
@@ -176,14 +177,15 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
     linear = as_linear(magnitude, angular, emit)
     if linear is not None:
         return _linear(inputs, kernel, linear, window, precision)
-    filters = neurons(kernel)
-    products = _window.projections(
-        inputs, kernel, inverse_lengths(filters), window, precision
-    )
+    lengths, norms = row_lengths(neurons(kernel)), _window.norms(inputs, window)
+    # Between what brings the patches to a length of 1 and nothing, so that neither
+    # products nor their transposes leave the range of the dtype.
+    shift = inverse_power(jnp.sqrt(jnp.max(norms, initial=0.0)))
     return combine(
-        products,
-        _window.norms(inputs, window),
-        length(widen(filters)),
+        _window.projections(inputs, kernel, lengths, shift, window, precision),
+        norms * shift,
+        norms,
+        lengths,
         magnitude,
         angular,
         emit=emit,
@@ -193,8 +195,9 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
 
 def _linear(inputs, kernel, magnitude, window, precision):
     if magnitude.weighted == "none":
-        inverse = inverse_lengths(neurons(kernel))
-        out = _window.projections(inputs, kernel, inverse, window, precision)
+        lengths = row_lengths(neurons(kernel))
+        one = jnp.ones((), lengths.dtype)
+        out = _window.projections(inputs, kernel, lengths, one, window, precision)
     else:
         out = _window.convolve(inputs, kernel, window, precision, None)
     return scaled(magnitude, out, inputs.dtype)

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax._norms import length, widen
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax.operators._angular import Angular
 from sphax.operators._checks import as_operands, check_functions
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
@@ -70,14 +69,16 @@ def decoupled_dense(
             inputs, kernel, precision=precision, preferred_element_type=wide
         )
         return scaled(linear, plain, inputs.dtype)
-    inverse = inverse_lengths(filters)
-    projections = products(inputs, filters, None, inverse, precision)
+    lengths = row_lengths(filters)
     if linear is not None:
+        projections = products(inputs, filters, None, lengths, precision)
         return scaled(linear, projections, inputs.dtype)
+    norms = row_lengths(inputs)
     return combine(
-        projections,
-        length(widen(inputs))[..., None],
-        length(widen(filters)),
+        products(inputs, filters, norms, lengths, precision),
+        None,
+        norms[..., None],
+        lengths,
         magnitude,
         angular,
         emit=emit,

@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from sphax import _norms
 from sphax._checks import as_floating, as_vectors
 from sphax._compiled import compiled
-from sphax._norms import divide, dot, remove_along, widen
-from sphax._products import inverse_lengths, products
+from sphax._norms import divide, dot, inverse_power, remove_along, widen
+from sphax._products import products, row_lengths
 
 
 def normalize(x: ArrayLike) -> jax.Array:
@@ -83,7 +83,7 @@ def cosine_similarity(
 
 @compiled("precision")
 def _cosine_similarity(x: jax.Array, w: jax.Array, *, precision) -> jax.Array:
-    cosines = products(x, w, inverse_lengths(x), inverse_lengths(w), precision)
+    cosines = products(x, w, row_lengths(x), row_lengths(w), precision)
     return cosines.astype(x.dtype)
 
 
@@ -148,6 +148,9 @@ def _rate(gap: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
     """Speed of the direction of ``x`` towards ``gap``, in radians."""
     # In x itself, not in its direction: the gap is all that the backward pass keeps.
     length = _norms.length(x)
+    # A power of two brings its products into range.
+    scale = inverse_power(length)
+    length, x, dx = length * scale, x * scale[..., None], dx * scale[..., None]
     along = divide(dot(gap, x), length)
     sine = _norms.length(gap - divide(along, length)[..., None] * x)
     tangential = dot(gap, dx) - divide(along, length) * dot(x, dx)
