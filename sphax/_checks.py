@@ -1,19 +1,76 @@
 """Arguments as arrays, with errors that teach, as several packages ask for them."""
 
+import numbers
+import reprlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sphax._norms import bounded
 
+_FLOATING = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
+
+
+def as_array(name: str, x: jax.typing.ArrayLike) -> jax.Array:
+    """``x`` as an array; raises unless JAX can make one of it."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be an array or a number, got {reprlib.repr(x)}."
+        ) from error
+
 
 def as_floating(name: str, x: jax.typing.ArrayLike) -> jax.Array:
-    """``x`` as an array; raises unless it is floating."""
-    array = jnp.asarray(x)
+    """``x`` as an array; raises unless floating, of 16 bits or more."""
+    array = as_array(name, x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating, got dtype {array.dtype}.")
+    if array.dtype not in _FLOATING:
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64, got dtype"
+            f" {array.dtype}; cast it first."
+        )
     # Two gradients that are in its short range need not have a sum that is.
     return bounded(array) if array.dtype == jnp.float16 else array
+
+
+def check_dimensions(name: str, array: jax.Array) -> None:
+    """Raises if the last axis, along which vectors lie, has no entries."""
+    if array.ndim and array.shape[-1] == 0:
+        raise ValueError(
+            f"{name} must have vectors with one entry or more on the last axis, got"
+            f" shape {array.shape}."
+        )
+
+
+def check_key(key: object, name: str = "key") -> None:
+    """Raises unless ``key`` is a random key, of the new kind or the old."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (
+        jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
+    ):
+        raise TypeError(
+            f"{name} must be a random key, such as jax.random.key(0), got"
+            f" {reprlib.repr(key)}."
+        )
+
+
+def check_static(name: str, value: object) -> None:
+    """Raises if ``value``, on which shapes or loops depend, is traced."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be known when the function is compiled, got a traced value;"
+            f" mark it static: jax.jit(..., static_argnames={name!r})."
+        )
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises unless ``value`` is a positive integer that is known at compile time."""
+    check_static(name, value)
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 
 def as_vectors(**vectors: jax.typing.ArrayLike) -> list[jax.Array]:
@@ -29,6 +86,8 @@ def as_vectors(**vectors: jax.typing.ArrayLike) -> list[jax.Array]:
             f"{' and '.join(vectors)} must have vectors of one length on the last axis,"
             f" and other axes that broadcast, got {', '.join(named)}."
         )
+    for name, array in zip(vectors, arrays, strict=True):
+        check_dimensions(name, array)
     return arrays
 
 

@@ -76,9 +76,15 @@ def store_real(
     and the placeholders of pytree transformations pass as they are.
 
     Raises:
+        TypeError: If it is a string.
         ValueError: If the number lies outside ``[low, high)``, or ``[low, high]``.
     """
     value = getattr(owner, name)
+    if isinstance(value, str):
+        raise TypeError(
+            f"{type(owner).__name__}: {name} must be a number or an array, got"
+            f" {value!r}."
+        )
     # JAX passes constants as Python numbers that carry a type of their own.
     if not isinstance(value, (int, float)) or hasattr(value, "aval"):
         return

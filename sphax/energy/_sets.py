@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
+from sphax._checks import as_floating, check_dimensions
 from sphax._products import products, row_lengths
 from sphax._weights import as_weights, pair_weights, zero_masked
 
@@ -17,6 +17,7 @@ def as_sets(
     points = as_floating("points", points)
     if points.ndim < 2:
         raise ValueError(f"points must be [..., n, d], got shape {points.shape}.")
+    check_dimensions("points", points)
     shape = points.shape[:-1]
     weights = as_weights(where, shape, "points without their last axis")
     if weights is None:

@@ -1,5 +1,6 @@
 """Objectives on the sphere."""
 
+from sphax import _discovery
 from sphax.losses._adacos import adacos_dynamic_scale as adacos_dynamic_scale
 from sphax.losses._adacos import adacos_fixed_scale as adacos_fixed_scale
 from sphax.losses._binary import sphereface2 as sphereface2
@@ -27,3 +28,5 @@ from sphax.losses._proxies import proxy_nca as proxy_nca
 from sphax.losses._squares import p2sgrad as p2sgrad
 from sphax.losses._subcenters import subcenter_cosines as subcenter_cosines
 from sphax.losses._triplet import triplet as triplet
+
+__dir__ = _discovery.dir_of(__name__)

@@ -5,7 +5,7 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
+from sphax._checks import as_array, as_floating, check_dimensions, check_static
 from sphax.margins import Margin
 
 
@@ -36,6 +36,7 @@ def as_operands(
             f"embeddings must be [..., features] with the features of {name}, got"
             f" embeddings {embeddings.shape} and {name} {prototypes.shape}.{hint}"
         )
+    check_dimensions("embeddings", embeddings)
     return embeddings, prototypes
 
 
@@ -84,6 +85,7 @@ def check_scale(
             f"scale has no effect with normalize={normalize!r}, where the embedding's"
             ' length takes its place; leave it out or use normalize="both".'
         )
+    as_array("scale", scale)
     if isinstance(scale, (int, float)) and not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}.")
     if jnp.shape(scale) not in ((), shape):
@@ -97,6 +99,7 @@ def check_block_size(block_size: int | None) -> None:
     """Raises unless ``block_size`` is left out or a positive integer."""
     if block_size is None:
         return
+    check_static("block_size", block_size)
     if not isinstance(block_size, numbers.Integral) or block_size < 1:
         raise ValueError(
             "block_size must be None or a positive integer, the number of classes"

@@ -5,10 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_classes, as_floating, as_labels
+from sphax._checks import (
+    as_classes,
+    as_floating,
+    as_labels,
+    check_count,
+    check_dimensions,
+)
 from sphax._norms import direction, divide, widen
 from sphax._weights import as_weights, zero_masked
-from sphax.metrics._inputs import check_count
 from sphax.sphere import angle
 
 
@@ -61,6 +66,7 @@ def angular_visual_hardness(
             "prototypes must be [classes, features] and embeddings [..., features], got"
             f" prototypes {w.shape} and embeddings {x.shape}."
         )
+    check_dimensions("embeddings", x)
     labels = as_labels(labels, x.shape[:-1], "embeddings")
     classes, is_known = as_classes(labels, len(w))
     # Here, so that the gradients of all angles are added in it.
@@ -224,6 +230,7 @@ def _examples(embeddings, labels, num_classes, where):
     x = widen(as_floating("embeddings", embeddings))
     if x.ndim != 2:
         raise ValueError(f"embeddings must be [n, features], got shape {x.shape}.")
+    check_dimensions("embeddings", x)
     labels = as_labels(labels, x.shape[:1], "embeddings")
     where = as_weights(where, labels.shape, "labels")
     weights = jnp.ones_like(x[:, 0]) if where is None else where.astype(x.dtype)

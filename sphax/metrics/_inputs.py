@@ -1,7 +1,5 @@
 """Concrete NumPy arguments of the host code, with errors that teach."""
 
-import numbers
-
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,9 +78,3 @@ def as_rate(name: str, rate: ArrayLike) -> np.ndarray:
     if not np.all((array >= 0.0) & (array <= 1.0)):
         raise ValueError(f"{name} must be within [0, 1], got {rate}.")
     return array
-
-
-def check_count(name: str, value: object) -> None:
-    """Raises unless ``value`` is a positive integer."""
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")

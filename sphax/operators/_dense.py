@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sphax._checks import check_dimensions
 from sphax._products import products, row_lengths
 from sphax.operators._angular import Angular
 from sphax.operators._checks import as_operands, check_functions
@@ -60,6 +61,7 @@ def decoupled_dense(
             "kernel must be [in, out] and inputs [..., in], got kernel"
             f" {kernel.shape} and inputs {inputs.shape}."
         )
+    check_dimensions("inputs", inputs)
     filters = neurons(kernel)
     linear = as_linear(magnitude, angular, emit)
     if linear is not None and linear.weighted != "none":

@@ -1,5 +1,6 @@
 """Whole params as rotated frozen neurons: orthogonal training and its descendants."""
 
+from sphax import _discovery
 from sphax.reparam._boft import boft as boft
 from sphax.reparam._dropout import multiplicative_dropout as multiplicative_dropout
 from sphax.reparam._frozen import FrozenNeurons as FrozenNeurons
@@ -12,3 +13,5 @@ from sphax.reparam._reparameterization import Reparameterization as Reparameteri
 from sphax.reparam._rotations import Rotations as Rotations
 from sphax.reparam._rotations import rotation_mask as rotation_mask
 from sphax.reparam._stochastic import stochastic_orthogonal as stochastic_orthogonal
+
+__dir__ = _discovery.dir_of(__name__)

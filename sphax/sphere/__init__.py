@@ -1,5 +1,6 @@
 """Geometry of the unit sphere; vectors lie on the last axis."""
 
+from sphax import _discovery
 from sphax.sphere._directions import angle as angle
 from sphax.sphere._directions import cosine_similarity as cosine_similarity
 from sphax.sphere._directions import normalize as normalize
@@ -11,3 +12,5 @@ from sphax.sphere._geodesics import retract as retract
 from sphax.sphere._neurons import from_neurons as from_neurons
 from sphax.sphere._neurons import neurons as neurons
 from sphax.sphere._sampling import sample_uniform as sample_uniform
+
+__dir__ = _discovery.dir_of(__name__)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax import _norms
-from sphax._checks import as_floating, as_vectors
+from sphax._checks import as_floating, as_vectors, check_dimensions
 from sphax._compiled import compiled
 from sphax._norms import divide, dot, inverse_power, remove_along, widen
 from sphax._products import products, row_lengths
@@ -78,6 +78,7 @@ def cosine_similarity(
             "w must be [n, d] and x [..., d] with the same d, got w"
             f" {w.shape} and x {x.shape}."
         )
+    check_dimensions("x", x)
     return _cosine_similarity(x, w, precision=precision)
 
 
