@@ -79,7 +79,12 @@ def _factors(dtype, length_x, length_w):
     # half of it on a logarithmic scale, for the sake of the transposed product.
     if length_w is not None and dtype != jnp.float16:
         largest = jnp.max(length_w, initial=0.0)
-        shift = inverse_power(largest if length_x is None else jnp.sqrt(largest))
+        shift = jnp.sqrt(largest)
+        if length_x is None:
+            # As far as usual lengths of `x` stay in the range at its other end.
+            far = 2.0 ** (jnp.finfo(largest.dtype).maxexp * 3 // 4)
+            shift = jnp.where(largest > 1.0, jnp.minimum(largest, far), shift)
+        shift = inverse_power(shift)
         of_x = _Factors((*of_x.before, shift), of_x.after)
         of_w = _Factors((), _inverse(length_w * shift))
     return of_x, of_w

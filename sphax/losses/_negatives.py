@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from sphax._norms import length, widen
 from sphax._products import row_lengths
-from sphax.losses._blocks import fold_blocks, pull_back_blocks
+from sphax.losses._blocks import Blocks, fold_blocks, pull_back_blocks
 from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin, NoMargin
 
@@ -80,15 +80,15 @@ def make_rows(
 
 def negatives(
     form: Form,
-    block_size: int | None,
+    blocks: Blocks | None,
     rows: Rows,
     prototypes: jax.Array,
     labels: jax.Array,
 ) -> Negatives:
     """The classes that are not the target, all at once or block by block."""
-    if block_size is None:
+    if blocks is None:
         return _plain_negatives(form, rows, prototypes, labels)
-    return _blocked(form, block_size, rows, prototypes, labels)
+    return _blocked(form, blocks, rows, prototypes, labels)
 
 
 def _plain_negatives(
@@ -143,12 +143,12 @@ def _edited(form, rows, block, radius, cosines):
 
 def _blocked_negatives(
     form: Form,
-    block_size: int,
+    blocks: Blocks,
     rows: Rows,
     prototypes: jax.Array,
     labels: jax.Array,
 ) -> Negatives:
-    """``block_size`` classes at a time; no array of all the logits at any time."""
+    """A block of classes at a time; no array of all the logits at any time."""
 
     def add_block(carry, block, start):
         top, powers, nearest, total = carry
@@ -163,19 +163,23 @@ def _blocked_negatives(
     zero = jnp.zeros_like(lowest)
     carry = (lowest, zero, lowest, zero if form.is_smoothed else None)
     classes = _all_classes(form, rows, prototypes)
-    top, powers, nearest, total = fold_blocks(add_block, carry, classes, block_size)
-    return Negatives(top + jnp.log(powers), nearest, total)
+    top, powers, nearest, total = fold_blocks(add_block, carry, classes, blocks)
+    return Negatives(
+        jax.nn.logsumexp(top + jnp.log(powers), axis=0),
+        jnp.max(nearest, axis=0),
+        jnp.sum(total, axis=0) if form.is_smoothed else None,
+    )
 
 
 _blocked = jax.custom_vjp(_blocked_negatives, nondiff_argnums=(0, 1))
 
 
-def _blocked_forward(form, block_size, rows, prototypes, labels):
-    out = _blocked_negatives(form, block_size, rows, prototypes, labels)
+def _blocked_forward(form, blocks, rows, prototypes, labels):
+    out = _blocked_negatives(form, blocks, rows, prototypes, labels)
     return out, (rows, prototypes, labels, out.log_sum)
 
 
-def _blocked_backward(form, block_size, residuals, cotangents):
+def _blocked_backward(form, blocks, residuals, cotangents):
     rows, prototypes, labels, log_sum = residuals
 
     def of_block(rows, block, start):
@@ -188,7 +192,7 @@ def _blocked_backward(form, block_size, residuals, cotangents):
 
     classes = _all_classes(form, rows, prototypes)
     of_rows, of_classes = pull_back_blocks(
-        of_block, cotangent_of, rows, classes, block_size
+        of_block, cotangent_of, rows, classes, blocks
     )
     return of_rows, of_classes.prototypes, None
 

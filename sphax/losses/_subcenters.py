@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._norms import direction, dot
 from sphax._products import products, row_lengths
 from sphax.losses import _checks
 
 
+@explain_names(OF_LOSSES)
 def subcenter_cosines(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -47,7 +50,17 @@ def subcenter_cosines(
         2020.
     """
     x, w = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
-    return nearest_products(x, w, row_lengths(x), row_lengths(w), precision)
+    return plain_logits(x, w, normalize="both", precision=precision)
+
+
+@compiled("normalize", "precision")
+def plain_logits(
+    x: jax.Array, w: jax.Array, *, normalize: str, precision: jax.lax.PrecisionLike
+) -> jax.Array:
+    """Logits without margin or scale, ``[..., classes]``."""
+    of_x = row_lengths(x) if normalize == "both" else None
+    of_w = row_lengths(w) if normalize != "none" else None
+    return nearest_products(x, w, of_x, of_w, precision)
 
 
 def nearest_products(
