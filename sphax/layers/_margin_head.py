@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax._checks import as_classes, as_labels, check_choice
+from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
 from sphax.losses import MarginAux, _checks, margin_softmax
@@ -214,7 +215,7 @@ class MarginHead(nnx.Module):
         classes, _ = as_classes(labels, self.num_classes)
 
         def of_label(leaf: Any) -> Any:
-            return leaf if _is_psi(leaf) or not leaf.ndim else leaf[classes]
+            return leaf if _is_psi(leaf) or not leaf.ndim else _taken(classes, leaf)
 
         return jax.tree.map(of_label, self.margin, is_leaf=_is_psi)
 
@@ -312,6 +313,11 @@ class MarginHead(nnx.Module):
                 lambda old, new: old if old.ndim else new, self.margin, aux.margin
             )
         return (loss, aux) if has_aux else loss
+
+
+@compiled()
+def _taken(classes: jax.Array, values: jax.Array) -> jax.Array:
+    return values[classes]
 
 
 def _is_psi(x: Any) -> bool:

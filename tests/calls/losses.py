@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -56,11 +57,9 @@ def with_state(x, w, labels, where):
     return loss, aux.correct, aux.angle, aux.margin.t
 
 
-def head_of(**options):
+def head_of(margin, **options):
     """Logits and loss of a head with the prototypes given."""
-    head = sx.layers.MarginHead(
-        16, 16, margin=margins.ArcFace(), rngs=nnx.Rngs(0), **options
-    )
+    head = sx.layers.MarginHead(16, 16, margin=margin, rngs=nnx.Rngs(0), **options)
     graph, _, others = nnx.split(head, nnx.Param, ...)
 
     def function(x, w, labels):
@@ -140,15 +139,19 @@ CALLS = [
         (0, 1),
     ),
     Call(
-        "layers.MarginHead[blocked]",
-        head_of(block_size=4),
+        "layers.MarginHead[blocked, margins of classes]",
+        head_of(
+            margins.ArcFace(margin=jnp.linspace(0.1, 0.5, 16)),
+            block_size=4,
+            per_class_margin=True,
+        ),
         (X, W, LABELS),
         (ROWS, CLASSES, EACH),
         (0, 1),
     ),
     Call(
         "layers.MarginHead[sub-centres]",
-        head_of(subcenters=2),
+        head_of(margins.ArcFace(), subcenters=2),
         (X, SUBCENTERS, LABELS),
         (ROWS, ("classes", None, "features"), EACH),
         (0, 1),
