@@ -10,6 +10,9 @@ CONV = (("batch", "space", None), (None, None, "filters"))
 # Not over space: XLA's own strided convolution has wrong gradients there where more
 # devices than outputs share an axis (jaxlib 0.10.2, CPU).
 STRIDED = (("batch", None, None), (None, None, "filters"))
+# Nor over a part of the devices alone: XLA's own convolution in groups has wrong
+# gradients by its kernel there (the same).
+REPLICATED = ((None, None, None), (None, None, None))
 COSINE, LINEAR = sx.operators.Cosine(), sx.operators.LinearAngle()
 
 MAGNITUDES = {
@@ -67,9 +70,16 @@ CALLS = [
     ),
     Call(
         "operators.decoupled_conv[circular]",
-        conv(TANH, COSINE, padding="CIRCULAR", feature_group_count=2),
-        (IMAGES, KERNEL[:, :1]),
+        conv(TANH, COSINE, padding="CIRCULAR"),
+        (IMAGES, KERNEL),
         CONV,
+        (0, 1),
+    ),
+    Call(
+        "operators.decoupled_conv[groups]",
+        conv(TANH, COSINE, feature_group_count=2),
+        (IMAGES, KERNEL[:, :1]),
+        REPLICATED,
         (0, 1),
     ),
     Call(
