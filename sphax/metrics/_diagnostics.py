@@ -48,7 +48,8 @@ def angular_visual_hardness(
 
     Raises:
         TypeError: If vectors are not floating or labels not integer.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, or labels in NumPy's 64 bits do not fit in
+            JAX's 32.
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
@@ -125,7 +126,8 @@ def angular_fisher_score(
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, labels in NumPy's 64 bits do not fit in JAX's
+            32, or a weight is negative (NaN is returned where it is traced).
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -201,7 +203,8 @@ def class_angles(
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, labels in NumPy's 64 bits do not fit in JAX's
+            32, or a weight is negative (NaN is returned where it is traced).
 
     Example:
         >>> x = jnp.array([[1.0, 0.1], [1.0, -0.1], [0.0, 1.0]])

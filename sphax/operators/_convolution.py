@@ -151,7 +151,7 @@ def patch_norms(
 
     Returns:
         ``[..., *space, groups]``, float32 at least; 0, with zero gradient, for a zero
-        patch.
+        patch, and for one 1e19 times (float32) shorter than the longest of its example.
 
     Raises:
         TypeError: If ``inputs`` is not floating.
