@@ -1,5 +1,6 @@
 """Deep learning on the hypersphere in JAX."""
 
+from sphax import _discovery
 from sphax import energy as energy
 from sphax import layers as layers
 from sphax import losses as losses
@@ -13,3 +14,6 @@ from sphax import orthogonal as orthogonal
 from sphax import plots as plots
 from sphax import reparam as reparam
 from sphax import sphere as sphere
+
+__dir__ = _discovery.dir_of(__name__)
+__version__ = "0.1.0"

@@ -6,6 +6,8 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
+from sphax._foreign_names import explain_names
+
 # The smallest normal number stands for an open lower end at 0.
 POSITIVE = float(jnp.finfo(jnp.float32).tiny)
 
@@ -21,8 +23,13 @@ def static(*, default: Any, kw_only: bool = False) -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def register(cls: C) -> C:
-    """Makes a class a frozen dataclass and a pytree of its non-static fields."""
+    """Makes a class a frozen dataclass and a pytree of its non-static fields.
+
+    If the class has ``other_names``, its constructor explains them; see
+    :func:`sphax._foreign_names.explain_names`.
+    """
     made = dataclasses.dataclass(frozen=True)(cls)
+    made.__init__ = explain_names(getattr(made, "other_names", {}))(made.__init__)
     leaves, fixed = leaf_names(made), static_names(made)
     keys = tuple(map(jax.tree_util.GetAttrKey, leaves))
 
@@ -69,9 +76,15 @@ def store_real(
     and the placeholders of pytree transformations pass as they are.
 
     Raises:
+        TypeError: If it is a string.
         ValueError: If the number lies outside ``[low, high)``, or ``[low, high]``.
     """
     value = getattr(owner, name)
+    if isinstance(value, str):
+        raise TypeError(
+            f"{type(owner).__name__}: {name} must be a number or an array, got"
+            f" {value!r}."
+        )
     # JAX passes constants as Python numbers that carry a type of their own.
     if not isinstance(value, (int, float)) or hasattr(value, "aval"):
         return

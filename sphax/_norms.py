@@ -1,18 +1,54 @@
 """Length and direction of the vectors on the last axis, right at zero.
 
-A vector counts as zero when its squared length is below the smallest normal number
-(in float32: a length below 1.1e-19), where the square has lost its digits. The
-derivative rules are written out, ``sqrt`` has none at zero, and are differentiable in
-their turn.
+Vectors whose squares leave the range are scaled by a power of two, so that lengths are
+right from the smallest normal number to the largest. The derivative rules are written
+out, ``sqrt`` has none at zero, and are differentiable in their turn.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """``x`` in the dtype in which lengths, angles and losses are computed."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """``x`` in the dtype in which lengths, angles and losses are computed.
+
+    Its gradient comes back in the dtype of ``x``, clipped to the range of that.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return bound_gradient(wide, float(jnp.finfo(x.dtype).max))
+
+
+def bounded(x: jax.Array) -> jax.Array:
+    """``x`` itself, whose gradient is clipped to the range of its dtype."""
+    return bound_gradient(x, float(jnp.finfo(x.dtype).max))
+
+
+def bound_gradient(x: jax.Array, limit: float) -> jax.Array:
+    """``x`` itself, whose gradient is clipped to ``[-limit, limit]``."""
+    return _within(x, limit=limit)
+
+
+# Jitted, since the solver traces its functions in every call.
+@partial(jax.jit, static_argnames="limit")
+def _within(x, *, limit):
+    # The solution of y = x. It is the one linear function that JAX differentiates
+    # forwards as it is, and backwards by a transpose of our own.
+    return jax.lax.custom_linear_solve(_identity, x, _solution, partial(_clip, limit))
+
+
+def _identity(x):
+    return x
+
+
+def _solution(_, x):
+    return x
+
+
+def _clip(limit, _, x):
+    low, high = jnp.asarray(-limit, x.dtype), jnp.asarray(limit, x.dtype)
+    return jax.lax.clamp(low, x, high)
 
 
 def dot(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -34,27 +70,55 @@ def remove_along(unit: jax.Array, x: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def length(x: jax.Array) -> jax.Array:
     """Euclidean length ``[..., d] -> [...]``; 0 with zero gradient at zero."""
-    square = dot(x, x)
-    # This way round, NaN is not taken for zero.
-    is_zero = square < jnp.finfo(x.dtype).tiny
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
+    scale = _scale(x)
+    return _length(x * scale[..., None]) / scale
 
 
 @length.defjvp
 def _length_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    return length(x), dot(direction(x), dx)
+    # Products, which a compiler forms again: it keeps a quotient for the backward pass.
+    scale = _scale(x)
+    scaled = x * scale[..., None]
+    inverse = divide(jnp.ones_like(scale), _length(scaled))
+    return length(x), dot(scaled * inverse[..., None], dx)
 
 
 @jax.custom_jvp
 def direction(x: jax.Array) -> jax.Array:
     """``x / |x|`` along the last axis; zero with zero gradient at zero."""
+    scaled = x * _scale(x)[..., None]
     # A quotient, not a product with the reciprocal: exact along the axes.
-    return divide(x, length(x)[..., None])
+    return divide(scaled, _length(scaled)[..., None])
 
 
 @direction.defjvp
 def _direction_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     unit = direction(x)
-    return unit, divide(remove_along(unit, dx), length(x)[..., None])
+    # Divided first, so last in the transpose, where the tangent part is then finite.
+    change = divide(dx, length(x)[..., None])
+    return unit, remove_along(unit, change)
+
+
+def _length(x: jax.Array) -> jax.Array:
+    """Length of a vector whose square is in range."""
+    square = dot(x, x)
+    # This way round, NaN is not taken for zero.
+    is_zero = square == 0.0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
+
+
+def _scale(x: jax.Array) -> jax.Array:
+    """A power of two for each vector, 1 unless its square leaves the range by far."""
+    far = 2.0 ** (jnp.finfo(x.dtype).maxexp * 25 // 32)
+    square = dot(x, x)
+    return jnp.where(square > far, 1.0 / far, jnp.where(square < 1.0 / far, far, 1.0))
+
+
+def inverse_power(x: jax.Array) -> jax.Array:
+    """A power of two next to ``1 / x``, without gradient, of ``x >= 0``; 1 of 0."""
+    info = jnp.finfo(x.dtype)
+    inside = jnp.where(x == 0.0, 1.0, jax.lax.stop_gradient(x))
+    inside = jnp.clip(inside, 4.0 * float(info.tiny), 0.25 * float(info.max))
+    return 1.0 / jax.lax.reduce_precision(inside, info.nexp, 0)

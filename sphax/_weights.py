@@ -6,17 +6,23 @@ where no weight is left, a mean is 0 with zero gradient.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
+from sphax._checks import as_array
 from sphax._norms import divide, dot
 
 
 def as_weights(
     where: jax.typing.ArrayLike | None, shape: tuple[int, ...], of: str
 ) -> jax.Array | None:
-    """``where`` as an array; raises unless a mask or weights of the shape of ``of``."""
+    """``where`` as an array; raises unless a mask or weights of the shape of ``of``.
+
+    Negative weights raise as well, and become NaN where they are traced.
+    """
     if where is None:
         return None
-    where = jnp.asarray(where)
+    where = as_array("where", where)
     if where.dtype != jnp.bool_ and not jnp.issubdtype(where.dtype, jnp.floating):
         raise TypeError(
             f"where must be a boolean mask or floating weights, got {where.dtype}."
@@ -25,7 +31,14 @@ def as_weights(
         raise ValueError(
             f"where must have the shape of {of}, {shape}, got {where.shape}."
         )
-    return where
+    if where.dtype == jnp.bool_:
+        return where
+    if not isinstance(where, Tracer) and where.is_fully_addressable:
+        lowest = np.min(np.asarray(where), initial=0.0)
+        if lowest < 0.0:
+            raise ValueError(f"where must not be negative, got {lowest}.")
+        return where
+    return jnp.where(where < 0.0, jnp.nan, where)
 
 
 def zero_masked(x: jax.Array, where: jax.Array | None) -> jax.Array:
@@ -36,7 +49,8 @@ def zero_masked(x: jax.Array, where: jax.Array | None) -> jax.Array:
 def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     """``sum(weights * values) / sum(weights)``, 0 if the weights are."""
     if weights is None:
-        return jnp.mean(values)
+        # Not `jnp.mean`, which is NaN of nothing.
+        return jnp.sum(values) / max(values.size, 1)
     weights = weights.astype(values.dtype)
     return divide(jnp.sum(weights * values), jnp.sum(weights))
 

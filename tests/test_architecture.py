@@ -117,6 +117,24 @@ def test_every_room_has_a_row_and_is_exposed():
     assert public == set(ROOMS)
 
 
+@pytest.mark.parametrize("package", ["", *(f".{room}" for room in ROOMS)])
+def test_dir_and_star_give_the_public_names(package):
+    names: dict[str, object] = {}
+    exec(f"from sphax{package} import *", names)
+    public = {name for name in names if not name.startswith("_")}
+    module = sys.modules[f"sphax{package}"]
+    assert set(dir(module)) == public
+    expected = set(ROOMS) if not package else public_names(package[1:])
+    assert {f"{package}.{name}"[1:] if package else name for name in public} == set(
+        expected
+    )
+
+
+def test_the_version_is_that_of_the_citation():
+    citation = (ROOT.parent / "CITATION.cff").read_text()
+    assert f"\nversion: {sx.__version__}\n" in citation
+
+
 def test_the_table_has_no_cycle():
     done: set[str] = set()
     while len(done) < len(MAY_IMPORT):

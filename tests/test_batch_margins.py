@@ -476,3 +476,13 @@ def test_errors_teach():
             margin(base)
         with pytest.raises(TypeError, match=f"{margin.__name__}: base must be a sphax"):
             margin(jnp.cos)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_negative_concentration_turns_the_order_round():
+    target = sm.Target(jnp.zeros(3), jnp.array([1.0, 20.0, 99.0]), jnp.full(3, True))
+    plain = sm.AdaFace(h=0.333, deviation=20.0).at(target)
+    turned = sm.AdaFace(h=-0.333, deviation=20.0).at(target)
+    np.testing.assert_allclose(turned.m2, -plain.m2, rtol=1e-6)
+    np.testing.assert_allclose(turned.m3 - 0.4, 0.4 - plain.m3, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="AdaFace: h must lie in"):
+        sm.AdaFace(h=float("nan"))

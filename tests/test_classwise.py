@@ -332,6 +332,18 @@ def test_uniform_face_at_and_near_coincident_centers(offset):
         np.testing.assert_allclose(gradient[0, 1], along, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1e20, 1e38, 1e-30])
+def test_uniform_face_of_huge_and_tiny_centers(length):
+    """Distances of sqrt(2) of the length: squares of them are not in range."""
+    step = jax.jit(jax.value_and_grad(sx.losses.uniform_face))
+    value, gradient = step(jnp.asarray(length * np.eye(3, 5), jnp.float32))
+    expected = 1 / (np.sqrt(2) * length + 1)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-37)
+    # Of each center in 4 of 6 pairs, along 2 e_a - e_b - e_c.
+    slope = -4 / 6 / (np.sqrt(2) * length + 1) ** 2 / np.sqrt(2)
+    np.testing.assert_allclose(gradient[0, 0], slope, rtol=1e-5, atol=1e-37)
+
+
 def test_uniform_face_of_equal_centers_is_flat():
     step = jax.jit(jax.value_and_grad(sx.losses.uniform_face))
     value, gradient = step(0.1 * jnp.ones((5, 7)))

@@ -49,3 +49,26 @@ def test_leaves_are_named(margin):
     assert leaf == 0.4
     doubled = jax.tree.map(lambda x: 2 * x, margin)
     assert doubled == sx.margins.ArcFace(margin=0.8)
+
+
+@pytest.mark.parametrize(
+    ("made", "other", "ours"),
+    [
+        (sx.margins.ArcFace, {"s": 64, "m": 0.5}, "losses.margin_softmax"),
+        (sx.margins.ArcFace, {"m": 0.5}, "margin"),
+        (sx.margins.CosFace, {"scale": 30.0}, "losses.margin_softmax"),
+        (sx.margins.ArcFace, {"easy_margin": True}, 'beyond="easy"'),
+        (sx.margins.AdaFace, {"t_alpha": 0.01}, "rate"),
+        (sx.margins.ElasticFace, {"std": 0.05}, "deviation"),
+    ],
+)
+def test_names_of_other_libraries_are_explained(made, other, ours):
+    with pytest.raises(TypeError, match=f"{made.__name__} has no argument .*{ours}"):
+        made(**other)
+
+
+def test_other_unknown_names_raise_what_python_says():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+        sx.margins.ArcFace(nothing=1)
+    assert sx.margins.SphereFace(m=3).m == 3.0  # a name of ours
+    assert str(inspect.signature(sx.margins.CosFace)).startswith("(margin:")

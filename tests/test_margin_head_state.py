@@ -1,5 +1,7 @@
 """The margin head: running states, draws, sub-centres, smoothed labels."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,3 +119,71 @@ def test_errors_teach():
         )
     with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\)"):
         make_head(sm.ArcFace(), label_smoothing=1.5)
+
+
+def test_margins_of_classes_are_those_of_the_labels():
+    x, labels = batch()
+    by_class = jnp.array([0.1, 0.2, 0.3, 0.6])
+    head = make_head(sm.ArcFace(margin=by_class), per_class_margin=True)
+    expected = sx.losses.margin_softmax(
+        x, head.prototypes[...], labels, sm.ArcFace(margin=by_class[labels]), scale=8.0
+    )
+    np.testing.assert_allclose(head.loss(x, labels), expected, rtol=1e-6)
+    # Another batch, and a margin of one value for all.
+    np.testing.assert_allclose(
+        head.loss(x[:2], labels[:2], where=jnp.array([True, False])),
+        sx.losses.margin_softmax(
+            x[:1],
+            head.prototypes[...],
+            labels[:1],
+            sm.ArcFace(margin=by_class[labels[:1]]),
+            scale=8.0,
+        ),
+        rtol=1e-6,
+    )
+    head.margin = sm.ArcFace(margin=0.3)
+    plain = make_head(sm.ArcFace(margin=0.3))
+    np.testing.assert_allclose(head.loss(x, labels), plain.loss(x, labels), rtol=1e-6)
+
+
+def test_margins_of_classes_survive_a_running_state():
+    x, labels = batch()
+    by_class = jnp.array([0.1, 0.2, 0.3, 0.6])
+    head = make_head(sm.CurricularFace(margin=by_class), per_class_margin=True)
+    head.loss(x, labels)
+    np.testing.assert_array_equal(head.margin.margin, by_class)
+    mean = np.cos(angles_of(head, x, labels)).mean()
+    np.testing.assert_allclose(head.margin.t, 0.01 * mean, rtol=1e-5)
+
+
+def test_a_margin_of_one_batch_is_not_kept_for_the_next():
+    x, labels = batch()
+    head = make_head(sm.ArcFace())
+    for margin in (sm.CosFace(margin=jnp.ones(6)), sm.ArcFace(margin=jnp.ones(4))):
+        with pytest.raises(ValueError, match=r"must be scalars.*belongs to its batch"):
+            head.margin = margin
+        with pytest.raises(ValueError, match="must be scalars"):
+            make_head(margin)
+    with pytest.raises(ValueError, match=r"\[num_classes\], here \(4,\).*got shape"):
+        make_head(sm.CosFace(margin=jnp.ones(6)), per_class_margin=True)
+    # What a function of the user's makes of its leaves is its own affair.
+    bends = sm.Psi(lambda angle, c: jnp.cos(angle) - c[0] - c[1] * angle, jnp.ones(2))
+    assert np.isfinite(make_head(bends).loss(x, labels))
+
+
+def test_the_loss_and_the_state_through_linen():
+    x, labels = batch()
+    linen: Any = nnx.bridge.to_linen(
+        sl.MarginHead, 5, 4, margin=sm.AdaFace(), scale=8.0
+    )
+    variables = linen.init(jax.random.key(0), x)
+    loss = linen.apply(variables, x, labels, nnx_method="loss")
+    head = make_head(sm.AdaFace())
+    head.prototypes[...] = variables["params"]["prototypes"]
+    np.testing.assert_allclose(loss, head.loss(x, labels), rtol=1e-6)
+    _, state = linen.apply(
+        variables, x, labels, nnx_method="loss", mutable=["MarginState"]
+    )
+    moved = state["MarginState"]["margin_state"]
+    np.testing.assert_allclose(moved.mean, head.margin.mean, rtol=1e-6)
+    assert float(moved.mean) != 20.0

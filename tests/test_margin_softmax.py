@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -257,6 +258,8 @@ def test_where_as_weights_is_a_weighted_mean():
     loss, aux = loss_of("cosface", "both", has_aux=True)(*args, where=weights)
     np.testing.assert_allclose(loss, np.average(each, weights=weights), rtol=1e-6)
     assert float(aux.weight) == pytest.approx(6.75)
+    negative = jax.jit(loss_of("cosface", "both"))(*args, where=-weights)
+    assert np.isnan(float(negative))
     per_example = sx.losses.margin_softmax_per_example(
         *args, MARGINS["cosface"].margin, scale=8.0, where=weights
     )
@@ -485,20 +488,12 @@ def test_transformations_agree():
             loss(x, w, labels)
 
 
-def test_sharded_over_the_batch():
+def test_prototypes_that_all_devices_of_a_shard_map_have():
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = jax.NamedSharding(mesh, jax.P("batch"))
     x, w, labels = draw(14, n=8)
     x, w, labels = jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32), labels
     for form in ("plain", "blocked"):
-        step = jax.jit(jax.value_and_grad(loss_of("arcface", "both", form), (0, 1)))
-        expected = step(x, w, jnp.asarray(labels))
-        sharded = step(
-            jax.device_put(x, rows), w, jax.device_put(jnp.asarray(labels), rows)
-        )
-        jax.tree.map(
-            partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), sharded, expected
-        )
+        expected = loss_of("arcface", "both", form)(x, w, jnp.asarray(labels))
 
         def by_device(x, w, labels, form=form):
             loss = loss_of("arcface", "both", form)(x, w, labels)
@@ -511,7 +506,7 @@ def test_sharded_over_the_batch():
             out_specs=jax.P(),
         )
         np.testing.assert_allclose(
-            jax.jit(mapped)(x, w, jnp.asarray(labels)), expected[0], rtol=1e-6
+            jax.jit(mapped)(x, w, jnp.asarray(labels)), expected, rtol=1e-6
         )
 
 
@@ -534,7 +529,8 @@ def test_blocked_form_never_makes_all_the_logits():
 
 def test_errors_teach():
     x, w, labels = jnp.ones((4, 3)), jnp.ones((5, 3)), jnp.zeros(4, jnp.int32)
-    margin, loss = sx.margins.ArcFace(), sx.losses.margin_softmax
+    margin = sx.margins.ArcFace()
+    loss: Any = sx.losses.margin_softmax
     cases = [
         (ValueError, r"prototypes must be \[classes, features\]", (x, w[0], labels)),
         (ValueError, r"embeddings must be .*\(4, 3\).*\(5, 2\)", (x, w[:, :2], labels)),
@@ -561,5 +557,22 @@ def test_errors_teach():
     for error, match, option in options:
         with pytest.raises(error, match=match):
             loss(x, w, labels, margin, **option)
-    with pytest.raises(TypeError, match=r"wrapped by Psi\(function\)"):
-        loss(x, w, labels, jnp.cos)  # pyright: ignore[reportArgumentType]
+    options = [
+        (TypeError, "got the class: call it, as in ArcFace", sx.margins.ArcFace),
+        (TypeError, r"got a number; .*ArcFace\(margin=0.5\) or CosFace", 0.5),
+        (TypeError, r"wrapped by Psi\(function\)", jnp.cos),
+    ]
+    for error, match, wrong in options:
+        with pytest.raises(error, match=match):
+            loss(x, w, labels, wrong)
+    with pytest.raises(TypeError, match="were labels given in their place"):
+        loss(labels, w, x, margin)
+    with pytest.raises(TypeError, match="block_size must be known.*mark it static"):
+        jax.jit(lambda size: loss(x, w, labels, margin, block_size=size))(3)
+    with pytest.raises(ValueError, match="vectors with one entry or more"):
+        loss(x[:, :0], w[:, :0], labels, margin)
+    for name, says in dict(temperature="scale", reduction="mean", s="scale").items():
+        with pytest.raises(TypeError, match=f"no argument {name}: .*{says}"):
+            loss(x, w, labels, margin, **{name: 0.5})
+    with pytest.raises(TypeError, match="scale must be an array or a number, got '64'"):
+        loss(x, w, labels, margin, scale="64")

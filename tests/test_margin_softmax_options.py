@@ -198,6 +198,9 @@ def test_dynamic_scale_is_state_without_gradient_and_never_silent():
     assert np.isnan(float(scale_of(x, w, wrong, 3.0)))
     nothing = scale_of(x, w, wrong, 3.0, where=jnp.zeros(6, bool))
     assert float(nothing) == 3.0
+    empty = jax.value_and_grad(scale_of)(x[:0], w, jnp.asarray(LABELS[:0]), 3.0)
+    assert float(empty[0]) == 3.0
+    assert empty[1].shape == (0, 4)
     with pytest.raises(ValueError, match="at least 3 classes, got 2"):
         scale_of(x, w[:2], LABELS, 3.0)
     with pytest.raises(ValueError, match="scale must be positive"):

@@ -408,3 +408,15 @@ def test_errors_of_pair_scores_teach():
     for error, match, args, block_size in cases:
         with pytest.raises(error, match=match):
             metrics.pair_scores(*args, block_size=block_size)
+
+
+def test_no_false_accept():
+    """ZeroFMR: the share of genuine pairs above the best impostor, however few."""
+    for impostors in ([0.5], [0.5] * 1000):
+        scores = np.array([0.9, 0.5, 0.4, *impostors])
+        same = np.array([True] * 3 + [False] * len(impostors))
+        found = metrics.tar_at_far(scores, same, far=[0.0, 1e-9])
+        np.testing.assert_array_equal(found.tar, [1 / 3, np.nan])
+        np.testing.assert_array_equal(found.is_supported, [True, False])
+        assert (found.threshold[0], found.far[0]) == (0.9, 0.0)
+    assert metrics.tar_at_far([0.9, 0.1], [False, True], far=0.0).tar == 0.0

@@ -10,6 +10,7 @@ import pytest
 
 from tests import reference
 from tests.objectives import OBJECTIVES
+from tests.objectives.pairwise import PAIRWISE
 
 MASKED = [name for name, row in OBJECTIVES.items() if row.masked]
 
@@ -154,6 +155,9 @@ def test_where_drops_rows_whatever_is_in_them(name):
     assert_close(taken, expected, rtol=1e-6, atol=1e-7)
     assert all(np.all(gradients[i][~keep] == 0) for i in row.masked)
 
+    negative = np.where(np.arange(n) == 0, -1.0, 1.0)
+    with pytest.raises(ValueError, match="where must not be negative, got -1"):
+        row.loss(*operands, *([] if wrong is None else [wrong]), where=negative)
     nothing = np.zeros_like(keep)
     value, gradients = step_of(name, takes_where=True)(dirty, wrong, nothing)
     assert float(value) == 0.0
@@ -232,6 +236,102 @@ def test_an_unknown_label_never_trains_silently(name):
         value, gradients = step_of(name)(operands, wrong, None)
         assert np.isnan(float(value))
         assert any(np.isnan(np.asarray(gradient)).any() for gradient in gradients)
+
+
+# One row for each loss: its options and forms share what could go wrong here.
+EACH_LOSS = {name.split("-")[0]: name for name in reversed(OBJECTIVES)}
+EACH_LOSS |= {name: name for name in ("triplet-batch-hard", "margin_softmax-blocked")}
+each_loss = pytest.mark.parametrize("name", EACH_LOSS.values())
+
+
+@each_loss
+def test_nothing_is_no_loss(name):
+    """An empty batch costs 0 and moves nothing."""
+    row, (operands, labels) = OBJECTIVES[name], draw(name)
+    given = [
+        operand[:0] if i in row.masked else operand
+        for i, operand in enumerate(np.asarray(x, np.float32) for x in operands)
+    ]
+    labels = labels if labels is None else labels[:0]
+    value, gradients = step_of(name)(given, labels, None)
+    assert float(value) == 0.0
+    for gradient, operand in zip(gradients, given, strict=True):
+        np.testing.assert_array_equal(gradient, np.zeros_like(operand))
+
+
+@each_loss
+def test_one_row(name):
+    """No pair, or one example, and what its definition says."""
+    row, (operands, labels) = OBJECTIVES[name], draw(name)
+    given = [x[:1] if i in row.masked else x for i, x in enumerate(operands)]
+    labels = labels if labels is None else labels[:1]
+    single = [np.asarray(x, np.float32) for x in given]
+    value, gradients = step_of(name)(single, labels, None)
+    if name in ("uniformity", "uniform_face"):  # whose definitions are means of pairs
+        expected = 0.0
+    else:
+        expected = definition_of(name, labels, given)(given)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_a_collapsed_batch_costs_what_the_definition_says(name):
+    """All embeddings in one point: no distance, and the whole margin."""
+    x, labels = np.ones(PAIRWISE[name].shapes[0]), np.array(PAIRWISE[name].labels)
+    value, gradients = step_of(name)([np.float32(x)], labels, None)
+    np.testing.assert_allclose(value, PAIRWISE[name].definition(x, labels), rtol=1e-5)
+    assert np.isfinite(gradients[0]).all()
+
+
+@pytest.mark.parametrize("length", [1e20, 2e38, 1e-30])
+@pytest.mark.parametrize("name", [name for name, r in OBJECTIVES.items() if r.scales])
+def test_huge_and_tiny_lengths_do_not_count(name, length):
+    row, (operands, labels) = OBJECTIVES[name], draw(name)
+
+    def at(length):
+        return [
+            length * reference.directions(operand) if i in row.scales else operand
+            for i, operand in enumerate(operands)
+        ]
+
+    def step(operands):
+        return step_of(name)(
+            [np.asarray(x, np.float32) for x in operands], labels, None
+        )
+
+    (value, gradients), (_, slopes) = step(at(length)), step(at(1.0))
+    expected = definition_of(name, labels, at(1.0))(at(1.0))
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    for i, (gradient, slope) in enumerate(zip(gradients, slopes, strict=True)):
+        if i not in row.scales:
+            np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=1e-5)
+        elif length == 2e38:  # what is left of it is not a normal number
+            assert np.all(np.abs(gradient) < 1e-35)
+        else:
+            found = np.asarray(gradient, np.float64) * length
+            error = np.abs(found - slope).max()
+            assert error <= 2e-4 * np.abs(slope).max()
+
+
+@each_loss
+def test_gradients_of_a_short_embedding_fit_in_half_precision(name):
+    """A length of 1e-5 is a divisor. Its own row is clipped, and no other one."""
+    row, (operands, labels) = OBJECTIVES[name], draw(name)
+    half = [np.asarray(operand, np.float16) for operand in operands]
+    if 0 in row.scales:
+        half[0][0] *= np.float16(1e-5)
+    value, gradients = step_of(name)(half, labels, None)
+    exact = [np.asarray(operand, np.float32) for operand in half]
+    expected, slopes = step_of(name)(exact, labels, None)
+    np.testing.assert_allclose(value, expected, rtol=1e-3)
+    for i, (gradient, slope) in enumerate(zip(gradients, slopes, strict=True)):
+        assert gradient.dtype == np.float16
+        assert np.isfinite(gradient).all()
+        others = slice(1 if i == 0 and slope.ndim else 0, None)
+        found, slope = np.atleast_1d(gradient)[others], np.atleast_1d(slope)[others]
+        largest = np.abs(slope).max(axis=-1, keepdims=True)
+        assert np.all(np.abs(found - slope) <= 1e-2 * largest + 1e-3)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -556,7 +556,7 @@ def _angle(x, y):
     return 2 * np.arctan2(np.linalg.norm(u - v), np.linalg.norm(u + v))
 
 
-@pytest.mark.parametrize("scale", [1e-15, 1e15])
+@pytest.mark.parametrize("scale", [1e-25, 1e-15, 1e15, 1e25])
 def test_extreme_lengths(scale):
     functions, _ = make("sphere", "linear")
     x, w = (jnp.asarray(v, jnp.float32) for v in draw((1, 5, 3), (3, 3, 4)))
@@ -564,9 +564,6 @@ def test_extreme_lengths(scale):
     np.testing.assert_allclose(scaled[0], ordinary[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(scaled[1] * scale, ordinary[1], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(scaled[2], ordinary[2], rtol=1e-3, atol=1e-5)
-    # Lengths whose squares underflow count as zero.
-    tiny = run(functions, 1e-25 * x, w)
-    assert all(not np.asarray(result).any() for result in tiny)
 
 
 @pytest.mark.usefixtures("x64")

@@ -1,6 +1,9 @@
 """The pairwise objectives: mining, means, memory, weights and what they cost."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -327,10 +330,71 @@ def test_a_mask_hides_rows_from_the_memory_too():
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.uint32])
+def test_a_memory_of_other_integers_keeps_classes_apart(dtype):
+    """300 is 44 in eight bits; as a class it is another one."""
+    x, labels = draw(20, n=4).astype(np.float32), np.array([300, 300, 44, 44])
+    stored = draw(21, n=2).astype(np.float32)
+    loss = jax.jit(losses.nt_xent)
+    memories = [
+        losses.enqueue(
+            losses.init_memory(4, SHAPE[1], label_dtype=kind), stored, np.array([44, 7])
+        )
+        for kind in (dtype, jnp.int32)
+    ]
+    narrow, wide = (loss(x, labels, memory=memory) for memory in memories)
+    rows, classes = np.concatenate([x, stored]), np.concatenate([labels, [44, 7]])
+    definition = PAIRWISE["nt-xent"].definition
+    np.testing.assert_allclose(wide, definition(rows, classes, batch=4), rtol=1e-5)
+    np.testing.assert_allclose(narrow, wide, rtol=1e-6)
+
+
+def test_a_label_that_does_not_fit_is_never_stored_silently():
+    memory = losses.init_memory(4, 3, label_dtype=jnp.int8)
+    x, labels = np.eye(3, dtype=np.float32), np.array([1, 300, 2])
+    with pytest.raises(ValueError, match=r"labels must fit in the memory's dtype int8"):
+        losses.enqueue(memory, x, labels)
+    stored = jax.jit(losses.enqueue)(memory, x, labels)
+    assert np.isnan(stored.embeddings[1]).all()
+    value = losses.contrastive(x, jnp.array([1, 2, 2]), memory=stored)
+    assert np.isnan(float(value))
+
+
+FLOAT64 = """
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import sphax as sx
+
+def total(batches):
+    return sum(
+        sx.losses.triplet(x, jnp.arange(len(x), dtype=jnp.int32) // 2) for x in batches
+    )
+
+batches = [jnp.cos(jnp.arange(3.0 * n)).reshape(n, 3) for n in range(1, 10)]
+print(all(jnp.isfinite(g).all() for g in jax.jit(jax.grad(total))(batches)))
+"""
+
+
+@pytest.mark.slow
+def test_float64_of_every_small_number_of_rows():
+    """As compiled by default: LLVM took the process along at eight rows."""
+    ours = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE_DIR")
+    environment = {name: x for name, x in os.environ.items() if name not in ours}
+    run = subprocess.run(
+        [sys.executable, "-c", FLOAT64], env=environment, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "True", run.stderr
+
+
 def test_errors_of_the_memory_teach():
     memory = losses.init_memory(4, 3)
     with pytest.raises(ValueError, match="size and features must be positive, got 0"):
         losses.init_memory(0, 3)
+    with pytest.raises(TypeError, match="dtype must be floating, got int32"):
+        losses.init_memory(4, 3, dtype=jnp.int32)
+    with pytest.raises(TypeError, match="label_dtype must be integer, got float32"):
+        losses.init_memory(4, 3, label_dtype=jnp.float32)
     with pytest.raises(ValueError, match="memory must have the features"):
         losses.enqueue(memory, jnp.ones((2, 5)), jnp.zeros(2, jnp.int32))
     with pytest.raises(TypeError, match="labels must be integer"):

@@ -1,5 +1,6 @@
 """Energies of directions: how well they are spread over the sphere."""
 
+from sphax import _discovery
 from sphax.energy._bounds import closest_angle_bound as closest_angle_bound
 from sphax.energy._bounds import energy_lower_bound as energy_lower_bound
 from sphax.energy._classes import class_energy as class_energy
@@ -34,3 +35,5 @@ from sphax.energy._resultant import resultant_length as resultant_length
 from sphax.energy._separation import separation as separation
 from sphax.energy._uniformity import alignment as alignment
 from sphax.energy._uniformity import uniformity as uniformity
+
+__dir__ = _discovery.dir_of(__name__)

@@ -5,7 +5,13 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, as_labels, check_choice
+from sphax._checks import (
+    as_classes,
+    as_floating,
+    as_integers,
+    as_labels,
+    check_choice,
+)
 from sphax._norms import divide
 from sphax._weights import as_weights, weight_of_pairs
 from sphax.energy._hyperspherical import Distance, hyperspherical_energy
@@ -130,16 +136,15 @@ def as_batch(
         raise ValueError(
             f"prototypes must be [classes, features], got shape {prototypes.shape}."
         )
-    array = jnp.asarray(labels)
+    array = as_integers("labels", labels)
     labels = as_labels(array, array.shape[:1], "a batch of embeddings")
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
     where = as_weights(where, labels.shape, "labels")
     dtype = jnp.promote_types(prototypes.dtype, jnp.float32)
     weights = jnp.ones(labels.shape, dtype) if where is None else where.astype(dtype)
-    clipped = jnp.clip(labels, 0, len(prototypes) - 1)
-    are_known = jnp.all((clipped == labels) | (weights == 0.0))
+    classes, is_class = as_classes(labels, len(prototypes))
+    are_known = jnp.all(is_class | (weights == 0.0))
     factor = jnp.where(are_known, 1.0, jnp.nan).astype(dtype)
-    return prototypes, Batch(clipped, weights, factor)
+    return prototypes, Batch(classes, weights, factor)
 
 
 def _estimator(batch, frequencies, classes, against):

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_choice
+from sphax._checks import as_floating, check_choice, check_dimensions
 from sphax._weights import as_weights
 from sphax.energy._pair_energies import Kind
 from sphax.energy._pair_means import Form, Set, pair_mean, pair_mean_and_gradients
@@ -202,6 +202,7 @@ def _as_power(power):
 
 def _as_set(name, vectors, where):
     vectors = as_floating(name, vectors)
+    check_dimensions(name, vectors)
     if vectors.ndim < 2:
         raise ValueError(f"{name} must be [..., n, d], got shape {vectors.shape}.")
     shape = vectors.shape[:-1]

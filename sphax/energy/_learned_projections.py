@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from sphax._checks import as_floating
 from sphax._norms import length
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax.energy._hyperspherical import Distance, energy_and_grad
 from sphax.energy._projections import as_projection, project
 from sphax.energy._sets import as_sets
@@ -190,7 +190,7 @@ def _angular_error(projection, points):
 
 def _cosines(points):
     def of_set(rows):
-        inverse = inverse_lengths(rows)
-        return products(rows, rows, inverse, inverse, "highest")
+        lengths = row_lengths(rows)
+        return products(rows, rows, lengths, lengths, "highest")
 
     return jnp.vectorize(of_set, signature="(n,d)->(n,n)")(points)

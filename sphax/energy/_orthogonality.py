@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_choice
+from sphax._checks import as_floating, check_choice, check_key
 from sphax._norms import direction, length, widen
 from sphax._products import products
 from sphax._weights import zero_masked
@@ -139,6 +139,7 @@ def _random_unit(key, mask):
             "kind='spectral' starts from a random vector, got key=None; give a"
             " jax.random.key, a new one each step."
         )
+    check_key(key)
     return direction(mask * jax.random.normal(key, mask.shape, mask.dtype))
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_key
 from sphax._norms import widen
 
 
@@ -45,6 +46,7 @@ def random_projections(
     """
     if min(d, p, count) < 1:
         raise ValueError(f"d, p and count must be 1 or more, got {d}, {p} and {count}.")
+    check_key(key)
     return jax.random.normal(key, (count, p, d), dtype)
 
 
@@ -83,6 +85,7 @@ def group_projections(
         )
     coordinates = jnp.arange(d, dtype=jnp.int32)
     if key is not None:
+        check_key(key)
         coordinates = jax.random.permutation(key, coordinates)
     return coordinates.reshape(groups, d // groups)
 

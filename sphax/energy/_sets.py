@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
-from sphax._products import inverse_lengths, products
+from sphax._checks import as_floating, check_dimensions
+from sphax._products import products, row_lengths
 from sphax._weights import as_weights, pair_weights, zero_masked
 
 
@@ -17,6 +17,7 @@ def as_sets(
     points = as_floating("points", points)
     if points.ndim < 2:
         raise ValueError(f"points must be [..., n, d], got shape {points.shape}.")
+    check_dimensions("points", points)
     shape = points.shape[:-1]
     weights = as_weights(where, shape, "points without their last axis")
     if weights is None:
@@ -45,8 +46,8 @@ def pairs(
     In a half space, the second side is of the pairs with the mirror images. A point has
     weight 0 with itself and with its own mirror image, and cosine 1 and -1.
     """
-    inverse = inverse_lengths(rows)
-    cosines = products(rows, rows, inverse, inverse, precision)
+    lengths = row_lengths(rows)
+    cosines = products(rows, rows, lengths, lengths, precision)
     # A zero point too is at no distance from itself.
     cosines = jnp.where(jnp.eye(len(rows), dtype=bool), 1.0, cosines)
     sides = [cosines, -cosines] if half_space else [cosines]

@@ -1,5 +1,6 @@
-"""Flax NNX modules: the state of the functions of the other rooms."""
+"""Flax NNX modules: the state of the functions of the other packages."""
 
+from sphax import _discovery
 from sphax.layers._activations import PReLU as PReLU
 from sphax.layers._attention import CosineAttention as CosineAttention
 from sphax.layers._cosine import CosineDense as CosineDense
@@ -15,3 +16,5 @@ from sphax.layers._over_parameterized import OPTConv as OPTConv
 from sphax.layers._over_parameterized import OPTDense as OPTDense
 from sphax.layers._sphere import SphereConv as SphereConv
 from sphax.layers._sphere import SphereNorm as SphereNorm
+
+__dir__ = _discovery.dir_of(__name__)

@@ -1,18 +1,19 @@
 """The last layer of a classifier that is trained with a margin."""
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sphax._checks import check_choice
-from sphax._products import inverse_lengths
+from sphax._checks import as_classes, as_labels, check_choice
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
-from sphax.losses import _checks, margin_softmax
+from sphax.losses import MarginAux, _checks, margin_softmax
 from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
-from sphax.losses._subcenters import nearest_products
-from sphax.margins import Margin
+from sphax.losses._subcenters import plain_logits
+from sphax.margins import Margin, Psi
 from sphax.neurons import NeuronDimensions
 
 
@@ -42,13 +43,23 @@ class MarginHead(nnx.Module):
     ``head.margin`` may be assigned at any time, inside a compiled step too. Its
     hyperparameters are arrays of state (:class:`MarginState`): new values of the same
     kind of margin do not compile anew, ``nnx.Param`` does not select them, and they
-    have no gradient unless asked for. A running state that the margin keeps moves with
-    every :meth:`loss`, but stands still after ``model.eval()``.
+    have no gradient unless asked for. They are scalars, or, with ``per_class_margin``,
+    one for each class. One for each example belongs to its batch: give such a margin to
+    :func:`sphax.losses.margin_softmax` with ``head.prototypes[...]``. A running state
+    that the margin keeps moves with every :meth:`loss`, but stands still after
+    ``model.eval()``.
+
+    As a Linen module, made by ``nnx.bridge.to_linen``, the head is called for its loss
+    by ``apply(variables, embeddings, labels, nnx_method="loss")``. Linen drops what a
+    module writes unless told otherwise, without a word: a margin that keeps a running
+    state needs ``mutable=["MarginState"]``, and the collection that comes back.
 
     Args:
         in_features: Size of the embeddings.
         num_classes: Number of prototypes.
         margin: One of :mod:`sphax.margins`.
+        per_class_margin: Whether hyperparameters of the margin may be arrays
+            ``[num_classes]``, of which an example has that of its label.
         scale: :math:`s`, for ``normalize="both"`` alone: a positive number, 64 if not
             given; or an ``nnx.Param`` of one, to learn it from that value on.
         normalize: ``"both"``, ``"prototypes"`` or ``"none"``; which vectors count by
@@ -68,10 +79,12 @@ class MarginHead(nnx.Module):
         rngs: Key stream; uses ``params``.
 
     Raises:
-        TypeError: If ``margin`` is none; from a call, if the embeddings are not
+        TypeError: If ``margin`` is not one; from a call, if the embeddings are not
             floating.
-        ValueError: If a size or an option is out of range, or ``scale`` is given where
-            it has no effect; from a call, if shapes do not fit.
+        ValueError: If a size or an option is out of range, a hyperparameter of the
+            margin is not a scalar (nor ``[num_classes]`` with ``per_class_margin``), or
+            ``scale`` is given where it has no effect; from a call, if shapes do not
+            fit.
 
     Example:
         >>> margin = sx.margins.ArcFace(margin=0.5)
@@ -84,18 +97,27 @@ class MarginHead(nnx.Module):
         [[ 4.8  6.4 -4.8]]
         >>> print(head.loss(embeddings, labels))
         1.689
+        >>> head = sx.layers.MarginHead(
+        ...     2,
+        ...     3,
+        ...     margin=sx.margins.CosFace(margin=jnp.array([0.1, 0.2, 0.4])),
+        ...     per_class_margin=True,
+        ...     rngs=nnx.Rngs(0),
+        ... )
 
     References:
         Liu et al., `SphereFace <https://arxiv.org/abs/1704.08063>`_, CVPR 2017; Deng et
         al., `ArcFace <https://arxiv.org/abs/1801.07698>`_, CVPR 2019.
     """
 
+    @explain_names(OF_LOSSES)
     def __init__(
         self,
         in_features: int,
         num_classes: int,
         *,
         margin: Margin,
+        per_class_margin: bool = False,
         scale: float | nnx.Variable[jax.Array] | None = None,
         normalize: Normalize = "both",
         subcenters: int = 1,
@@ -114,12 +136,15 @@ class MarginHead(nnx.Module):
             num_classes=num_classes,
             subcenters=subcenters,
         )
+        check_choice("per_class_margin", per_class_margin, (True, False))
         check_choice("normalize", normalize, ("both", "prototypes", "none"))
         check_choice("gradient", gradient, ("exact", "detached"))
         _checks.check_block_size(block_size)
         _checks.check_scale(_value(scale), normalize, ())
         _checks.check_label_smoothing(label_smoothing)
         self.in_features, self.subcenters = in_features, subcenters
+        self.num_classes = num_classes
+        self.per_class_margin = per_class_margin
         self.normalize: Normalize = normalize
         self.block_size = block_size
         self.gradient: Gradient = gradient
@@ -167,12 +192,38 @@ class MarginHead(nnx.Module):
     def _with_arrays(self, margin: Margin) -> Margin:
         _checks.check_margin(margin)
 
+        self._check_shapes(margin)
+
         def as_array(leaf: Any) -> jax.Array:
             array = jnp.asarray(leaf)
             is_real = jnp.issubdtype(array.dtype, jnp.floating)
             return array.astype(self._real) if is_real else array
 
         return jax.tree.map(as_array, margin)
+
+    def _check_shapes(self, margin: Margin) -> None:
+        for leaf in jax.tree.leaves(margin, is_leaf=_is_psi):
+            # What Psi's function makes of its leaves, nobody else knows.
+            if _is_psi(leaf) or jnp.ndim(leaf) == 0:
+                continue
+            if self.per_class_margin and jnp.shape(leaf) == (self.num_classes,):
+                continue
+            raise ValueError(
+                "MarginHead: hyperparameters of the margin must be scalars, or"
+                f" [num_classes], here ({self.num_classes},), if per_class_margin=True;"
+                f" got shape {jnp.shape(leaf)}. A margin for each example belongs to"
+                " its batch: give it to losses.margin_softmax, with"
+                " head.prototypes[...]."
+            )
+
+    def _margin_of(self, labels: jax.Array) -> Margin:
+        """The margin of a batch: a hyperparameter ``[num_classes]``, by the labels."""
+        classes, _ = as_classes(labels, self.num_classes)
+
+        def of_label(leaf: Any) -> Any:
+            return leaf if _is_psi(leaf) or not leaf.ndim else _taken(classes, leaf)
+
+        return jax.tree.map(of_label, self.margin, is_leaf=_is_psi)
 
     def _own(self, scale: Any) -> Any:
         """A copy of a variable: the one given may belong to others, or to no trace."""
@@ -192,14 +243,35 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        of_x = inverse_lengths(x) if self.normalize == "both" else None
-        of_w = inverse_lengths(w) if self.normalize != "none" else None
-        logits = nearest_products(x, w, of_x, of_w, self.precision)
+        logits = plain_logits(x, w, normalize=self.normalize, precision=self.precision)
         if self.normalize == "both":
             scale = DEFAULT_SCALE if self.scale is None else _value(self.scale)
             logits = jnp.asarray(scale, logits.dtype) * logits
         return logits.astype(x.dtype)
 
+    @overload
+    def loss(
+        self,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        where: jax.Array | None = None,
+        key: jax.Array | None = None,
+        has_aux: Literal[False] = False,
+    ) -> jax.Array: ...
+
+    @overload
+    def loss(
+        self,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        where: jax.Array | None = None,
+        key: jax.Array | None = None,
+        has_aux: Literal[True],
+    ) -> tuple[jax.Array, MarginAux]: ...
+
+    @explain_names(OF_LOSSES)
     def loss(
         self,
         embeddings: jax.Array,
@@ -208,7 +280,7 @@ class MarginHead(nnx.Module):
         where: jax.Array | None = None,
         key: jax.Array | None = None,
         has_aux: bool = False,
-    ) -> Any:
+    ) -> jax.Array | tuple[jax.Array, MarginAux]:
         """Mean loss with the margin: :func:`sphax.losses.margin_softmax`.
 
         Brings the margin's running state up to the batch, if it keeps one.
@@ -225,11 +297,12 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
+        labels = as_labels(labels, x.shape[:-1], "embeddings")
         loss, aux = margin_softmax(
             x,
             w,
             labels,
-            self.margin,
+            self._margin_of(labels),
             scale=_value(self.scale),
             normalize=self.normalize,
             where=where,
@@ -241,8 +314,20 @@ class MarginHead(nnx.Module):
             precision=self.precision,
         )
         if self.margin.keeps_state and not self.use_running_average:
-            self.margin = aux.margin
+            # Running states are scalars; what is not keeps its shape.
+            self.margin = jax.tree.map(
+                lambda old, new: old if old.ndim else new, self.margin, aux.margin
+            )
         return (loss, aux) if has_aux else loss
+
+
+@compiled()
+def _taken(classes: jax.Array, values: jax.Array) -> jax.Array:
+    return values[classes]
+
+
+def _is_psi(x: Any) -> bool:
+    return isinstance(x, Psi)
 
 
 def _value(scale: float | nnx.Variable[jax.Array] | None) -> Any:

@@ -1,5 +1,15 @@
-"""Objectives on the sphere."""
+"""Objectives on the sphere.
 
+Train with them under :func:`jax.jit`: the compiler fuses a whole step, which called
+by itself runs piece by piece. Every new shape compiles anew. Pad a last batch that is
+smaller to the size of the others, and leave the padding out by ``where``.
+
+Arguments may lie on many devices, on a mesh of :func:`jax.make_mesh` with explicit or
+automatic axes. With ``block_size``, a block has as many classes of every device, and
+no prototype is sent to another.
+"""
+
+from sphax import _discovery
 from sphax.losses._adacos import adacos_dynamic_scale as adacos_dynamic_scale
 from sphax.losses._adacos import adacos_fixed_scale as adacos_fixed_scale
 from sphax.losses._binary import sphereface2 as sphereface2
@@ -27,3 +37,5 @@ from sphax.losses._proxies import proxy_nca as proxy_nca
 from sphax.losses._squares import p2sgrad as p2sgrad
 from sphax.losses._subcenters import subcenter_cosines as subcenter_cosines
 from sphax.losses._triplet import triplet as triplet
+
+__dir__ = _discovery.dir_of(__name__)

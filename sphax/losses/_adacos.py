@@ -5,7 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses import _checks
+from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._examples import as_examples
 from sphax.losses._negatives import Form, make_rows, negatives
 from sphax.losses._target import gather, target_of
@@ -41,6 +44,7 @@ def adacos_fixed_scale(classes: int) -> float:
     return math.sqrt(2.0) * math.log(classes - 1)
 
 
+@explain_names(OF_LOSSES)
 def adacos_dynamic_scale(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -93,23 +97,46 @@ def adacos_dynamic_scale(
         Zhang et al., `AdaCos <https://arxiv.org/abs/1905.00292>`_, CVPR 2019, Eqs. 13
         to 15.
     """
-    embeddings, prototypes = jax.lax.stop_gradient(
-        _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
-    )
+    embeddings, prototypes = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
     if prototypes.shape[0] < 3:
         raise ValueError(
             "adacos_dynamic_scale: prototypes must be of at least 3 classes, got"
             f" {prototypes.shape[0]}."
         )
-    examples = as_examples(embeddings, prototypes, labels, where)
+    labels, where = _checks.as_batch(embeddings, labels, where)
     _checks.check_scale(scale, "both", ())
     _checks.check_block_size(block_size)
+    return _adacos_dynamic_scale(
+        embeddings,
+        prototypes,
+        labels,
+        scale,
+        where,
+        blocks=as_blocks(block_size, prototypes),
+        precision=precision,
+    )
 
+
+@compiled("blocks", "precision")
+def _adacos_dynamic_scale(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    scale: jax.typing.ArrayLike,
+    where: jax.Array | None,
+    *,
+    blocks: Blocks | None,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    embeddings, prototypes = jax.lax.stop_gradient((embeddings, prototypes))
+    if not labels.size:  # where a median does not exist
+        return jnp.asarray(scale, jnp.result_type(embeddings, prototypes, jnp.float32))
+    examples = as_examples(embeddings, prototypes, labels, where)
     target = target_of(gather(examples, prototypes), examples)
     form = Form("both", is_detached=False, is_smoothed=False, precision=precision)
     old = jax.lax.stop_gradient(jnp.asarray(scale, target.angle.dtype))
     rows = make_rows(form, examples.embeddings, old, target.angle, NoMargin())
-    others = negatives(form, block_size, rows, prototypes, examples.labels)
+    others = negatives(form, blocks, rows, prototypes, examples.labels)
     count = jnp.sum(target.is_kept.astype(old.dtype))
     log_mean = jax.nn.logsumexp(others.log_sum, where=target.is_kept) - jnp.log(count)
     median = jnp.nanmedian(jnp.where(target.is_kept, target.angle, jnp.nan))

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphax._checks import as_floating, check_choice
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._weights import weighted_mean
 from sphax.losses import _checks
+from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._class_sums import sum_over_others
 from sphax.losses._examples import as_examples
 from sphax.losses._numbers import as_scalar, check_number
@@ -34,6 +37,7 @@ class _Head(NamedTuple):
     exponent: Any
 
 
+@explain_names(OF_LOSSES)
 def sphereface2(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -120,25 +124,51 @@ def sphereface2(
     margin = _checked(variant, margin, scale, exponent, balance)
     check_choice("gradient", gradient, ("exact", "detached"))
     _checks.check_block_size(block_size)
-    examples = as_examples(embeddings, prototypes, labels, where)
-
-    dtype = examples.weights.dtype
-    bias = as_floating("bias", bias)
-    head = _Head(bias, margin, scale, exponent)
+    labels, where = _checks.as_batch(embeddings, labels, where)
+    dtype = jnp.result_type(embeddings, prototypes, jnp.float32)
+    head = _Head(as_floating("bias", bias), margin, scale, exponent)
     head = _Head(*(as_scalar(name, x, dtype) for name, x in head._asdict().items()))
-    logit = partial(_logit, gradient == "detached", head)
+    return _sphereface2(
+        embeddings,
+        prototypes,
+        labels,
+        where,
+        head,
+        as_scalar("balance", balance, dtype),
+        variant=variant,
+        is_detached=gradient == "detached",
+        blocks=as_blocks(block_size, prototypes),
+        precision=precision,
+    )
+
+
+@compiled("variant", "is_detached", "blocks", "precision")
+def _sphereface2(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+    head: _Head,
+    balance: jax.Array,
+    *,
+    variant: Variant,
+    is_detached: bool,
+    blocks: Blocks | None,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    examples = as_examples(embeddings, prototypes, labels, where)
+    logit = partial(_logit, is_detached, head)
     own = prototypes[examples.labels].astype(examples.embeddings.dtype)
     theta = angle(examples.embeddings, own)
     positive = logit(jnp.cos(theta), _positive(variant, head, theta))
     negatives = sum_over_others(
-        partial(_negative_loss, variant, gradient == "detached"),
+        partial(_negative_loss, variant, is_detached),
         head,
         examples,
         prototypes,
-        block_size=block_size,
+        blocks=blocks,
         precision=precision,
     )
-    balance = as_scalar("balance", balance, dtype)
     losses = balance * jax.nn.softplus(-positive) + (1.0 - balance) * negatives
     return weighted_mean(losses / head.scale, examples.weights)
 

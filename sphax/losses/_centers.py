@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating, as_vectors
-from sphax._norms import dot, length, widen
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax._norms import dot, inverse_power, length, widen
 from sphax._products import products
 from sphax._weights import as_weights, pair_weights, weighted_mean, zero_masked
 from sphax.losses import _checks
@@ -15,6 +17,7 @@ from sphax.losses._examples import as_examples
 from sphax.losses._numbers import as_scalar
 
 
+@explain_names(OF_LOSSES)
 def center(
     embeddings: jax.typing.ArrayLike,
     centers: jax.typing.ArrayLike,
@@ -57,12 +60,25 @@ def center(
         Recognition <https://ydwen.github.io/papers/WenECCV16.pdf>`_, ECCV 2016, Eq. 2.
     """
     embeddings, centers = _checks.as_operands(embeddings, centers, name="centers")
+    labels, where = _checks.as_batch(embeddings, labels, where)
+    dtype = jnp.result_type(embeddings, centers, jnp.float32)
+    weight = as_scalar("weight", weight, dtype)
+    return weight * _center(embeddings, centers, labels, where)
+
+
+@compiled()
+def _center(
+    embeddings: jax.Array,
+    centers: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+) -> jax.Array:
     examples = as_examples(embeddings, centers, labels, where)
     gaps = _gaps(examples, centers)
-    weight = as_scalar("weight", weight, gaps.dtype)
-    return 0.5 * weight * weighted_mean(dot(gaps, gaps), examples.weights)
+    return 0.5 * weighted_mean(dot(gaps, gaps), examples.weights)
 
 
+@explain_names(OF_LOSSES)
 def update_centers(
     centers: jax.typing.ArrayLike,
     embeddings: jax.typing.ArrayLike,
@@ -108,9 +124,22 @@ def update_centers(
         Recognition <https://ydwen.github.io/papers/WenECCV16.pdf>`_, ECCV 2016, Eq. 4.
     """
     embeddings, centers = _checks.as_operands(embeddings, centers, name="centers")
+    labels, where = _checks.as_batch(embeddings, labels, where)
+    dtype = jnp.result_type(embeddings, centers, jnp.float32)
+    rate = as_scalar("rate", rate, dtype)
+    return _update_centers(centers, embeddings, labels, rate, where)
+
+
+@compiled()
+def _update_centers(
+    centers: jax.Array,
+    embeddings: jax.Array,
+    labels: jax.Array,
+    rate: jax.Array,
+    where: jax.Array | None,
+) -> jax.Array:
     examples = as_examples(embeddings, centers, labels, where)
     gaps = _gaps(examples, centers)
-    rate = as_scalar("rate", rate, gaps.dtype)
     weights, labels = examples.weights.ravel(), examples.labels.ravel()
     moves = weights[:, None] * gaps.reshape(-1, gaps.shape[-1])
     moves = jnp.zeros(centers.shape, gaps.dtype).at[labels].add(moves)
@@ -126,6 +155,7 @@ def _gaps(examples, centers):
     return vectors - centers[examples.labels].astype(vectors.dtype)
 
 
+@explain_names(OF_LOSSES)
 def ring(
     embeddings: jax.typing.ArrayLike,
     radius: jax.typing.ArrayLike,
@@ -164,12 +194,18 @@ def ring(
     (embeddings,) = as_vectors(embeddings=embeddings)
     shape = embeddings.shape[:-1]
     where = as_weights(where, shape, "embeddings without their last axis")
+    dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    radius = as_scalar("radius", as_floating("radius", radius), dtype)
+    return as_scalar("weight", weight, dtype) * _ring(embeddings, radius, where)
+
+
+@compiled()
+def _ring(embeddings: jax.Array, radius: jax.Array, where: jax.Array | None):
     lengths = length(widen(zero_masked(embeddings, where)))
-    radius = as_scalar("radius", as_floating("radius", radius), lengths.dtype)
-    weight = as_scalar("weight", weight, lengths.dtype)
-    return 0.5 * weight * weighted_mean(jnp.square(lengths - radius), where)
+    return 0.5 * weighted_mean(jnp.square(lengths - radius), where)
 
 
+@explain_names(OF_LOSSES)
 def uniform_face(
     centers: jax.typing.ArrayLike,
     *,
@@ -220,14 +256,22 @@ def uniform_face(
     if centers.ndim != 2:
         raise ValueError(f"centers must be [classes, features], got {centers.shape}.")
     where = as_weights(where, centers.shape[:1], "centers without their last axis")
+    dtype = jnp.promote_types(centers.dtype, jnp.float32)
+    return as_scalar("weight", weight, dtype) * _uniform_face(centers, where)
+
+
+@compiled()
+def _uniform_face(centers: jax.Array, where: jax.Array | None) -> jax.Array:
     points = widen(zero_masked(centers, where))
-    weight = as_scalar("weight", weight, points.dtype)
     weights = pair_weights(where, len(points), points.dtype)
-    return weight * weighted_mean(1.0 / (_distances(points) + 1.0), weights)
+    return weighted_mean(1.0 / (_distances(points) + 1.0), weights)
 
 
 def _distances(points: jax.Array) -> jax.Array:
     """Between all rows, ``[n, n]``; 0 with zero gradient where rounding decides."""
+    # A power of two, so that no square leaves the range.
+    scale = inverse_power(jnp.max(length(jax.lax.stop_gradient(points)), initial=0.0))
+    points = points * scale
     # Distances do not change, and what cancels in them is smaller.
     points = points - jax.lax.stop_gradient(jnp.mean(points, axis=0, keepdims=True))
     # Accelerators round the operands otherwise, far above the threshold below.
@@ -236,4 +280,4 @@ def _distances(points: jax.Array) -> jax.Array:
     sums = squares[:, None] + squares[None, :]
     square = sums - 2.0 * product
     is_noise = square <= 8.0 * jnp.finfo(points.dtype).eps * sums
-    return jnp.where(is_noise, 0.0, jnp.sqrt(jnp.where(is_noise, 1.0, square)))
+    return jnp.where(is_noise, 0.0, jnp.sqrt(jnp.where(is_noise, 1.0, square))) / scale

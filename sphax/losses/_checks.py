@@ -5,7 +5,14 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
+from sphax._checks import (
+    as_array,
+    as_floating,
+    as_labels,
+    check_dimensions,
+    check_static,
+)
+from sphax._weights import as_weights
 from sphax.margins import Margin
 
 
@@ -20,7 +27,7 @@ def as_operands(
 
     With 3 among the ``ranks``, prototypes ``[classes, k, features]`` are accepted too.
     """
-    embeddings = as_floating("embeddings", embeddings)
+    embeddings = as_embeddings(embeddings)
     prototypes = as_floating(name, prototypes)
     if prototypes.ndim not in ranks or 0 in prototypes.shape[:-1]:
         also = " (or [classes, k, features], with k sub-centres)" if 3 in ranks else ""
@@ -36,11 +43,43 @@ def as_operands(
             f"embeddings must be [..., features] with the features of {name}, got"
             f" embeddings {embeddings.shape} and {name} {prototypes.shape}.{hint}"
         )
+    check_dimensions("embeddings", embeddings)
     return embeddings, prototypes
+
+
+def as_embeddings(x: jax.typing.ArrayLike) -> jax.Array:
+    """``x`` as an array; raises unless floating."""
+    array = as_array("embeddings", x)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(
+            f"embeddings must be floating, got dtype {array.dtype}; were labels given"
+            " in their place?"
+        )
+    return as_floating("embeddings", array)
+
+
+def as_batch(
+    embeddings: jax.Array,
+    labels: jax.typing.ArrayLike,
+    where: jax.typing.ArrayLike | None,
+) -> tuple[jax.Array, jax.Array | None]:
+    """Labels and weights as arrays; raises unless there is one for each embedding."""
+    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
+    return labels, as_weights(where, labels.shape, "labels")
 
 
 def check_margin(margin: Margin, *, has_aux: bool = True) -> None:
     """Raises unless ``margin`` is one, whose state, if it keeps one, is returned."""
+    if isinstance(margin, type) and issubclass(margin, Margin):
+        raise TypeError(
+            f"margin must be a sphax.margins.Margin, got the class: call it, as in"
+            f" {margin.__name__}()."
+        )
+    if isinstance(margin, (int, float)):
+        raise TypeError(
+            "margin must be a sphax.margins.Margin, got a number; say what it is of, as"
+            f" in ArcFace(margin={margin}) or CosFace(margin={margin})."
+        )
     if not isinstance(margin, Margin):
         raise TypeError(
             "margin must be a sphax.margins.Margin, such as ArcFace() or NoMargin(),"
@@ -65,6 +104,7 @@ def check_subcenters(prototypes: jax.Array, normalize: str) -> None:
 
 def check_label_smoothing(label_smoothing: jax.typing.ArrayLike) -> None:
     """Raises unless a scalar and, if a number, in ``[0, 1)``."""
+    as_array("label_smoothing", label_smoothing)
     if isinstance(label_smoothing, (int, float)) and not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}.")
     if jnp.shape(label_smoothing) != ():
@@ -84,6 +124,7 @@ def check_scale(
             f"scale has no effect with normalize={normalize!r}, where the embedding's"
             ' length takes its place; leave it out or use normalize="both".'
         )
+    as_array("scale", scale)
     if isinstance(scale, (int, float)) and not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}.")
     if jnp.shape(scale) not in ((), shape):
@@ -97,6 +138,7 @@ def check_block_size(block_size: int | None) -> None:
     """Raises unless ``block_size`` is left out or a positive integer."""
     if block_size is None:
         return
+    check_static("block_size", block_size)
     if not isinstance(block_size, numbers.Integral) or block_size < 1:
         raise ValueError(
             "block_size must be None or a positive integer, the number of classes"

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._memory import MemoryBank
 from sphax.losses._numbers import as_scalar, check_number
-from sphax.losses._pairs import compare, log_sum_exp
+from sphax.losses._pairs import Batch, as_pairwise, compare, log_sum_exp
 
 
+@explain_names(OF_LOSSES)
 def circle(
     embeddings: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
@@ -63,9 +66,21 @@ def circle(
     """
     check_number("margin", margin, -1.0, is_open=True)
     check_number("scale", scale, 0.0, is_open=True)
-    pairs = compare(embeddings, labels, where=where, memory=memory, precision=precision)
-    margin = as_scalar("margin", margin, pairs.products.dtype)
-    scale = as_scalar("scale", scale, pairs.products.dtype)
+    batch = as_pairwise(embeddings, labels, where, memory)
+    margin = as_scalar("margin", margin, batch.dtype)
+    scale = as_scalar("scale", scale, batch.dtype)
+    return _circle(batch, margin, scale, precision=precision)
+
+
+@compiled("precision")
+def _circle(
+    batch: Batch,
+    margin: jax.Array,
+    scale: jax.Array,
+    *,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    pairs = compare(batch, precision)
     cosines = pairs.products
     held = jax.lax.stop_gradient(cosines)
     pull = jnp.maximum(1.0 + margin - held, 0.0) * (cosines - (1.0 - margin))

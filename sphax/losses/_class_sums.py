@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._products import inverse_lengths, products
-from sphax.losses._blocks import fold_blocks, pull_back_blocks
+from sphax._products import products, row_lengths
+from sphax.losses._blocks import Blocks, fold_blocks, pull_back_blocks
 from sphax.losses._examples import Examples
 from sphax.losses._negatives import Normalize
 
@@ -42,7 +42,7 @@ def sum_over_others(
     prototypes: jax.Array,
     *,
     normalize: Normalize = "both",
-    block_size: int | None = None,
+    blocks: Blocks | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Sums :math:`\sum_{j \ne y}` of ``term(parameters, products)``, ``[...]``.
@@ -52,49 +52,49 @@ def sum_over_others(
     """
     form = _Form(term, normalize, precision)
     rows = _Rows(examples.embeddings, parameters)
-    if block_size is None:
+    if blocks is None:
         return _block_sum(form, rows, prototypes, examples.labels)
-    return _blocked_sum(form, block_size, rows, prototypes, examples.labels)
+    return _blocked_sum(form, blocks, rows, prototypes, examples.labels)
 
 
 def _block_sum(form, rows, block, labels):
     """Sum over a block of classes; ``labels`` counts from its first class."""
-    inverse_rows = inverse_lengths(rows.vectors) if form.normalize == "both" else None
-    inverse_block = None if form.normalize == "none" else inverse_lengths(block)
-    product = products(rows.vectors, block, inverse_rows, inverse_block, form.precision)
+    length_rows = row_lengths(rows.vectors) if form.normalize == "both" else None
+    length_block = None if form.normalize == "none" else row_lengths(block)
+    product = products(rows.vectors, block, length_rows, length_block, form.precision)
     terms = form.term(rows.parameters, product)
     classes = jnp.arange(block.shape[0], dtype=labels.dtype)
     is_target = labels[..., None] == jnp.expand_dims(classes, range(labels.ndim))
     return jnp.sum(jnp.where(is_target, 0.0, terms), axis=-1)
 
 
-def _sum_of_blocks(form, block_size, rows, prototypes, labels):
-    """``block_size`` classes at a time; no array of all the products at any time."""
+def _sum_of_blocks(form, blocks, rows, prototypes, labels):
+    """A block of classes at a time; no array of all the products at any time."""
 
     def add_block(total, block, start):
         return total + _block_sum(form, rows, block, labels - start)
 
     dtype = jnp.promote_types(rows.vectors.dtype, jnp.float32)
     nothing = jnp.zeros_like(rows.vectors[..., 0], dtype=dtype)
-    return fold_blocks(add_block, nothing, prototypes, block_size)
+    return jnp.sum(fold_blocks(add_block, nothing, prototypes, blocks), axis=0)
 
 
 _blocked_sum = jax.custom_vjp(_sum_of_blocks, nondiff_argnums=(0, 1))
 
 
-def _forward(form, block_size, rows, prototypes, labels):
-    out = _sum_of_blocks(form, block_size, rows, prototypes, labels)
+def _forward(form, blocks, rows, prototypes, labels):
+    out = _sum_of_blocks(form, blocks, rows, prototypes, labels)
     return out, (rows, prototypes, labels)
 
 
-def _backward(form, block_size, residuals, cotangent):
+def _backward(form, blocks, residuals, cotangent):
     rows, prototypes, labels = residuals
     of_rows, of_prototypes = pull_back_blocks(
         lambda rows, block, start: _block_sum(form, rows, block, labels - start),
         lambda _: cotangent,
         rows,
         prototypes,
-        block_size,
+        blocks,
     )
     return of_rows, of_prototypes, None
 

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._memory import MemoryBank
 from sphax.losses._numbers import as_scalar, check_number
-from sphax.losses._pairs import compare, distances
+from sphax.losses._pairs import Batch, as_pairwise, compare, distances
 
 
+@explain_names(OF_LOSSES)
 def contrastive(
     embeddings: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
@@ -59,8 +62,16 @@ def contrastive(
         <https://doi.org/10.1109/CVPR.2006.100>`_, CVPR 2006, Eq. 4.
     """
     check_number("margin", margin, 0.0, is_open=True)
-    pairs = compare(embeddings, labels, where=where, memory=memory, precision=precision)
-    margin = as_scalar("margin", margin, pairs.products.dtype)
+    batch = as_pairwise(embeddings, labels, where, memory)
+    margin = as_scalar("margin", margin, batch.dtype)
+    return _contrastive(batch, margin, precision=precision)
+
+
+@compiled("precision")
+def _contrastive(
+    batch: Batch, margin: jax.Array, *, precision: jax.lax.PrecisionLike
+) -> jax.Array:
+    pairs = compare(batch, precision)
     pull = 1.0 - pairs.products
     push = 0.5 * jnp.maximum(margin - distances(pairs), 0.0) ** 2
     losses = jnp.where(pairs.is_positive, pull, push)

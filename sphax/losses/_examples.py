@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_labels
+from sphax._checks import as_classes
 from sphax._norms import dot, widen
-from sphax._weights import as_weights, zero_masked
+from sphax._weights import zero_masked
 from sphax.losses._negatives import Normalize
 from sphax.sphere import angle
 from sphax.sphere import normalize as to_direction
@@ -24,24 +24,19 @@ class Examples(NamedTuple):
 def as_examples(
     embeddings: jax.Array,
     prototypes: jax.Array,
-    labels: jax.typing.ArrayLike,
-    where: jax.typing.ArrayLike | None,
+    labels: jax.Array,
+    where: jax.Array | None,
 ) -> Examples:
     """The examples as a class-wise objective computes with them.
 
-    A weighted mean over them is NaN, with its gradients, if a label is no class.
+    A weighted mean over them is NaN, with its gradients, if a label is not a class.
     """
-    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
-    where = as_weights(where, labels.shape, "labels")
     dtype = jnp.promote_types(embeddings.dtype, prototypes.dtype)
     embeddings = zero_masked(embeddings, where).astype(dtype)
     weights = jnp.ones(labels.shape) if where is None else where
     weights = weights.astype(jnp.promote_types(dtype, jnp.float32))
-    # A narrow type could not be compared with the number of classes.
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
-    is_known = (labels >= 0) & (labels < prototypes.shape[0])
+    labels, is_known = as_classes(labels, prototypes.shape[0])
     weights = jnp.where(is_known | (weights == 0.0), weights, jnp.nan)
-    labels = jnp.where(is_known, labels, 0).astype(jnp.int32)
     return Examples(embeddings, labels, weights)
 
 

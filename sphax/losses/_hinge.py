@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._weights import weighted_mean
 from sphax.losses import _checks
+from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._class_sums import sum_over_others
 from sphax.losses._examples import as_examples, target_products
 from sphax.losses._margin_softmax import DEFAULT_SCALE
 from sphax.losses._negatives import Normalize
 
 
+@explain_names(OF_LOSSES)
 def hinge(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -79,12 +83,38 @@ def hinge(
     check_choice("normalize", normalize, ("both", "prototypes", "none"))
     _checks.check_scale(scale, normalize, embeddings.shape[:-1])
     _checks.check_block_size(block_size)
-    examples = as_examples(embeddings, prototypes, labels, where)
-
+    labels, where = _checks.as_batch(embeddings, labels, where)
     if normalize != "both":
         scale = 1.0
     elif scale is None:
         scale = DEFAULT_SCALE
+    return _hinge(
+        embeddings,
+        prototypes,
+        labels,
+        where,
+        scale,
+        power=power,
+        normalize=normalize,
+        blocks=as_blocks(block_size, prototypes),
+        precision=precision,
+    )
+
+
+@compiled("power", "normalize", "blocks", "precision")
+def _hinge(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+    scale: jax.typing.ArrayLike,
+    *,
+    power: int,
+    normalize: Normalize,
+    blocks: Blocks | None,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    examples = as_examples(embeddings, prototypes, labels, where)
     radius = jnp.asarray(scale, dtype=examples.weights.dtype)
     own = radius * target_products(examples, prototypes, normalize)
     others = sum_over_others(
@@ -93,7 +123,7 @@ def hinge(
         examples,
         prototypes,
         normalize=normalize,
-        block_size=block_size,
+        blocks=blocks,
         precision=precision,
     )
     return weighted_mean(jax.nn.relu(1.0 - own) ** power + others, examples.weights)

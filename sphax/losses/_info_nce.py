@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._norms import divide
 from sphax.losses._memory import MemoryBank
 from sphax.losses._numbers import as_scalar, check_number
-from sphax.losses._pairs import Pairs, compare, log_sum_exp
+from sphax.losses._pairs import Batch, Pairs, as_pairwise, compare, log_sum_exp
 
 
+@explain_names(OF_LOSSES)
 def n_pair(
     embeddings: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
@@ -44,7 +47,7 @@ def n_pair(
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient without a positive
-        pair.
+        pair; NaN where a product leaves the range, from lengths of 1e19 on in float32.
 
     Raises:
         TypeError: If an argument has the wrong kind of dtype.
@@ -60,21 +63,23 @@ def n_pair(
         <https://papers.nips.cc/paper/6200>`_, NeurIPS 2016.
     """
     check_number("regularization", regularization, 0.0)
-    pairs = compare(
-        embeddings,
-        labels,
-        where=where,
-        memory=memory,
-        precision=precision,
-        normalize=False,
-    )
-    weight = as_scalar("regularization", regularization, pairs.products.dtype)
+    batch = as_pairwise(embeddings, labels, where, memory)
+    weight = as_scalar("regularization", regularization, batch.dtype)
+    return _n_pair(batch, weight, precision=precision)
+
+
+@compiled("precision")
+def _n_pair(
+    batch: Batch, weight: jax.Array, *, precision: jax.lax.PrecisionLike
+) -> jax.Array:
+    pairs = compare(batch, precision, normalize=False)
     lengths = pairs.mean(
         jnp.diagonal(pairs.products) * pairs.positives, pairs.positives
     )
     return _mean_over_pairs(pairs.products, pairs) + weight * lengths
 
 
+@explain_names(OF_LOSSES)
 def nt_xent(
     embeddings: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
@@ -123,8 +128,16 @@ def nt_xent(
         Chen et al., `SimCLR <https://arxiv.org/abs/2002.05709>`_, ICML 2020, Eq. 1.
     """
     check_number("scale", scale, 0.0, is_open=True)
-    pairs = compare(embeddings, labels, where=where, memory=memory, precision=precision)
-    scale = as_scalar("scale", scale, pairs.products.dtype)
+    batch = as_pairwise(embeddings, labels, where, memory)
+    scale = as_scalar("scale", scale, batch.dtype)
+    return _nt_xent(batch, scale, precision=precision)
+
+
+@compiled("precision")
+def _nt_xent(
+    batch: Batch, scale: jax.Array, *, precision: jax.lax.PrecisionLike
+) -> jax.Array:
+    pairs = compare(batch, precision)
     return _mean_over_pairs(scale * pairs.products, pairs)
 
 
@@ -136,6 +149,7 @@ def _mean_over_pairs(logits: jax.Array, pairs: Pairs) -> jax.Array:
     return pairs.mean(totals, pairs.positives)
 
 
+@explain_names(OF_LOSSES)
 def supervised_contrastive(
     embeddings: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
@@ -195,8 +209,24 @@ def supervised_contrastive(
     check_choice("mean", mean, ("out", "in"))
     check_choice("anchors", anchors, ("paired", "all"))
     check_number("scale", scale, 0.0, is_open=True)
-    pairs = compare(embeddings, labels, where=where, memory=memory, precision=precision)
-    logits = as_scalar("scale", scale, pairs.products.dtype) * pairs.products
+    batch = as_pairwise(embeddings, labels, where, memory)
+    scale = as_scalar("scale", scale, batch.dtype)
+    return _supervised_contrastive(
+        batch, scale, mean=mean, anchors=anchors, precision=precision
+    )
+
+
+@compiled("mean", "anchors", "precision")
+def _supervised_contrastive(
+    batch: Batch,
+    scale: jax.Array,
+    *,
+    mean: Literal["out", "in"],
+    anchors: Literal["paired", "all"],
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    pairs = compare(batch, precision)
+    logits = scale * pairs.products
     count, positives = pairs.positives, log_sum_exp(logits, pairs.is_positive)
     # log(sum over A / sum over P): a small loss keeps its digits.
     losses = jax.nn.softplus(log_sum_exp(logits, pairs.is_negative) - positives)

@@ -1,12 +1,16 @@
 """Softmax cross-entropy with a margin on the target, for any margin."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax._weights import weighted_mean
 from sphax.losses import _checks
+from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._examples import as_examples
 from sphax.losses._negatives import Form, Normalize, make_rows, negatives
 from sphax.losses._target import gather, target_logit, target_of
@@ -44,6 +48,44 @@ class MarginAux(NamedTuple):
     margin: Margin
 
 
+class _Options(TypedDict, total=False):
+    """What both losses take beside ``has_aux``."""
+
+    scale: jax.typing.ArrayLike | None
+    normalize: Normalize
+    where: jax.typing.ArrayLike | None
+    key: jax.Array | None
+    block_size: int | None
+    gradient: Gradient
+    label_smoothing: jax.typing.ArrayLike
+    precision: jax.lax.PrecisionLike
+
+
+@overload
+def margin_softmax(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    has_aux: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> jax.Array: ...
+
+
+@overload
+def margin_softmax(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    has_aux: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[jax.Array, MarginAux]: ...
+
+
+@explain_names(OF_LOSSES)
 def margin_softmax(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -59,7 +101,7 @@ def margin_softmax(
     label_smoothing: jax.typing.ArrayLike = 0.0,
     has_aux: bool = False,
     precision: jax.lax.PrecisionLike = None,
-) -> Any:
+) -> jax.Array | tuple[jax.Array, MarginAux]:
     r"""Mean softmax cross-entropy with a margin on the target.
 
     With :math:`\theta_j` the angle between embedding :math:`x` and prototype
@@ -111,11 +153,14 @@ def margin_softmax(
             traced and differentiated; 64 if not given. For ``normalize="both"`` alone.
         normalize: Which vectors count by their direction only.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
-            zero are zeroed before anything else: a NaN in them reaches nothing.
+            zero are zeroed before anything else: a NaN in them reaches nothing. A
+            negative weight raises, or makes the loss NaN where ``where`` is traced.
         key: For a margin that draws, another one in every step.
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
-            and has no forward-mode derivative.
+            and has no forward-mode derivative. Where a mesh may spread the prototypes,
+            a block has as many of every device, one or more, and none is sent to
+            another device.
         gradient: ``"exact"``, or ``"detached"`` for the values of the margin with the
             gradient of the plain cosine (characteristic gradient detachment).
         label_smoothing: :math:`\epsilon`, in ``[0, 1)``.
@@ -129,7 +174,8 @@ def margin_softmax(
         where its direction is needed; so has the target's part at angles 0 and pi.
 
     Raises:
-        TypeError: If an argument has the wrong kind of dtype, or ``margin`` is none.
+        TypeError: If an argument has the wrong kind of dtype, ``margin`` is not one, or
+            ``block_size`` is traced.
         ValueError: If shapes do not fit, an option is out of range, or the margin needs
             a key or ``has_aux`` and there is none.
 
@@ -144,8 +190,7 @@ def margin_softmax(
         ICML 2016, Eq. 4; Liu et al., `SphereFace Revived
         <https://arxiv.org/abs/2109.05565>`_, TPAMI 2022 (detachment).
     """
-    _checks.check_margin(margin, has_aux=has_aux)
-    losses, aux = margin_softmax_per_example(
+    return _evaluate(
         embeddings,
         prototypes,
         labels,
@@ -157,16 +202,37 @@ def margin_softmax(
         block_size=block_size,
         gradient=gradient,
         label_smoothing=label_smoothing,
-        has_aux=True,
+        has_aux=has_aux,
         precision=precision,
+        is_mean=True,
     )
-    if where is not None:
-        losses = losses * jnp.asarray(where, losses.dtype)
-    # Nothing left to average: the sum is 0 then, whatever it is divided by.
-    loss = jnp.sum(losses) / jnp.where(aux.weight == 0.0, 1.0, aux.weight)
-    return (loss, aux) if has_aux else loss
 
 
+@overload
+def margin_softmax_per_example(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    has_aux: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> jax.Array: ...
+
+
+@overload
+def margin_softmax_per_example(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    has_aux: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[jax.Array, MarginAux]: ...
+
+
+@explain_names(OF_LOSSES)
 def margin_softmax_per_example(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -182,7 +248,7 @@ def margin_softmax_per_example(
     label_smoothing: jax.typing.ArrayLike = 0.0,
     has_aux: bool = False,
     precision: jax.lax.PrecisionLike = None,
-) -> Any:
+) -> jax.Array | tuple[jax.Array, MarginAux]:
     """The losses that :func:`margin_softmax` averages, for reweighting and mining.
 
     Args:
@@ -214,34 +280,108 @@ def margin_softmax_per_example(
         >>> sx.losses.margin_softmax_per_example(x, w, labels, margin, scale=2.0)
         Array([0.59751445, 2.9910834 ], dtype=float32)
     """
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
-    examples = as_examples(embeddings, prototypes, labels, where)
+    return _evaluate(
+        embeddings,
+        prototypes,
+        labels,
+        margin,
+        scale=scale,
+        normalize=normalize,
+        where=where,
+        key=key,
+        block_size=block_size,
+        gradient=gradient,
+        label_smoothing=label_smoothing,
+        has_aux=has_aux,
+        precision=precision,
+        is_mean=False,
+    )
+
+
+def _evaluate(
+    embeddings,
+    prototypes,
+    labels,
+    margin,
+    *,
+    scale,
+    normalize,
+    where,
+    key,
+    block_size,
+    gradient,
+    label_smoothing,
+    has_aux,
+    precision,
+    is_mean,
+):
+    """The mean of the losses, or the losses, of arguments that it checks."""
     _checks.check_margin(margin, has_aux=has_aux)
+    embeddings, prototypes = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
+    labels, where = _checks.as_batch(embeddings, labels, where)
     check_choice("normalize", normalize, ("both", "prototypes", "none"))
     check_choice("gradient", gradient, ("exact", "detached"))
     _checks.check_subcenters(prototypes, normalize)
-    _checks.check_scale(scale, normalize, examples.labels.shape)
+    _checks.check_scale(scale, normalize, labels.shape)
     _checks.check_label_smoothing(label_smoothing)
     _checks.check_block_size(block_size)
+    is_number = isinstance(label_smoothing, (int, float))
+    is_smoothed = not (is_number and label_smoothing == 0)
+    outcome = _losses(
+        embeddings,
+        prototypes,
+        labels,
+        margin,
+        DEFAULT_SCALE if scale is None else scale,
+        label_smoothing,
+        where,
+        key,
+        form=Form(normalize, gradient == "detached", is_smoothed, precision),
+        blocks=as_blocks(block_size, prototypes),
+        is_mean=is_mean,
+        has_aux=has_aux,
+    )
+    if not has_aux or margin.keeps_state:
+        return outcome
+    losses, aux = outcome
+    return losses, aux._replace(margin=margin)
 
-    is_smoothed = not (isinstance(label_smoothing, float) and label_smoothing == 0.0)
-    form = Form(normalize, gradient == "detached", is_smoothed, precision)
+
+@compiled("form", "blocks", "is_mean", "has_aux")
+def _losses(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    margin: Margin,
+    scale: jax.typing.ArrayLike,
+    label_smoothing: jax.typing.ArrayLike,
+    where: jax.Array | None,
+    key: jax.Array | None,
+    *,
+    form: Form,
+    blocks: Blocks | None,
+    is_mean: bool,
+    has_aux: bool,
+) -> Any:
+    examples = as_examples(embeddings, prototypes, labels, where)
     gathered = gather(examples, prototypes)
     target = target_of(gathered, examples)
     margin = margin.update(jax.lax.stop_gradient(target))
     current = margin.at(target, key)
-    scale = DEFAULT_SCALE if scale is None else scale
     own = target_logit(form, gathered, target, current, scale)
     rows = make_rows(form, examples.embeddings, own.radius, target.angle, current)
-    others = negatives(form, block_size, rows, prototypes, examples.labels)
+    others = negatives(form, blocks, rows, prototypes, examples.labels)
     # softplus keeps the digits of a small loss, which log-sum-exp minus target loses.
     losses = jax.nn.softplus(others.log_sum - own.logit) + margin.penalty(target)
     if others.total is not None:
         mean = (others.total + own.plain) / prototypes.shape[0]
         losses = losses + label_smoothing * (own.logit - mean)
-    # Multiplied, not replaced: the gradient has to be NaN as well.
-    losses = losses * jnp.where(jnp.isnan(examples.weights), jnp.nan, 1.0)
-    losses = jnp.where(target.is_kept, losses, 0.0)
+    if is_mean:
+        losses = weighted_mean(jnp.where(target.is_kept, losses, 0.0), examples.weights)
+    else:
+        # Multiplied, not replaced: the gradient has to be NaN as well.
+        losses = losses * jnp.where(jnp.isnan(examples.weights), jnp.nan, 1.0)
+        losses = jnp.where(target.is_kept, losses, 0.0)
     if not has_aux:
         return losses
     correct = target.is_kept & (own.plain > others.nearest)

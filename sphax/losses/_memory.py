@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from sphax._checks import as_floating, as_labels
-from sphax._weights import as_weights
+from sphax._checks import are_equal, check_dimensions
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax.losses._checks import as_batch, as_embeddings
 
 
 class MemoryBank(NamedTuple):
@@ -64,6 +67,7 @@ def init_memory(
         The empty memory.
 
     Raises:
+        TypeError: If ``dtype`` is not floating or ``label_dtype`` not integer.
         ValueError: If ``size`` or ``features`` is not positive.
 
     Example:
@@ -74,6 +78,10 @@ def init_memory(
         raise ValueError(
             f"size and features must be positive, got {size} and {features}."
         )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be floating, got {jnp.dtype(dtype)}.")
+    if not jnp.issubdtype(label_dtype, jnp.integer):
+        raise TypeError(f"label_dtype must be integer, got {jnp.dtype(label_dtype)}.")
     # Two zeros: one buffer in two places could not be donated.
     return MemoryBank(
         embeddings=jnp.zeros((size, features), dtype),
@@ -83,6 +91,7 @@ def init_memory(
     )
 
 
+@explain_names(OF_LOSSES)
 def enqueue(
     memory: MemoryBank,
     embeddings: jax.typing.ArrayLike,
@@ -99,15 +108,18 @@ def enqueue(
         memory: From :func:`init_memory` or from the step before.
         embeddings: Floating, ``[n, features]``; stored without gradient, in the dtype
             of the memory.
-        labels: Integer, ``[n]``; stored in the integer dtype of the memory.
+        labels: Integer, ``[n]``; stored in the integer dtype of the memory. If a label
+            does not fit, which raises where it is a number of NumPy or Python, its
+            embedding is stored as NaN, and the next loss is NaN.
         where: Boolean mask or weights, ``[n]``. Rows of weight zero are not stored.
 
     Returns:
         The new memory, of the same shapes and dtypes.
 
     Raises:
-        TypeError: If an argument has the wrong kind of dtype, or ``memory`` is none.
-        ValueError: If shapes do not fit.
+        TypeError: If an argument has the wrong kind of dtype, or ``memory`` is not a
+            :class:`MemoryBank`.
+        ValueError: If shapes do not fit, or labels the dtype of the memory.
 
     Example:
         >>> memory = sx.losses.init_memory(size=2, features=2)
@@ -118,8 +130,18 @@ def enqueue(
     """
     embeddings = as_rows(embeddings)
     check_memory(memory, embeddings)
-    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
-    where = as_weights(where, labels.shape, "labels")
+    kept, where = as_batch(embeddings, labels, where)
+    _check_labels_fit(labels, memory.labels.dtype)
+    return _enqueue(memory, embeddings, kept, where)
+
+
+@compiled()
+def _enqueue(
+    memory: MemoryBank,
+    embeddings: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+) -> MemoryBank:
     is_kept = jnp.full(labels.shape, True) if where is None else where.astype(bool)
     size = memory.labels.shape[0]
     rank = jnp.cumsum(is_kept, dtype=jnp.int32) - 1
@@ -128,23 +150,40 @@ def enqueue(
     is_stored = is_kept & (rank >= count - size)
     # The row beyond the last one does not exist, and what goes there is dropped.
     row = jnp.where(is_stored, (memory.position + rank) % size, size)
-    embeddings = jax.lax.stop_gradient(embeddings).astype(memory.embeddings.dtype)
+    stored = labels.astype(memory.labels.dtype)
+    is_known = are_equal(stored, labels)[:, None]
+    embeddings = jnp.where(is_known, jax.lax.stop_gradient(embeddings), jnp.nan)
+    embeddings = embeddings.astype(memory.embeddings.dtype)
     return MemoryBank(
         memory.embeddings.at[row].set(embeddings, mode="drop"),
-        memory.labels.at[row].set(labels.astype(memory.labels.dtype), mode="drop"),
+        memory.labels.at[row].set(stored, mode="drop"),
         jnp.minimum(memory.filled + count, size),
         (memory.position + count) % size,
     )
 
 
+def _check_labels_fit(labels: jax.typing.ArrayLike, dtype: jnp.dtype) -> None:
+    """Raises if labels that are not arrays of JAX have values that ``dtype`` lacks."""
+    if isinstance(labels, jax.Array) or not np.size(labels):
+        return
+    info, array = jnp.iinfo(dtype), np.asarray(labels)
+    if np.min(array) < info.min or np.max(array) > info.max:
+        raise ValueError(
+            f"labels must fit in the memory's dtype {dtype}, got values from"
+            f" {np.min(array)} to {np.max(array)}; call init_memory with a wider"
+            " label_dtype."
+        )
+
+
 def as_rows(embeddings: jax.typing.ArrayLike) -> jax.Array:
     """``embeddings`` as an array; raises unless floating, ``[n, features]``."""
-    embeddings = as_floating("embeddings", embeddings)
+    embeddings = as_embeddings(embeddings)
     if embeddings.ndim != 2:
         raise ValueError(
             "embeddings must be [n, features], one batch (jax.vmap takes several), got"
             f" shape {embeddings.shape}."
         )
+    check_dimensions("embeddings", embeddings)
     return embeddings
 
 

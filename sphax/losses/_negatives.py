@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from sphax._norms import length, widen
-from sphax._products import inverse_lengths
-from sphax.losses._blocks import fold_blocks, pull_back_blocks
+from sphax._products import row_lengths
+from sphax.losses._blocks import Blocks, fold_blocks, pull_back_blocks
 from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin, NoMargin
 
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
     """What the logits of the other classes depend on, example by example."""
 
     vectors: jax.Array  # embeddings, [..., features]
-    inverses: jax.Array | None  # of their lengths, if only their directions count
+    lengths: jax.Array | None  # if only their directions count
     radius: jax.Array  # what a cosine is multiplied by; [] or [...]
     angle: jax.Array  # to the target, [...]
     margin: Margin
@@ -50,7 +50,7 @@ class _Block(NamedTuple):
     """Some of the classes."""
 
     prototypes: jax.Array
-    inverses: jax.Array | None  # of their lengths, if only their directions count
+    lengths: jax.Array | None  # if only their directions count
 
 
 class _Logits(NamedTuple):
@@ -72,23 +72,23 @@ def make_rows(
     if not margin.edits_others:
         margin = NoMargin()
     is_scaled = margin.edits_others or form.normalize == "both"
-    inverses = inverse_lengths(vectors) if is_scaled else None
+    lengths = row_lengths(vectors) if is_scaled else None
     # Arrays, since the blocked form has a gradient to return for every leaf.
     margin = jax.tree.map(jnp.asarray, margin)
-    return Rows(vectors, inverses, radius, angle, margin)
+    return Rows(vectors, lengths, radius, angle, margin)
 
 
 def negatives(
     form: Form,
-    block_size: int | None,
+    blocks: Blocks | None,
     rows: Rows,
     prototypes: jax.Array,
     labels: jax.Array,
 ) -> Negatives:
     """The classes that are not the target, all at once or block by block."""
-    if block_size is None:
+    if blocks is None:
         return _plain_negatives(form, rows, prototypes, labels)
-    return _blocked(form, block_size, rows, prototypes, labels)
+    return _blocked(form, blocks, rows, prototypes, labels)
 
 
 def _plain_negatives(
@@ -103,7 +103,7 @@ def _plain_negatives(
 
 def _all_classes(form, rows, prototypes):
     is_scaled = rows.margin.edits_others or form.normalize != "none"
-    return _Block(prototypes, inverse_lengths(prototypes) if is_scaled else None)
+    return _Block(prototypes, row_lengths(prototypes) if is_scaled else None)
 
 
 def _block_logits(form, rows, block, labels):
@@ -113,7 +113,7 @@ def _block_logits(form, rows, block, labels):
     no gradient.
     """
     scaled = nearest_products(
-        rows.vectors, block.prototypes, rows.inverses, block.inverses, form.precision
+        rows.vectors, block.prototypes, rows.lengths, block.lengths, form.precision
     )
     radius = jnp.broadcast_to(rows.radius, rows.angle.shape)[..., None]
     if rows.margin.edits_others:
@@ -143,12 +143,12 @@ def _edited(form, rows, block, radius, cosines):
 
 def _blocked_negatives(
     form: Form,
-    block_size: int,
+    blocks: Blocks,
     rows: Rows,
     prototypes: jax.Array,
     labels: jax.Array,
 ) -> Negatives:
-    """``block_size`` classes at a time; no array of all the logits at any time."""
+    """A block of classes at a time; no array of all the logits at any time."""
 
     def add_block(carry, block, start):
         top, powers, nearest, total = carry
@@ -163,19 +163,23 @@ def _blocked_negatives(
     zero = jnp.zeros_like(lowest)
     carry = (lowest, zero, lowest, zero if form.is_smoothed else None)
     classes = _all_classes(form, rows, prototypes)
-    top, powers, nearest, total = fold_blocks(add_block, carry, classes, block_size)
-    return Negatives(top + jnp.log(powers), nearest, total)
+    top, powers, nearest, total = fold_blocks(add_block, carry, classes, blocks)
+    return Negatives(
+        jax.nn.logsumexp(top + jnp.log(powers), axis=0),
+        jnp.max(nearest, axis=0),
+        jnp.sum(total, axis=0) if form.is_smoothed else None,
+    )
 
 
 _blocked = jax.custom_vjp(_blocked_negatives, nondiff_argnums=(0, 1))
 
 
-def _blocked_forward(form, block_size, rows, prototypes, labels):
-    out = _blocked_negatives(form, block_size, rows, prototypes, labels)
+def _blocked_forward(form, blocks, rows, prototypes, labels):
+    out = _blocked_negatives(form, blocks, rows, prototypes, labels)
     return out, (rows, prototypes, labels, out.log_sum)
 
 
-def _blocked_backward(form, block_size, residuals, cotangents):
+def _blocked_backward(form, blocks, residuals, cotangents):
     rows, prototypes, labels, log_sum = residuals
 
     def of_block(rows, block, start):
@@ -188,7 +192,7 @@ def _blocked_backward(form, block_size, residuals, cotangents):
 
     classes = _all_classes(form, rows, prototypes)
     of_rows, of_classes = pull_back_blocks(
-        of_block, cotangent_of, rows, classes, block_size
+        of_block, cotangent_of, rows, classes, blocks
     )
     return of_rows, of_classes.prototypes, None
 

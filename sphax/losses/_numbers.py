@@ -5,12 +5,14 @@ import math
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import as_array
+
 
 def as_scalar(
     name: str, x: jax.typing.ArrayLike, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
     """``x`` as an array of the dtype; raises unless real and a scalar."""
-    array = jnp.asarray(x)
+    array = as_array(name, x)
     if array.shape != ():
         raise ValueError(f"{name} must be a scalar, got shape {array.shape}.")
     if not jnp.isrealobj(array):

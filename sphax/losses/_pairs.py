@@ -13,11 +13,40 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_labels
+from sphax._checks import are_equal
 from sphax._norms import divide, dot
-from sphax._products import inverse_lengths, products
-from sphax._weights import as_weights, zero_masked
+from sphax._products import products, row_lengths
+from sphax._weights import zero_masked
+from sphax.losses._checks import as_batch
 from sphax.losses._memory import MemoryBank, as_rows, check_memory
+
+
+class Batch(NamedTuple):
+    """What every pairwise objective is given, checked."""
+
+    embeddings: jax.Array  # [n, features]
+    labels: jax.Array  # [n]
+    where: jax.Array | None  # [n]
+    memory: MemoryBank | None
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """In which products, distances and losses are."""
+        return jnp.promote_types(self.embeddings.dtype, jnp.float32)
+
+
+def as_pairwise(
+    embeddings: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    where: jax.typing.ArrayLike | None,
+    memory: MemoryBank | None,
+) -> Batch:
+    """The arguments as arrays; raises unless they fit."""
+    embeddings = as_rows(embeddings)
+    labels, where = as_batch(embeddings, labels, where)
+    if memory is not None:
+        check_memory(memory, embeddings)
+    return Batch(embeddings, labels, where, memory)
 
 
 class Pairs(NamedTuple):
@@ -43,18 +72,10 @@ class Pairs(NamedTuple):
 
 
 def compare(
-    embeddings: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
-    *,
-    where: jax.typing.ArrayLike | None,
-    memory: MemoryBank | None,
-    precision: jax.lax.PrecisionLike,
-    normalize: bool = True,
+    batch: Batch, precision: jax.lax.PrecisionLike, *, normalize: bool = True
 ) -> Pairs:
     """The pairs of a batch, by cosines or, without ``normalize``, inner products."""
-    embeddings = as_rows(embeddings)
-    labels = as_labels(labels, embeddings.shape[:-1], "embeddings")
-    where = as_weights(where, labels.shape, "labels")
+    embeddings, labels, where, memory = batch
     is_kept = jnp.full(labels.shape, True) if where is None else where.astype(bool)
     embeddings = zero_masked(embeddings, where)
     multiply = partial(_multiply, normalize=normalize, precision=precision)
@@ -63,12 +84,10 @@ def compare(
     is_positive, is_negative = _masks(labels, is_kept, labels, is_kept)
     is_positive &= ~jnp.eye(len(labels), dtype=bool)
     if memory is not None:
-        check_memory(memory, embeddings)
         stored = jax.lax.stop_gradient(memory.embeddings).astype(embeddings.dtype)
         size = len(stored)
         is_filled = jnp.arange(size) < memory.filled
-        anchors = labels.astype(memory.labels.dtype)
-        _, is_other = _masks(anchors, is_kept, memory.labels, is_filled)
+        _, is_other = _masks(labels, is_kept, memory.labels, is_filled)
         values = jnp.concatenate([values, multiply(embeddings, stored)], axis=1)
         is_positive = jnp.pad(is_positive, ((0, 0), (0, size)))
         is_negative = jnp.concatenate([is_negative, is_other], axis=1)
@@ -83,14 +102,14 @@ def compare(
 
 def _multiply(anchors, references, *, normalize, precision):
     operands = anchors, references
-    lengths = map(inverse_lengths, operands) if normalize else (None, None)
+    lengths = map(row_lengths, operands) if normalize else (None, None)
     return products(*operands, *lengths, precision)
 
 
 def _masks(labels, is_kept, of_references, are_there):
     """Which pairs are of one class, and which of two."""
     are_kept = is_kept[:, None] & are_there[None, :]
-    is_same = labels[:, None] == of_references[None, :]
+    is_same = are_equal(labels[:, None], of_references[None, :])
     return are_kept & is_same, are_kept & ~is_same
 
 

@@ -3,14 +3,17 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._norms import divide
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax._weights import weighted_mean
 from sphax.losses import _checks
 from sphax.losses._examples import Examples, as_examples, target_products
 from sphax.losses._numbers import as_scalar, check_number
 
 
+@explain_names(OF_LOSSES)
 def proxy_nca(
     embeddings: jax.typing.ArrayLike,
     proxies: jax.typing.ArrayLike,
@@ -60,11 +63,34 @@ def proxy_nca(
         Movshovitz-Attias et al., `No Fuss Distance Metric Learning using Proxies
         <https://arxiv.org/abs/1703.07464>`_, ICCV 2017.
     """
-    examples, proxies = _as_examples(embeddings, proxies, labels, where)
+    embeddings, proxies = _checks.as_operands(embeddings, proxies, name="proxies")
+    labels, where = _checks.as_batch(embeddings, labels, where)
     check_number("scale", scale, 0.0, is_open=True)
     if proxies.shape[0] < 2:
         raise ValueError(f"proxies must be two or more, got shape {proxies.shape}.")
-    twice = 2.0 * as_scalar("scale", scale, examples.weights.dtype)
+    return _proxy_nca(
+        embeddings,
+        proxies,
+        labels,
+        where,
+        as_scalar("scale", scale, jnp.result_type(embeddings, proxies, jnp.float32)),
+        include_target=include_target,
+        precision=precision,
+    )
+
+
+@compiled("include_target", "precision")
+def _proxy_nca(
+    embeddings: jax.Array,
+    proxies: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+    scale: jax.Array,
+    *,
+    include_target: bool,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    examples, twice = as_examples(embeddings, proxies, labels, where), 2.0 * scale
     own, cosines, is_target = _cosines(examples, proxies, precision)
     # The 1 of every distance cancels.
     rivals = jax.nn.logsumexp(twice * cosines, axis=-1, where=~is_target)
@@ -74,6 +100,7 @@ def proxy_nca(
     return weighted_mean(losses, examples.weights)
 
 
+@explain_names(OF_LOSSES)
 def proxy_anchor(
     embeddings: jax.typing.ArrayLike,
     proxies: jax.typing.ArrayLike,
@@ -128,11 +155,34 @@ def proxy_anchor(
     References:
         Kim et al., `Proxy Anchor Loss <https://arxiv.org/abs/2003.13911>`_, CVPR 2020.
     """
-    examples, proxies = _as_examples(embeddings, proxies, labels, where)
+    embeddings, proxies = _checks.as_operands(embeddings, proxies, name="proxies")
+    labels, where = _checks.as_batch(embeddings, labels, where)
     check_number("scale", scale, 0.0, is_open=True)
     check_number("margin", margin, 0.0)
-    scale = as_scalar("scale", scale, examples.weights.dtype)
-    margin = as_scalar("margin", margin, examples.weights.dtype)
+    dtype = jnp.result_type(embeddings, proxies, jnp.float32)
+    return _proxy_anchor(
+        embeddings,
+        proxies,
+        labels,
+        where,
+        as_scalar("scale", scale, dtype),
+        as_scalar("margin", margin, dtype),
+        precision=precision,
+    )
+
+
+@compiled("precision")
+def _proxy_anchor(
+    embeddings: jax.Array,
+    proxies: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+    scale: jax.Array,
+    margin: jax.Array,
+    *,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    examples = as_examples(embeddings, proxies, labels, where)
     own, cosines, is_target = _cosines(examples, proxies, precision)
     pulls = _flat(jnp.where(is_target, -scale * (own[..., None] - margin), 0.0))
     pushes = _flat(scale * (cosines + margin))
@@ -144,17 +194,12 @@ def proxy_anchor(
     return divide(jnp.sum(attraction), present) + jnp.mean(repulsion)
 
 
-def _as_examples(embeddings, proxies, labels, where):
-    embeddings, proxies = _checks.as_operands(embeddings, proxies, name="proxies")
-    return as_examples(embeddings, proxies, labels, where), proxies
-
-
 def _cosines(
     examples: Examples, proxies: jax.Array, precision: jax.lax.PrecisionLike
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cosines to the target, ``[...]``, to all, and where those are the target's."""
     vectors = examples.embeddings
-    lengths = inverse_lengths(vectors), inverse_lengths(proxies)
+    lengths = row_lengths(vectors), row_lengths(proxies)
     cosines = products(vectors, proxies, *lengths, precision)
     is_target = jax.nn.one_hot(examples.labels, proxies.shape[0], dtype=bool)
     return target_products(examples, proxies, "both"), cosines, is_target
@@ -171,6 +216,6 @@ def _log_one_plus_sum(exponents: jax.Array, weights: jax.Array) -> jax.Array:
     exponents = exponents + jnp.log(jnp.where(is_out, 1.0, weights))
     exponents = jnp.where(is_out, -jnp.inf, exponents)
     # The 1 is the term of exponent 0.
-    top = jax.lax.stop_gradient(jnp.maximum(jnp.max(exponents, axis=0), 0.0))
+    top = jax.lax.stop_gradient(jnp.max(exponents, axis=0, initial=0.0))
     total = jnp.sum(jnp.exp(exponents - top[None]), axis=0)
     return top + jnp.log1p(jnp.expm1(-top) + total)

@@ -3,12 +3,16 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._weights import weighted_mean
 from sphax.losses import _checks
+from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._class_sums import sum_over_others
 from sphax.losses._examples import as_examples, target_products
 
 
+@explain_names(OF_LOSSES)
 def p2sgrad(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -59,10 +63,27 @@ def p2sgrad(
     """
     embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
     _checks.check_block_size(block_size)
+    labels, where = _checks.as_batch(embeddings, labels, where)
+    blocks = as_blocks(block_size, prototypes)
+    return _p2sgrad(
+        embeddings, prototypes, labels, where, blocks=blocks, precision=precision
+    )
+
+
+@compiled("blocks", "precision")
+def _p2sgrad(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    where: jax.Array | None,
+    *,
+    blocks: Blocks | None,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
     examples = as_examples(embeddings, prototypes, labels, where)
     own = target_products(examples, prototypes, "both")
     others = sum_over_others(
-        _square, (), examples, prototypes, block_size=block_size, precision=precision
+        _square, (), examples, prototypes, blocks=blocks, precision=precision
     )
     return weighted_mean(0.5 * ((own - 1.0) ** 2 + others), examples.weights)
 

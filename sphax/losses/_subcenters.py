@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._norms import direction, dot
-from sphax._products import inverse_lengths, products
+from sphax._products import products, row_lengths
 from sphax.losses import _checks
 
 
+@explain_names(OF_LOSSES)
 def subcenter_cosines(
     embeddings: jax.typing.ArrayLike,
     prototypes: jax.typing.ArrayLike,
@@ -47,22 +50,32 @@ def subcenter_cosines(
         2020.
     """
     x, w = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
-    return nearest_products(x, w, inverse_lengths(x), inverse_lengths(w), precision)
+    return plain_logits(x, w, normalize="both", precision=precision)
+
+
+@compiled("normalize", "precision")
+def plain_logits(
+    x: jax.Array, w: jax.Array, *, normalize: str, precision: jax.lax.PrecisionLike
+) -> jax.Array:
+    """Logits without margin or scale, ``[..., classes]``."""
+    of_x = row_lengths(x) if normalize == "both" else None
+    of_w = row_lengths(w) if normalize != "none" else None
+    return nearest_products(x, w, of_x, of_w, precision)
 
 
 def nearest_products(
     x: jax.Array,
     w: jax.Array,
-    inverse_x: jax.Array | None,
-    inverse_w: jax.Array | None,
+    length_x: jax.Array | None,
+    length_w: jax.Array | None,
     precision=None,
 ) -> jax.Array:
     """:func:`products`; of ``w [classes, k, d]``, with the nearest of the k."""
     if w.ndim == 2:
-        return products(x, w, inverse_x, inverse_w, precision)
-    inverses = None if inverse_w is None else inverse_w.ravel()
+        return products(x, w, length_x, length_w, precision)
+    lengths = None if length_w is None else length_w.ravel()
     rows = w.reshape(-1, w.shape[-1])
-    out = products(x, rows, inverse_x, inverses, precision)
+    out = products(x, rows, length_x, lengths, precision)
     return _largest(out.reshape(*out.shape[:-1], *w.shape[:2]))
 
 

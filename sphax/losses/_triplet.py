@@ -6,9 +6,18 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._compiled import compiled
+from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._memory import MemoryBank
 from sphax.losses._numbers import as_scalar, check_number
-from sphax.losses._pairs import Pairs, compare, distances, squared_distances
+from sphax.losses._pairs import (
+    Batch,
+    Pairs,
+    as_pairwise,
+    compare,
+    distances,
+    squared_distances,
+)
 from sphax.losses._triplet_sums import Rule, cost, triplet_sums
 
 Mining = Literal[
@@ -17,6 +26,7 @@ Mining = Literal[
 _BOUNDED_BY_MARGIN = ("active", "semi_hard")
 
 
+@explain_names(OF_LOSSES)
 def triplet(
     embeddings: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
@@ -42,7 +52,7 @@ def triplet(
     =======================  =======================================================
     ``"all"``                all
     ``"active"``             those that cost something, :math:`d_n < d_p + m`
-    ``"hard"``               :math:`d_n < d_p`
+    ``"hard"``               :math:`d_n \le d_p`
     ``"semi_hard"``          :math:`d_p < d_n < d_p + m`
     ``"nearest_semi_hard"``  one for each anchor and positive: the nearest negative
                              beyond :math:`d_p`, or else the farthest of all
@@ -52,9 +62,10 @@ def triplet(
     Three losses are published as semi-hard: ``"semi_hard"`` with ``"squared"`` distance
     (FaceNet) or with ``"euclidean"`` (PyTorch Metric Learning), and
     ``"nearest_semi_hard"`` (TensorFlow Addons). They have different values and
-    different gradients. The soft form belongs to ``"batch_hard"`` and ``"euclidean"``.
-    Where one negative is to be chosen and several are equally near, they share its
-    place.
+    different gradients. Of a network that has collapsed into one point, every triplet
+    is ``"hard"`` and costs the margin, and none is ``"semi_hard"``. The soft form
+    belongs to ``"batch_hard"`` and ``"euclidean"``. Where one negative is to be chosen
+    and several are equally near, they share its place.
 
     Time is that of the pairs, times the size of the largest class in the batch; memory
     is that of the pairs, whatever the number of triplets.
@@ -103,10 +114,25 @@ def triplet(
         _check_soft(margin, mining)
         margin = 0.0
     check_number("margin", margin, 0.0)
-    pairs = compare(embeddings, labels, where=where, memory=memory, precision=precision)
-    margin = as_scalar("margin", margin, pairs.products.dtype)
+    batch = as_pairwise(embeddings, labels, where, memory)
+    margin = as_scalar("margin", margin, batch.dtype)
+    return _triplet(batch, margin, rule=rule, distance=distance, precision=precision)
+
+
+@compiled("rule", "distance", "precision")
+def _triplet(
+    batch: Batch,
+    margin: jax.Array,
+    *,
+    rule: Rule,
+    distance: Literal["squared", "euclidean"],
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    if not batch.labels.size:  # nothing that a gather could take
+        return jnp.zeros((), batch.dtype)
+    pairs = compare(batch, precision)
     apart = squared_distances(pairs) if distance == "squared" else distances(pairs)
-    if mining == "batch_hard":
+    if rule.mining == "batch_hard":
         return _hardest(rule, apart, pairs, margin)
     totals, counts = triplet_sums(
         rule, apart, pairs.is_positive, pairs.is_negative, margin

@@ -67,7 +67,10 @@ def _triplet_sums_jvp(rule, primals, tangents):
 
 def _turns(rule, distances, is_positive, is_negative, margin) -> _Carry:
     following, positives = _successors(is_positive)
-    columns = jnp.arange(distances.shape[1], dtype=jnp.int32)[None, :]
+    # Compared as floating numbers: LLVM of jaxlib 0.10.2 cannot compile, for AVX-512
+    # ("Cannot select ... SUBV_BROADCAST_LOAD"), the choice of float64 numbers by a row
+    # of eight int32 that equal a column of eight.
+    columns = jnp.arange(distances.shape[1], dtype=distances.dtype)[None, :]
 
     def take_turn(carry: _Carry) -> _Carry:
         near = jnp.take_along_axis(distances, carry.positive[:, None], axis=1)
@@ -76,7 +79,8 @@ def _turns(rule, distances, is_positive, is_negative, margin) -> _Carry:
         mined = _mined(rule, distances, near, gap, is_negative & has_turn[:, None])
         slope = jax.nn.sigmoid(gap) if rule.is_soft else (gap > 0).astype(gap.dtype)
         slopes = jnp.sum(mined * slope, axis=-1)
-        of_positive = jnp.where(columns == carry.positive[:, None], slopes[:, None], 0)
+        is_positive = columns == carry.positive[:, None].astype(columns.dtype)
+        of_positive = jnp.where(is_positive, slopes[:, None], 0)
         return _Carry(
             carry.turn + 1,
             following[carry.positive],
@@ -122,7 +126,7 @@ def _mined(rule, distances, near, gap, candidates) -> jax.Array:
     mined = {
         "all": lambda: candidates,
         "active": lambda: candidates & is_within_margin,
-        "hard": lambda: candidates & ~(distances >= near),
+        "hard": lambda: candidates & ~(distances > near),
         "semi_hard": lambda: candidates & is_beyond & is_within_margin,
     }[rule.mining]()
     return mined.astype(distances.dtype)

@@ -1,5 +1,6 @@
 """Margins: what becomes of the target's cosine, and of the others'."""
 
+from sphax import _discovery
 from sphax.margins._additive import ArcFace as ArcFace
 from sphax.margins._additive import Combined as Combined
 from sphax.margins._additive import CosFace as CosFace
@@ -20,3 +21,5 @@ from sphax.margins._schedule import annealing_schedule as annealing_schedule
 from sphax.margins._varied import ElasticFace as ElasticFace
 from sphax.margins._varied import MagFace as MagFace
 from sphax.margins._weighted import Circle as Circle
+
+__dir__ = _discovery.dir_of(__name__)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, as_labels
+from sphax._checks import as_classes, as_floating, as_labels
 from sphax._norms import widen
 from sphax.margins._margin import Margin, arccos
 
@@ -26,8 +26,8 @@ def margin_logits(
 
     Args:
         cosines: Floating, ``[..., classes]``; values beyond [-1, 1] are clipped.
-        labels: Target classes, integer, ``[...]``, in ``[0, classes)``. Another label
-            makes its row NaN.
+        labels: Target classes, integer of any width, ``[...]``, in ``[0, classes)``.
+            Another label makes its row NaN.
         margin: Margin :math:`\psi, \eta`.
         scale: :math:`s`, positive.
 
@@ -37,7 +37,7 @@ def margin_logits(
     Raises:
         TypeError: If ``cosines`` is not floating or ``labels`` not integer.
         ValueError: If the shape of ``labels`` is not that of ``cosines`` without its
-            last axis.
+            last axis, or labels in NumPy's 64 bits do not fit in JAX's 32.
 
     Example:
         >>> cosines = jnp.array([[0.5, 0.1]])
@@ -48,12 +48,11 @@ def margin_logits(
     cosines = as_floating("cosines", cosines)
     labels = as_labels(labels, cosines.shape[:-1], "cosines")
     exact = widen(cosines)
-    is_target = labels[..., None] == jnp.arange(
-        cosines.shape[-1], dtype=labels.dtype
-    ).reshape((1,) * labels.ndim + (-1,))
+    classes, is_known = as_classes(labels, cosines.shape[-1])
+    is_target = jax.nn.one_hot(classes, cosines.shape[-1], dtype=bool)
     target = arccos(jnp.sum(exact, axis=-1, where=is_target))
     modified = jnp.where(
         is_target, margin(target)[..., None], margin.others(exact, target)
     )
-    known = jnp.where(jnp.any(is_target, axis=-1, keepdims=True), 1.0, jnp.nan)
+    known = jnp.where(is_known[..., None], 1.0, jnp.nan)
     return (jnp.asarray(scale) * known * modified).astype(cosines.dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from sphax import _checks
 from sphax._arcsin import arcsin, resolution_of
+from sphax._foreign_names import OF_MARGINS
 
 
 class Target(NamedTuple):
@@ -49,6 +50,8 @@ class Margin(abc.ABC):
         >>> margin(jnp.array([0.0, 0.0]))
         Array([0.9, 0.8], dtype=float32)
     """
+
+    other_names = OF_MARGINS
 
     @abc.abstractmethod
     def __call__(self, angle: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 
-from sphax._hyperparameters import POSITIVE, register, static, store_real
+from sphax._hyperparameters import register, static, store_real
 from sphax._norms import divide
 from sphax.margins._additive import _BEYOND, Beyond, Combined
 from sphax.margins._margin import Margin, Target, check_choice, per_row, replace
@@ -39,7 +39,8 @@ class CurricularFace(Margin):
         \text{ else } c_j,
 
     with :math:`t \leftarrow 0.01\,\overline{\cos\theta_y} + 0.99\,t` over the batch,
-    from 0 on, before it is used. (The paper prints the two weights the other way round;
+    from 0 on, before it is used; the mean is over the examples that ``where`` keeps,
+    whatever their weights. (The paper prints the two weights the other way round;
     the authors call it a misprint.) A small :math:`t` damps the hard classes, which it
     emphasises later.
 
@@ -106,8 +107,9 @@ class AdaFace(Margin):
         -1, 1\Big),
 
     with running mean :math:`\mu` and standard deviation :math:`\sigma` of the lengths,
-    clipped to [0.001, 100], brought up to the batch before they are used. No gradient
-    passes through :math:`\hat z`. It is ArcFace for the shortest embeddings, CosFace
+    clipped to [0.001, 100], brought up to the batch before they are used, by the
+    examples that ``where`` keeps, whatever their weights. No gradient passes through
+    :math:`\hat z`. It is ArcFace for the shortest embeddings, CosFace
     for average ones, and puts the most weight on hard examples of the longest.
 
     Where :math:`\theta - m\hat z` leaves :math:`[0, \pi]` the cosine would turn back;
@@ -115,7 +117,9 @@ class AdaFace(Margin):
 
     Args:
         margin: :math:`m`, in radians and as a cosine, in ``[0, pi/2)``.
-        h: Concentration, positive: the share of :math:`\sigma` that counts.
+        h: Concentration: how much a length that differs by :math:`\sigma` moves
+            :math:`\hat z`. A negative one turns the order round, which the authors
+            advise where longer embeddings are those of worse images.
         mean: Running state :math:`\mu`.
         deviation: Running state :math:`\sigma`, not negative.
         rate: Weight of the newest batch in the state, in ``[0, 1]``.
@@ -138,7 +142,8 @@ class AdaFace(Margin):
 
     References:
         Kim et al., `AdaFace <https://arxiv.org/abs/2204.00964>`_, CVPR 2022, Eqs. 12
-        to 17.
+        to 17; for a negative h, the authors' `issue 6
+        <https://github.com/mk-minchul/AdaFace/issues/6>`_.
     """
 
     margin: float | jax.Array = 0.4
@@ -151,7 +156,7 @@ class AdaFace(Margin):
 
     def __post_init__(self):
         store_real(self, "margin", 0.0, math.pi / 2)
-        store_real(self, "h", POSITIVE)
+        store_real(self, "h", -math.inf)
         store_real(self, "mean", 0.0)
         store_real(self, "deviation", 0.0)
         store_real(self, "rate", 0.0, 1.0, is_closed=True)

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_key
 from sphax._hyperparameters import POSITIVE, register, static, store_real
 from sphax.margins._additive import _BEYOND, ArcFace, Beyond, CosFace
 from sphax.margins._margin import Margin, Target, check_choice
@@ -158,6 +159,7 @@ class ElasticFace(Margin):
                 "ElasticFace draws its margins: give the loss a key, another one in"
                 " every step, such as key=jax.random.fold_in(key, step)."
             )
+        check_key(key)
         noise = jax.random.normal(key, target.angle.shape, target.angle.dtype)
         if self.is_ranked:
             noise = _dealt_by_rank(noise, target)

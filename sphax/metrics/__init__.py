@@ -7,6 +7,7 @@ does not run under ``jit``. The diagnostics (:func:`angular_visual_hardness`,
 Scores are similarities throughout: larger is more alike.
 """
 
+from sphax import _discovery
 from sphax.metrics._blocks import pair_scores as pair_scores
 from sphax.metrics._counts import ScoreCounts as ScoreCounts
 from sphax.metrics._diagnostics import ClassAngles as ClassAngles
@@ -38,3 +39,5 @@ from sphax.metrics._templates import Templates as Templates
 from sphax.metrics._templates import pool_templates as pool_templates
 from sphax.metrics._verification import VerificationAccuracy as VerificationAccuracy
 from sphax.metrics._verification import verification_accuracy as verification_accuracy
+
+__dir__ = _discovery.dir_of(__name__)

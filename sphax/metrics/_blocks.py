@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import as_floating
+from sphax._checks import as_floating, check_count
 from sphax._norms import widen
-from sphax.metrics._inputs import as_labels, check_count
+from sphax.metrics._inputs import as_common, as_labels
 from sphax.sphere import cosine_similarity
 
 
@@ -101,6 +101,7 @@ def as_sets(
             "references must have the features and dtype of embeddings, got references"
             f" {w.shape} {w.dtype} and embeddings {x.shape} {x.dtype}."
         )
+    labels, others = as_common(labels, others)
     return (x, labels), (w, others)
 
 

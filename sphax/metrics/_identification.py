@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax.metrics._inputs import check_count
+from sphax._checks import check_count
 from sphax.metrics._mates import RANK_RULE, find_mates
 
 

@@ -1,7 +1,5 @@
 """Concrete NumPy arguments of the host code, with errors that teach."""
 
-import numbers
-
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,15 +59,22 @@ def as_labels(name: str, labels: ArrayLike, length: int, of: str) -> np.ndarray:
     return array
 
 
+def as_common(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers in one dtype that holds all of both, or numbers in their place.
+
+    NumPy compares int64 with uint64 in float64, where those above 2**53 run together.
+    """
+    if np.issubdtype(np.result_type(x, y), np.integer):
+        return x, y
+    # Python's integers have no limit.
+    exact = np.concatenate([x.astype(object), y.astype(object)])
+    numbers = np.unique(exact, return_inverse=True)[1]
+    return numbers[: len(x)], numbers[len(x) :]
+
+
 def as_rate(name: str, rate: ArrayLike) -> np.ndarray:
     """A rate or several, float64; raises unless within [0, 1]."""
     array = np.asarray(rate, np.float64)
     if not np.all((array >= 0.0) & (array <= 1.0)):
         raise ValueError(f"{name} must be within [0, 1], got {rate}.")
     return array
-
-
-def check_count(name: str, value: object) -> None:
-    """Raises unless ``value`` is a positive integer."""
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax.metrics._inputs import as_labels, as_scores
+from sphax.metrics._inputs import as_common, as_labels, as_scores
 
 RANK_RULE = (
     "gallery templates are collapsed to identities by their largest score; a tie counts"
@@ -36,6 +36,7 @@ def find_mates(
     gallery = as_labels(
         "gallery_labels", gallery_labels, scores.shape[1], "gallery columns of scores"
     )
+    probes, gallery = as_common(probes, gallery)
     order = np.argsort(gallery, kind="stable")
     identities, first = np.unique(gallery[order], return_index=True)
     scores = np.maximum.reduceat(scores[:, order], first, axis=1)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax.metrics._inputs import as_rate, check_count
+from sphax._checks import check_count
+from sphax.metrics._inputs import as_rate
 from sphax.metrics._mates import RANK_RULE, find_mates
 from sphax.metrics._steps import operate_at, steps_of_scores
 
@@ -86,7 +87,8 @@ def dir_at_far(
 
     Returns:
         A :class:`DirAtFar` of the shape of ``far``. With fewer than :math:`1 / f`
-        non-mated probes the rate is NaN, and ``is_supported`` False.
+        non-mated probes the rate is NaN, and ``is_supported`` False; ``far=0`` asks for
+        no false alarm among these.
 
     Raises:
         TypeError: If scores are not floating or labels not integer.

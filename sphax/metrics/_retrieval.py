@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax.metrics._inputs import check_count
+from sphax._checks import check_count
 from sphax.metrics._search import Search, nearest, prepare
 
 

@@ -179,7 +179,9 @@ def tar_at_far(
 
     Returns:
         A :class:`TarAtFar` of the shape of ``far``. With fewer than :math:`1 / f`
-        impostors the rate cannot be measured: it is NaN, and ``is_supported`` False.
+        impostors the rate cannot be measured: it is NaN, and ``is_supported`` False. At
+        ``far=0`` it is the rate at which none of these impostors is accepted, one less
+        the ZeroFMR of FVC, which falls as impostors are added.
 
     Raises:
         TypeError: As :func:`roc`.
@@ -190,6 +192,10 @@ def tar_at_far(
         >>> at = sx.metrics.tar_at_far(scores, [True, False, True, False], far=[0.5, 1])
         >>> print(at.tar, at.threshold)
         [1. 1.] [0.5 0.3]
+
+    References:
+        Maio et al., `FVC2000: Fingerprint Verification Competition
+        <https://doi.org/10.1109/34.990140>`_, TPAMI 2002, for ZeroFMR.
     """
     rates = as_rate("far", far)
     steps = _steps(scores, same)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sphax._checks import check_count
 from sphax.metrics._blocks import as_sets, cosines
-from sphax.metrics._inputs import check_count, check_finite
+from sphax.metrics._inputs import check_finite
 
 _RULE = (
     "references by falling cosine in float32, mates last among equals; {self}queries"

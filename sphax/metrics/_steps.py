@@ -1,4 +1,4 @@
-"""Accepted pairs at every threshold: what all rates of this room are read from."""
+"""Accepted pairs at every threshold: what all rates of this package are read from."""
 
 from typing import NamedTuple
 
@@ -62,12 +62,16 @@ class Operating(NamedTuple):
 
 
 def operate_at(steps: Steps, far: np.ndarray) -> Operating:
-    """The smallest threshold whose false accept rate does not exceed ``far``."""
+    """The smallest threshold whose false accept rate does not exceed ``far``.
+
+    Supported by as many impostors as have one among them at that rate; a rate of 0 asks
+    for no false accept in these, however many they are.
+    """
     # Correctly rounded quotients: 3 / 3000 is the number that 1e-3 is read as, where
     # the product 1e-3 * 3000 might miss 3.
     reached = steps.impostors / steps.impostor_total
     last = np.searchsorted(reached, far, side="right") - 1
-    is_supported = far >= 1 / steps.impostor_total
+    is_supported = (far == 0.0) | (far >= 1 / steps.impostor_total)
     values = (
         steps.genuine[last] / steps.genuine_total,
         steps.thresholds[last],

@@ -1,5 +1,6 @@
 """Which axes of which leaves of a params pytree are neurons."""
 
+from sphax import _discovery
 from sphax.neurons._declarations import Declarations as Declarations
 from sphax.neurons._dimensions import Axes as Axes
 from sphax.neurons._dimensions import NeuronDimensions as NeuronDimensions
@@ -10,3 +11,5 @@ from sphax.neurons._find import select as select
 from sphax.neurons._of import of as of
 from sphax.neurons._rows import from_rows as from_rows
 from sphax.neurons._rows import to_rows as to_rows
+
+__dir__ = _discovery.dir_of(__name__)

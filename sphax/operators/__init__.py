@@ -1,5 +1,6 @@
 """Decoupled operators: a function of the lengths times a function of the angle."""
 
+from sphax import _discovery
 from sphax.operators._angular import Angular as Angular
 from sphax.operators._angular import Cosine as Cosine
 from sphax.operators._angular import LinearAngle as LinearAngle
@@ -20,3 +21,5 @@ from sphax.operators._unbounded import Log as Log
 from sphax.operators._unbounded import Mix as Mix
 from sphax.operators._unbounded import Power as Power
 from sphax.operators._unbounded import Segmented as Segmented
+
+__dir__ = _discovery.dir_of(__name__)

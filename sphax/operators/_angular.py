@@ -123,7 +123,7 @@ class Sigmoid(Angular):
 
     Example:
         >>> sx.operators.Sigmoid(k=0.3)(jnp.array([0.0, jnp.pi / 3, jnp.pi]))
-        Array([ 0.99999994, 0.7102447 , -0.99999994], dtype=float32)
+        Array([ 1. , 0.71024, -1. ], dtype=float32)
 
     References:
         Liu et al., `Deep Hyperspherical Learning <https://arxiv.org/abs/1711.03189>`_,

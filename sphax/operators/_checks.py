@@ -3,7 +3,7 @@
 import jax
 from jax.typing import ArrayLike
 
-from sphax._checks import as_floating, check_choice
+from sphax._checks import as_floating, check_choice, check_dimensions
 from sphax.operators._angular import Angular
 from sphax.operators._magnitude import Magnitude
 
@@ -65,6 +65,7 @@ def check_space(inputs: jax.Array, rank: int, groups: int) -> None:
             f"inputs must be [..., *space, channels] with {rank} axes of space, as the"
             f" window has, got shape {inputs.shape}."
         )
+    check_dimensions("inputs", inputs)
     if groups < 1 or inputs.shape[-1] % groups:
         raise ValueError(
             "feature_group_count must be positive and divide the channels of inputs,"

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
-from sphax._norms import length, widen
-from sphax._products import inverse_lengths
+from sphax._compiled import compiled
+from sphax._norms import inverse_power
+from sphax._products import row_lengths
 from sphax.neurons import to_rows
 from sphax.operators import _window
 from sphax.operators._angular import Angular
@@ -119,7 +122,9 @@ def decoupled_conv(
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    outputs = _decoupled(flat, kernel, magnitude, angular, window, emit, precision)
+    outputs = _decoupled(
+        flat, kernel, magnitude, angular, window=window, emit=emit, precision=precision
+    )
     return outputs.reshape(*inputs.shape[: -rank - 1], *outputs.shape[1:])
 
 
@@ -146,7 +151,7 @@ def patch_norms(
 
     Returns:
         ``[..., *space, groups]``, float32 at least; 0, with zero gradient, for a zero
-        patch.
+        patch, and for one 1e19 times (float32) shorter than the longest of its example.
 
     Raises:
         TypeError: If ``inputs`` is not floating.
@@ -168,22 +173,38 @@ def patch_norms(
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    norms = _window.norms(flat, window)
+    norms = _patch_norms(flat, window=window)
     return norms.reshape(*inputs.shape[: -rank - 1], *norms.shape[1:])
 
 
-def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
+@compiled("window")
+def _patch_norms(inputs: jax.Array, *, window: _window.Window) -> jax.Array:
+    return _window.norms(inputs, window)
+
+
+@compiled("window", "emit", "precision")
+def _decoupled(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    magnitude: Magnitude,
+    angular: Angular,
+    *,
+    window: _window.Window,
+    emit: Emit,
+    precision: Any,
+) -> jax.Array:
     linear = as_linear(magnitude, angular, emit)
     if linear is not None:
         return _linear(inputs, kernel, linear, window, precision)
-    filters = to_rows(kernel)
-    products = _window.projections(
-        inputs, kernel, inverse_lengths(filters), window, precision
-    )
+    lengths, norms = row_lengths(to_rows(kernel)), _window.norms(inputs, window)
+    # Between what brings the patches to a length of 1 and nothing, so that neither
+    # products nor their transposes leave the range of the dtype.
+    shift = inverse_power(jnp.sqrt(jnp.max(norms, initial=0.0)))
     return combine(
-        products,
-        _window.norms(inputs, window),
-        length(widen(filters)),
+        _window.projections(inputs, kernel, lengths, shift, window, precision),
+        norms * shift,
+        norms,
+        lengths,
         magnitude,
         angular,
         emit=emit,
@@ -193,8 +214,9 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
 
 def _linear(inputs, kernel, magnitude, window, precision):
     if magnitude.weighted == "none":
-        inverse = inverse_lengths(to_rows(kernel))
-        out = _window.projections(inputs, kernel, inverse, window, precision)
+        lengths = row_lengths(to_rows(kernel))
+        one = jnp.ones((), lengths.dtype)
+        out = _window.projections(inputs, kernel, lengths, one, window, precision)
     else:
         out = _window.convolve(inputs, kernel, window, precision, None)
     return scaled(magnitude, out, inputs.dtype)

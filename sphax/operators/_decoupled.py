@@ -34,7 +34,8 @@ def scaled(
 
 
 def combine(
-    projections: jax.Array,
+    products: jax.Array,
+    divisors: jax.Array | None,
     norms: jax.Array,
     filter_norms: jax.Array,
     magnitude: Magnitude,
@@ -46,7 +47,8 @@ def combine(
     """The operator, or a factor of it, from the products of the vectors.
 
     Args:
-        projections: Of the patches on the filters' directions, ``[..., filters]``.
+        products: Cosines multiplied by ``divisors``, ``[..., filters]``.
+        divisors: ``[..., groups]``, 0 where a patch is zero; None for 1.
         norms: Of the patches, ``[..., groups]``.
         filter_norms: ``[filters]``.
         magnitude: Function of the lengths.
@@ -54,25 +56,29 @@ def combine(
         emit: What is returned.
         dtype: Of the vectors, and of what is returned.
     """
-    magnitude, angular = _for_filters((magnitude, angular), projections)
-    filter_norms = jnp.expand_dims(filter_norms, range(projections.ndim - 1))
-    groups, filters = norms.shape[-1], projections.shape[-1]
-    if groups > 1:  # one norm for all filters stays as small as it is
-        norms = jnp.repeat(norms, filters // groups, axis=-1)
+    magnitude, angular = _for_filters((magnitude, angular), products)
+    filter_norms = jnp.expand_dims(filter_norms, range(products.ndim - 1))
+    groups, filters = norms.shape[-1], products.shape[-1]
     # Multiplied, not divided: XLA keeps a quotient for the backward pass, which is one
     # more array of the size of the output, but forms a product again.
-    inverse_norms = divide(jnp.ones_like(norms), norms)
+    factors = jnp.ones_like(norms)
+    if divisors is not None:
+        factors = divide(factors, divisors)
+    if groups > 1:  # one norm for all filters stays as small as it is
+        factors, norms = (
+            jnp.repeat(x, filters // groups, -1) for x in (factors, norms)
+        )
     resolution = resolution_of(dtype)
     h = magnitude.weigh(norms, filter_norms)
     if emit == "magnitude":
-        out = jnp.broadcast_to(h, projections.shape)
+        out = jnp.broadcast_to(h, products.shape)
     elif emit == "angle":
-        out = angular.of_cosine(projections * inverse_norms, resolution)
-    elif isinstance(angular, Cosine) and h.shape != projections.shape:
+        out = angular.of_cosine(products * factors, resolution)
+    elif isinstance(angular, Cosine) and h.shape != products.shape:
         # One factor for all filters, whose gradient then is one sum over them.
-        out = projections * (inverse_norms * h)
+        out = products * (factors * h)
     else:
-        out = angular.of_cosine(projections * inverse_norms, resolution) * h
+        out = angular.of_cosine(products * factors, resolution) * h
     return out.astype(dtype)
 
 

@@ -1,11 +1,14 @@
 """The decoupled dense operator."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax._norms import length, widen
-from sphax._products import inverse_lengths, products
+from sphax._checks import check_dimensions
+from sphax._compiled import compiled
+from sphax._products import products, row_lengths
 from sphax.neurons import to_rows
 from sphax.operators._angular import Angular
 from sphax.operators._checks import as_operands, check_functions
@@ -61,6 +64,22 @@ def decoupled_dense(
             "kernel must be [in, out] and inputs [..., in], got kernel"
             f" {kernel.shape} and inputs {inputs.shape}."
         )
+    check_dimensions("inputs", inputs)
+    return _decoupled(
+        inputs, kernel, magnitude, angular, emit=emit, precision=precision
+    )
+
+
+@compiled("emit", "precision")
+def _decoupled(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    magnitude: Magnitude,
+    angular: Angular,
+    *,
+    emit: Emit,
+    precision: Any,
+) -> jax.Array:
     filters = to_rows(kernel)
     linear = as_linear(magnitude, angular, emit)
     if linear is not None and linear.weighted != "none":
@@ -70,14 +89,16 @@ def decoupled_dense(
             inputs, kernel, precision=precision, preferred_element_type=wide
         )
         return scaled(linear, plain, inputs.dtype)
-    inverse = inverse_lengths(filters)
-    projections = products(inputs, filters, None, inverse, precision)
+    lengths = row_lengths(filters)
     if linear is not None:
+        projections = products(inputs, filters, None, lengths, precision)
         return scaled(linear, projections, inputs.dtype)
+    norms = row_lengths(inputs)
     return combine(
-        projections,
-        length(widen(inputs))[..., None],
-        length(widen(filters)),
+        products(inputs, filters, norms, lengths, precision),
+        None,
+        norms[..., None],
+        lengths,
         magnitude,
         angular,
         emit=emit,

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sphax._norms import widen
+from sphax._norms import bound_gradient, divide, inverse_power, widen
+from sphax._products import finite_limit, row_lengths
 from sphax.operators._padding import PaddingLike, as_pads, continued
 
 
@@ -92,47 +93,78 @@ def convolve(
     )
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def projections(
     inputs: jax.Array,
     kernel: jax.Array,
-    inverse_norms: jax.Array,
+    lengths: jax.Array,
+    shift: jax.Array,
     window: Window,
     precision: Any,
 ) -> jax.Array:
     """Products of the patches with the filters' directions, in float32 at least.
 
-    No normalised copy of the kernel is made: the outputs are scaled, and the derivative
-    rule projects the gradient of each filter onto its tangent where it is written.
+    They are multiplied by ``shift``, a power of two. The kernel is multiplied by powers
+    of two that bring its filters to this length, the outputs by what is left. The
+    derivative rule projects the gradient of each filter onto its tangent where it is
+    written.
+
+    Args:
+        inputs: ``[batch, *space, channels]``.
+        kernel: ``[*window, channels / groups, filters]``.
+        lengths: Of the filters, ``[filters]``.
+        shift: Constant, ``[]``.
+        window: What slides where.
+        precision: Of the convolution.
     """
     dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-    return convolve(inputs, kernel, window, precision, dtype) * _last(
-        inverse_norms, inputs.ndim
-    )
+    scaled = _scaled(widen(kernel), lengths, shift).astype(kernel.dtype)
+    out = convolve(inputs, scaled, window, precision, dtype)
+    return out * _rest(lengths, out.ndim)
 
 
 @projections.defjvp
 def _projections_jvp(window, precision, primals, tangents):
     # The change of the norms is in the projection: their own tangent is left out.
-    (inputs, kernel, inverse_norms), (d_inputs, d_kernel, _) = primals, tangents
-    filters, change = widen(kernel), widen(d_kernel)
-    along = jnp.sum(filters * change, axis=range(kernel.ndim - 1)) * inverse_norms**2
-    d_kernel = (change - filters * _last(along, kernel.ndim)).astype(kernel.dtype)
+    (inputs, kernel, lengths, shift), (d_inputs, d_kernel, *_) = primals, tangents
+    filters, change = widen(kernel), _scaled(widen(d_kernel), lengths, shift)
+    units = divide(filters, _last(lengths, kernel.ndim))
+    along = jnp.sum(units * change, range(kernel.ndim - 1), keepdims=True)
+    change = change - units * along
+    # In the range of the inputs, also where the transposed convolutions leave it.
+    limit = finite_limit(kernel.dtype, kernel.size // kernel.shape[-1])
+    d_kernel = bound_gradient(change, limit).astype(kernel.dtype)
+    d_inputs = bound_gradient(d_inputs, float(jnp.finfo(inputs.dtype).max))
     # In the inputs' dtype, so that the transposed convolutions run in it too.
-    of_inputs = convolve(d_inputs, kernel, window, precision, inputs.dtype)
+    scaled = _scaled(filters, lengths, shift).astype(kernel.dtype)
+    of_inputs = convolve(d_inputs, scaled, window, precision, inputs.dtype)
     of_kernel = convolve(inputs, d_kernel, window, precision, inputs.dtype)
-    out = projections(inputs, kernel, inverse_norms, window, precision)
-    d_out = (of_inputs + of_kernel).astype(out.dtype) * _last(inverse_norms, out.ndim)
-    return out, d_out
+    out = projections(inputs, kernel, lengths, shift, window, precision)
+    return out, widen(of_inputs + of_kernel) * _rest(lengths, out.ndim)
+
+
+def _scaled(filters, lengths, shift):
+    scaled = filters * _last(inverse_power(lengths), filters.ndim)
+    return scaled * shift.reshape((1,) * filters.ndim)
+
+
+def _rest(lengths, rank):
+    """What is left to divide by, once the filters are scaled; 0 for a zero filter."""
+    rest = divide(jnp.ones_like(lengths), lengths * inverse_power(lengths))
+    return _last(rest, rank)
 
 
 def norms(inputs: jax.Array, window: Window) -> jax.Array:
     """Norms of the patches, ``[batch, *space, groups]``, in float32 at least."""
     channels = inputs.shape[-1] // window.groups
-    grouped = widen(inputs).reshape(*inputs.shape[:-1], window.groups, channels)
+    grouped = inputs.reshape(*inputs.shape[:-1], window.groups, channels)
+    lengths = row_lengths(grouped)
+    # A power of two for each example brings their squares into range.
+    axes = tuple(range(1, lengths.ndim))
+    scale = inverse_power(jnp.max(lengths, axes, keepdims=True, initial=0.0))
     squares = lax.reduce_window(
-        jnp.sum(grouped**2, axis=-1),
-        np.zeros((), grouped.dtype),
+        jnp.square(lengths * scale),
+        np.zeros((), lengths.dtype),
         lax.add,
         (1, *window.shape, 1),
         (1, *window.strides, 1),
@@ -142,7 +174,7 @@ def norms(inputs: jax.Array, window: Window) -> jax.Array:
     )
     # As in `_norms.length`: what is zero, and that it has no gradient.
     is_zero = squares < jnp.finfo(squares.dtype).tiny
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares)))
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares))) / scale
 
 
 def _last(x: jax.Array, rank: int) -> jax.Array:

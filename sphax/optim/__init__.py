@@ -1,5 +1,6 @@
 """Optax transforms that see the neurons in a params pytree."""
 
+from sphax import _discovery
 from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
 from sphax.optim._decoupled_energy import decoupled as decoupled
 from sphax.optim._decoupled_energy import decoupled_energy as decoupled_energy
@@ -20,3 +21,5 @@ from sphax.optim._sphere import NeuronsState as NeuronsState
 from sphax.optim._sphere import keep_params_on_sphere as keep_params_on_sphere
 from sphax.optim._sphere import project_to_tangent as project_to_tangent
 from sphax.optim._sphere import scale_by_neuron_norm as scale_by_neuron_norm
+
+__dir__ = _discovery.dir_of(__name__)

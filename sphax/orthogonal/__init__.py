@@ -1,5 +1,6 @@
 """Maps of free arrays onto orthogonal matrices, and moves among these."""
 
+from sphax import _discovery
 from sphax.orthogonal._cayley import cayley as cayley
 from sphax.orthogonal._cayley import cayley_neumann as cayley_neumann
 from sphax.orthogonal._error import orthogonality_error as orthogonality_error
@@ -14,3 +15,5 @@ from sphax.orthogonal._retractions import cayley_retraction as cayley_retraction
 from sphax.orthogonal._retractions import polar_retraction as polar_retraction
 from sphax.orthogonal._retractions import project_to_tangent as project_to_tangent
 from sphax.orthogonal._retractions import qr_retraction as qr_retraction
+
+__dir__ = _discovery.dir_of(__name__)

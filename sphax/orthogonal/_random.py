@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_key
 from sphax._norms import widen
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 
@@ -46,6 +47,7 @@ def random_orthogonal(
         raise ValueError(
             f"rotations are square, got shape {shape}; use is_special=False."
         )
+    check_key(key)
     wide = widen(jnp.zeros((), dtype)).dtype
     q = gram_schmidt(jax.random.normal(key, shape, wide))
     if is_special:

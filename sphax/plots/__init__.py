@@ -4,4 +4,7 @@ A function returns a figure that belongs to no window: ``figure.savefig(path)`` 
 it, and a notebook with ``%matplotlib inline`` shows it.
 """
 
+from sphax import _discovery
 from sphax.plots._energy_report import energy_report as energy_report
+
+__dir__ = _discovery.dir_of(__name__)

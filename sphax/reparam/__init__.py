@@ -1,5 +1,6 @@
 """Whole params as rotated frozen neurons: orthogonal training and its descendants."""
 
+from sphax import _discovery
 from sphax.reparam._boft import boft as boft
 from sphax.reparam._describe import Description as Description
 from sphax.reparam._describe import LeafDescription as LeafDescription
@@ -15,3 +16,5 @@ from sphax.reparam._reparameterization import Reparameterization as Reparameteri
 from sphax.reparam._rotations import Rotations as Rotations
 from sphax.reparam._rotations import rotation_mask as rotation_mask
 from sphax.reparam._stochastic import stochastic_orthogonal as stochastic_orthogonal
+
+__dir__ = _discovery.dir_of(__name__)

@@ -1,5 +1,6 @@
 """Geometry of the unit sphere; vectors lie on the last axis."""
 
+from sphax import _discovery
 from sphax.sphere._directions import angle as angle
 from sphax.sphere._directions import cosine_similarity as cosine_similarity
 from sphax.sphere._directions import normalize as normalize
@@ -9,3 +10,5 @@ from sphax.sphere._geodesics import parallel_transport as parallel_transport
 from sphax.sphere._geodesics import project_to_tangent as project_to_tangent
 from sphax.sphere._geodesics import retract as retract
 from sphax.sphere._sampling import sample_uniform as sample_uniform
+
+__dir__ = _discovery.dir_of(__name__)

@@ -1,7 +1,7 @@
 """Directions and the angles between them.
 
-A vector without a direction (zero, or so short that its square underflows) is at a
-right angle to everything and gets no gradient through its direction.
+A zero vector is at a right angle to everything and gets no gradient through its
+direction. All others count by theirs, from the smallest normal number to the largest.
 """
 
 import math
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax import _norms
-from sphax._checks import as_floating, as_vectors
+from sphax._checks import as_floating, as_vectors, check_dimensions
 from sphax._compiled import compiled
-from sphax._norms import divide, dot, remove_along, widen
-from sphax._products import inverse_lengths, products
+from sphax._norms import divide, dot, inverse_power, remove_along, widen
+from sphax._products import products, row_lengths
 
 
 def normalize(x: ArrayLike) -> jax.Array:
@@ -78,12 +78,13 @@ def cosine_similarity(
             "w must be [n, d] and x [..., d] with the same d, got w"
             f" {w.shape} and x {x.shape}."
         )
+    check_dimensions("x", x)
     return _cosine_similarity(x, w, precision=precision)
 
 
 @compiled("precision")
 def _cosine_similarity(x: jax.Array, w: jax.Array, *, precision) -> jax.Array:
-    cosines = products(x, w, inverse_lengths(x), inverse_lengths(w), precision)
+    cosines = products(x, w, row_lengths(x), row_lengths(w), precision)
     return cosines.astype(x.dtype)
 
 
@@ -148,6 +149,9 @@ def _rate(gap: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
     """Speed of the direction of ``x`` towards ``gap``, in radians."""
     # In x itself, not in its direction: the gap is all that the backward pass keeps.
     length = _norms.length(x)
+    # A power of two brings its products into range.
+    scale = inverse_power(length)
+    length, x, dx = length * scale, x * scale[..., None], dx * scale[..., None]
     along = divide(dot(gap, x), length)
     sine = _norms.length(gap - divide(along, length)[..., None] * x)
     tangential = dot(gap, dx) - divide(along, length) * dot(x, dx)

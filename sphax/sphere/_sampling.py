@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_key
 from sphax.sphere._directions import normalize
 
 
@@ -19,9 +20,14 @@ def sample_uniform(
     Returns:
         Unit vectors, ``[..., d]``.
 
+    Raises:
+        TypeError: If ``key`` is not a random key.
+        ValueError: If ``d`` is 0.
+
     Example:
         >>> points = sx.sphere.sample_uniform(jax.random.key(0), (1000, 3))
         >>> bool(jnp.abs(points.mean(0)).max() < 0.05)
         True
     """
+    check_key(key)
     return normalize(jax.random.normal(key, shape, dtype))

@@ -1,6 +1,190 @@
 """Calls of ``sphax.losses``."""
 
-from tests.calls._call import Call
+from functools import partial
+from typing import Any
 
-CALLS: list[Call] = []
-EXEMPT: dict[str, str] = {}
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import sphax as sx
+from sphax import losses, margins
+from tests.calls._call import Call, normal
+
+X, W, CENTERS = normal(0, 8, 16), normal(1, 16, 16), normal(2, 16, 16)
+SUBCENTERS = normal(3, 16, 2, 16)
+LABELS = np.array([3, 0, 3, 15, 7, 7, 7, 1], np.int32)
+WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 1.0, 0.25, 1.0], np.float32)
+
+
+def bank(*fields: Any) -> losses.MemoryBank:
+    """A memory of arrays of NumPy, or of what stands for them."""
+    return losses.MemoryBank(*fields)
+
+
+MEMORY = bank(
+    normal(4, 24, 16), np.arange(24, dtype=np.int32) % 9, np.int32(20), np.int32(20)
+)
+ROWS, CLASSES, EACH = ("batch", "features"), ("classes", "features"), ("batch",)
+OF_MEMORY = bank(("stored", "features"), ("stored",), (), ())
+
+
+def by_class(name, function, *more, **options):
+    """A row of embeddings, prototypes, labels, and weights of the examples."""
+
+    def call(x, w, labels, where):
+        return function(x, w, labels, *more, where=where, **options)
+
+    arguments = X, W, LABELS, WEIGHTS
+    axes = ROWS, CLASSES, EACH, EACH
+    return Call(f"losses.{name}", call, arguments, axes, (0, 1))
+
+
+def in_pairs(name, function, **options):
+    """A row of embeddings and labels."""
+    arguments, axes = (X, LABELS), (ROWS, EACH)
+    return Call(f"losses.{name}", partial(function, **options), arguments, axes)
+
+
+def with_state(x, w, labels, where):
+    """Loss, log entries and the running state, with other classes edited in blocks."""
+    margin = margins.CurricularFace(t=0.2)
+    loss, aux = losses.margin_softmax(
+        x, w, labels, margin, where=where, block_size=8, has_aux=True
+    )
+    assert isinstance(aux.margin, margins.CurricularFace)
+    return loss, aux.correct, aux.angle, aux.margin.t
+
+
+def head_of(margin, **options):
+    """Logits and loss of a head with the prototypes given."""
+    head = sx.layers.MarginHead(16, 16, margin=margin, rngs=nnx.Rngs(0), **options)
+    graph, _, others = nnx.split(head, nnx.Param, ...)
+
+    def function(x, w, labels):
+        head = nnx.merge(graph, {"prototypes": nnx.Param(w)}, others)
+        return head(x), head.loss(x, labels)
+
+    return function
+
+
+CALLS = [
+    by_class("margin_softmax", losses.margin_softmax, margins.ArcFace()),
+    by_class(
+        "margin_softmax[blocked]",
+        losses.margin_softmax,
+        margins.ArcFace(),
+        block_size=4,
+    ),
+    by_class(
+        "margin_softmax[blocked, not a multiple]",
+        losses.margin_softmax,
+        margins.CosFace(),
+        normalize="none",
+        block_size=7,
+    ),
+    by_class("margin_softmax[state]", with_state),
+    Call(
+        "losses.margin_softmax[drawn, smoothed, sub-centres]",
+        lambda x, w, labels, key, scale: losses.margin_softmax(
+            x,
+            w,
+            labels,
+            margins.ElasticFace(is_ranked=True),
+            key=key,
+            scale=scale,
+            label_smoothing=0.1,
+            block_size=8,
+        ),
+        (X, SUBCENTERS, LABELS, jax.random.key(0), np.array(8.0, np.float32)),
+        (ROWS, ("classes", None, "features"), EACH, (), ()),
+        (0, 1, 4),
+    ),
+    by_class(
+        "margin_softmax_per_example",
+        losses.margin_softmax_per_example,
+        margins.ArcFace(),
+    ),
+    by_class("sphereface2", losses.sphereface2, 0.5),
+    by_class("sphereface2[blocked]", losses.sphereface2, 0.5, block_size=4),
+    by_class("p2sgrad", losses.p2sgrad),
+    by_class("p2sgrad[blocked]", losses.p2sgrad, block_size=4),
+    by_class("hinge", losses.hinge),
+    by_class("hinge[blocked]", losses.hinge, normalize="both", scale=4.0, block_size=4),
+    by_class("proxy_nca", losses.proxy_nca),
+    by_class("proxy_anchor", losses.proxy_anchor),
+    by_class("center", losses.center),
+    by_class("adacos_dynamic_scale", losses.adacos_dynamic_scale, 5.0, block_size=4),
+    Call(
+        "losses.update_centers",
+        losses.update_centers,
+        (CENTERS, X, LABELS),
+        (CLASSES, ROWS, EACH),
+        (0, 1),
+    ),
+    Call(
+        "losses.ring",
+        losses.ring,
+        (X, np.array(2.0, np.float32)),
+        (ROWS, ()),
+        (0, 1),
+    ),
+    Call("losses.uniform_face", losses.uniform_face, (CENTERS,), (CLASSES,)),
+    Call(
+        "losses.subcenter_cosines",
+        losses.subcenter_cosines,
+        (X, SUBCENTERS),
+        (ROWS, ("classes", None, "features")),
+        (0, 1),
+    ),
+    Call(
+        "layers.MarginHead[blocked, margins of classes]",
+        head_of(
+            margins.ArcFace(margin=jnp.linspace(0.1, 0.5, 16)),
+            block_size=4,
+            per_class_margin=True,
+        ),
+        (X, W, LABELS),
+        (ROWS, CLASSES, EACH),
+        (0, 1),
+    ),
+    Call(
+        "layers.MarginHead[sub-centres]",
+        head_of(margins.ArcFace(), subcenters=2),
+        (X, SUBCENTERS, LABELS),
+        (ROWS, ("classes", None, "features"), EACH),
+        (0, 1),
+    ),
+    in_pairs("contrastive", losses.contrastive),
+    in_pairs("triplet", losses.triplet),
+    in_pairs("triplet[batch_hard]", losses.triplet, mining="batch_hard", margin="soft"),
+    in_pairs("n_pair", losses.n_pair),
+    in_pairs("nt_xent", losses.nt_xent),
+    in_pairs("supervised_contrastive", losses.supervised_contrastive),
+    in_pairs("circle", losses.circle),
+    Call(
+        "losses.nt_xent[memory]",
+        lambda x, labels, memory: losses.nt_xent(x, labels, memory=memory),
+        (X, LABELS, MEMORY),
+        (ROWS, EACH, OF_MEMORY),
+    ),
+    Call(
+        "losses.init_memory",
+        lambda labels: losses.init_memory(8, 16, label_dtype=labels.dtype),
+        (LABELS,),
+        (EACH,),
+        (),
+    ),
+    Call(
+        "losses.enqueue",
+        lambda memory, x, labels: losses.enqueue(memory, x, labels, where=labels > 0),
+        (MEMORY, X, LABELS),
+        (OF_MEMORY, ROWS, EACH),
+        (),
+    ),
+]
+EXEMPT: dict[str, str] = {
+    "losses.adacos_fixed_scale": "arithmetic on a Python number",
+    "losses.sphereface2_bias": "arithmetic on Python numbers",
+}

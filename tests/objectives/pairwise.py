@@ -79,7 +79,7 @@ def mined_pairs(d, positives, negatives, m, mining):
     if mining == "active":
         return [(p, n) for p, n in pairs if d[n] < d[p] + m]
     if mining == "hard":
-        return [(p, n) for p, n in pairs if d[n] < d[p]]
+        return [(p, n) for p, n in pairs if d[n] <= d[p]]
     if mining == "semi_hard":
         return [(p, n) for p, n in pairs if d[p] < d[n] < d[p] + m]
     if mining == "nearest_semi_hard":

@@ -1,0 +1,148 @@
+"""Vectors of extreme length: what counts by direction does so for all of them.
+
+Scaled by a power of two, which is exact, vectors keep their directions: values are
+those at ordinary lengths, and gradients the inverse multiples of those there.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sphax as sx
+
+
+def integers(seed, *shape):
+    """Small ones, of which no digit is lost in float16 at any of the scales."""
+    return np.random.default_rng(seed).integers(-7, 8, shape).astype(np.float32)
+
+
+X, Y, Z = integers(0, 8, 4), integers(1, 8, 4), integers(2, 8, 4)
+IMAGES, KERNEL = integers(3, 2, 6, 3), integers(4, 3, 3, 4)
+LABELS = np.arange(8) % 4
+SPHERE, TANH = sx.operators.Sphere(), sx.operators.Tanh()
+COSINE, LINEAR = sx.operators.Cosine(), sx.operators.LinearAngle()
+
+
+def conv(function, angular):
+    return lambda x, w: sx.operators.decoupled_conv(
+        x, w, magnitude=function, angular=angular
+    )
+
+
+def dense(function, angular):
+    return lambda x, w: sx.operators.decoupled_dense(
+        x, w.T, magnitude=function, angular=angular
+    )
+
+
+# Functions of the directions of two arrays of vectors, and these arrays.
+OF_DIRECTIONS = {
+    "sphere.normalize": (lambda x, y: sx.sphere.normalize(x), X, Y),
+    "sphere.cosine_similarity": (sx.sphere.cosine_similarity, X, Y),
+    "sphere.angle": (sx.sphere.angle, X, Y),
+    "sphere.project_to_tangent": (
+        lambda x, y: sx.sphere.project_to_tangent(x, jnp.asarray(Z, x.dtype)),
+        X,
+        Y,
+    ),
+    "sphere.exp_map": (
+        lambda x, y: sx.sphere.exp_map(x, jnp.asarray(Z / 8, x.dtype)),
+        X,
+        Y,
+    ),
+    "sphere.log_map": (sx.sphere.log_map, X, Y),
+    "sphere.retract": (
+        lambda x, y: sx.sphere.retract(x, jnp.asarray(Z / 8, x.dtype)),
+        X,
+        Y,
+    ),
+    "sphere.parallel_transport": (
+        lambda x, y: sx.sphere.parallel_transport(x, y, jnp.asarray(Z, x.dtype)),
+        X,
+        Y,
+    ),
+    "operators.decoupled_dense[cosine]": (dense(SPHERE, COSINE), X, Y),
+    "operators.decoupled_dense[linear]": (dense(SPHERE, LINEAR), X, Y),
+    "operators.decoupled_conv[cosine]": (conv(SPHERE, COSINE), IMAGES, KERNEL),
+    "operators.decoupled_conv[linear]": (conv(SPHERE, LINEAR), IMAGES, KERNEL),
+    "metrics.angular_visual_hardness": (
+        lambda x, y: sx.metrics.angular_visual_hardness(x, y, LABELS),
+        X,
+        Y,
+    ),
+    "metrics.angular_fisher_score": (
+        lambda x, y: sx.metrics.angular_fisher_score(x, LABELS, num_classes=4),
+        X,
+        Y,
+    ),
+    "metrics.class_angles": (
+        lambda x, y: sx.metrics.class_angles(x, LABELS, num_classes=4)[1:],
+        X,
+        Y,
+    ),
+    "losses.margin_softmax": (
+        lambda x, y: sx.losses.margin_softmax(x, y, LABELS, sx.margins.ArcFace()),
+        X,
+        Y,
+    ),
+    "losses.margin_softmax[blocks]": (
+        lambda x, y: sx.losses.margin_softmax(
+            x, y, LABELS, sx.margins.ArcFace(), block_size=4
+        ),
+        X,
+        Y,
+    ),
+    "losses.nt_xent": (lambda x, y: sx.losses.nt_xent(x, LABELS), X, Y),
+}
+# Powers of two for the vectors of both arrays, one to the other's extremes as well.
+SCALES = {
+    jnp.float32: [(-123, -123), (-60, 60), (100, -100), (122, 122), (123, 0)],
+    jnp.bfloat16: [(-123, -123), (122, 122)],
+    jnp.float16: [(-24, 0), (0, -24), (-16, -16), (13, 13)],
+}
+TOLERANCE = {jnp.float32: 2e-5, jnp.bfloat16: 4e-2, jnp.float16: 1e-2}
+
+
+def value_and_gradients(function):
+    def scalar(x, y):
+        out = function(x, y)
+        return sum(
+            jnp.sum(z.astype(jnp.float32) * np.cos(np.arange(z.size)).reshape(z.shape))
+            for z in jax.tree.leaves(out)
+        ), out
+
+    def both(x, y):
+        (_, out), of = jax.value_and_grad(scalar, (0, 1), has_aux=True)(x, y)
+        return out, of
+
+    return jax.jit(both)
+
+
+@pytest.mark.parametrize("dtype", SCALES)
+@pytest.mark.parametrize("name", OF_DIRECTIONS)
+def test_values_and_gradients_scale_with_the_vectors(name, dtype):
+    function, *arrays = OF_DIRECTIONS[name]
+    run = value_and_gradients(function)
+    tolerance = TOLERANCE[dtype]
+    value, gradients = run(*(jnp.asarray(a, dtype) for a in arrays))
+    largest = float(jnp.finfo(dtype).max)
+    for powers in SCALES[dtype]:
+        scaled = [
+            jnp.asarray(a.astype(np.float64) * 2.0**p, dtype)
+            for a, p in zip(arrays, powers, strict=True)
+        ]
+        found, of = run(*scaled)
+        for a, b in zip(*map(jax.tree.leaves, (found, value)), strict=True):
+            a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+        for gradient, ordinary, power in zip(of, gradients, powers, strict=True):
+            exact = np.asarray(ordinary, np.float64) * 2.0**-power
+            expected = np.clip(exact, -largest, largest)
+            # Below the smallest normal number there are no digits.
+            noise = 4 * tolerance * np.abs(exact).max()
+            noise += 32.0 * float(jnp.finfo(dtype).tiny)
+            difference = np.abs(np.asarray(gradient, np.float64) - expected)
+            is_clipped = np.abs(expected) + noise >= largest
+            assert np.all(np.isfinite(difference)), powers
+            assert np.all((difference <= noise) | is_clipped), (powers, gradient, exact)

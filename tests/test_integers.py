@@ -1,0 +1,145 @@
+"""Labels mean what they say, whatever integers they are."""
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sphax as sx
+from sphax._checks import are_equal
+from tests.calls._call import normal
+
+CLASSES = 300
+LABELS = [3, 44, 3, 127]
+X, W = normal(0, 4, 3), normal(1, CLASSES, 3)
+
+# Functions of labels in [0, CLASSES), and of ones that are only compared.
+BY_CLASS = {
+    "margins.margin_logits": lambda labels: sx.margins.margin_logits(
+        jnp.asarray(X @ W.T / 9), labels, sx.margins.CosFace(), scale=1.0
+    ),
+    "metrics.angular_visual_hardness": lambda labels: (
+        sx.metrics.angular_visual_hardness(X, W, labels)
+    ),
+    "metrics.angular_fisher_score": lambda labels: sx.metrics.angular_fisher_score(
+        X, labels, num_classes=CLASSES
+    ),
+    "metrics.class_angles": lambda labels: sx.metrics.class_angles(
+        X, labels, num_classes=CLASSES
+    ).widest[jnp.array([3, 44, 127])],
+    "losses.margin_softmax": lambda labels: sx.losses.margin_softmax(
+        X, W, labels, sx.margins.CosFace()
+    ),
+    "losses.margin_softmax[blocks]": lambda labels: sx.losses.margin_softmax(
+        X, W, labels, sx.margins.CosFace(), block_size=128
+    ),
+    "losses.sphereface2": lambda labels: sx.losses.sphereface2(X, W, labels, 0.0),
+    "losses.hinge": lambda labels: sx.losses.hinge(X, W, labels),
+    "losses.p2sgrad": lambda labels: sx.losses.p2sgrad(X, W, labels),
+    "losses.center": lambda labels: sx.losses.center(X, W, labels),
+    "losses.update_centers": lambda labels: sx.losses.update_centers(W, X, labels),
+    "losses.proxy_nca": lambda labels: sx.losses.proxy_nca(X, W, labels),
+    "losses.proxy_anchor": lambda labels: sx.losses.proxy_anchor(X, W, labels),
+    "losses.adacos_dynamic_scale": lambda labels: sx.losses.adacos_dynamic_scale(
+        X, W, labels, 10.0
+    ),
+    "energy.class_energy": lambda labels: sx.energy.class_energy(W, labels),
+}
+BY_ID = {
+    "losses.triplet": lambda labels: sx.losses.triplet(X, labels),
+    "losses.contrastive": lambda labels: sx.losses.contrastive(X, labels),
+    "losses.nt_xent": lambda labels: sx.losses.nt_xent(X, labels),
+    "losses.enqueue": lambda labels: (
+        sx.losses.enqueue(sx.losses.init_memory(size=4, features=3), X, labels).labels
+    ),
+}
+ALL = BY_CLASS | BY_ID
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_labels_of_every_integer_type(name):
+    function = ALL[name]
+    expected = np.asarray(function(jnp.array(LABELS, jnp.int32)))
+    assert np.all(np.isfinite(expected))
+    for dtype in (np.uint8, np.int8, np.uint16, np.uint32, np.int64, np.uint64):
+        np.testing.assert_array_equal(function(np.array(LABELS, dtype)), expected)
+    np.testing.assert_array_equal(function(LABELS), expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_labels_that_would_be_narrowed_are_refused(name):
+    large = [2**32, 1, 2, 3]
+    for labels in (np.array(large), large, np.full(4, 2**63, np.uint64)):
+        with pytest.raises(ValueError, match=r"labels must fit.*int64.*jax_enable_x64"):
+            ALL[name](labels)
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+@pytest.mark.parametrize("label", [-1, CLASSES, 2**31 - 1])
+def test_labels_of_no_class_are_nan(name, label):
+    value = np.asarray(BY_CLASS[name](np.array([label, *LABELS[1:]])))
+    assert np.any(np.isnan(value))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_integers_are_equal_as_numbers(bits):
+    """As Python says of its integers, which have no type."""
+    with jax.enable_x64(bits == 64):
+        names = [f"{kind}{b}" for kind in ("int", "uint") for b in (8, 16, 32, bits)]
+        for x, y in product(names, names):
+            left, right = (
+                [int(v) for v in (info.min, 0, 44, info.max)]
+                for info in (np.iinfo(x), np.iinfo(y))
+            )
+            found = are_equal(jnp.array(left, x)[:, None], jnp.array(right, y)[None])
+            expected = [[a == b for b in right] for a in left]
+            np.testing.assert_array_equal(found, expected)
+
+
+BEYOND = 2**53  # where float64 no longer tells integers apart
+
+
+def of_two_sets(function):
+    """A function of the labels of three queries and three references."""
+    return lambda labels, others: function(
+        X[:3], labels, references=X[[0, 0, 1]], reference_labels=others
+    )
+
+
+@pytest.mark.parametrize("dtypes", [(np.int64, np.uint64), (np.uint64, np.int64)])
+@pytest.mark.parametrize("negative", [0, -1])
+def test_host_code_compares_integers_exactly(dtypes, negative):
+    """Each result is that of small numbers in the place of the large ones."""
+
+    def both(numbers):
+        labels = [numbers[0], numbers[1], numbers[2]]
+        others = [numbers[3], numbers[1], numbers[2]]
+        return labels, others
+
+    numbers = [BEYOND, BEYOND + 2, BEYOND + 3, BEYOND + 1]
+    large = [np.array(*pair) for pair in zip(both(numbers), dtypes, strict=True)]
+    signed = dtypes.index(np.int64)
+    large[signed][2] += negative * BEYOND
+    small = both([0, 2, 3, 1])
+    small[signed][2] += negative * 10
+    scores = np.eye(3) + np.arange(9.0).reshape(3, 3) / 20
+    functions = {
+        "recall_at_k": of_two_sets(lambda *a, **k: sx.metrics.recall_at_k(*a, **k)[:2]),
+        "r_precision": of_two_sets(lambda *a, **k: sx.metrics.r_precision(*a, **k)[:2]),
+        "pair_scores": of_two_sets(
+            lambda *a, **k: np.concatenate(
+                [same for _, same in sx.metrics.pair_scores(*a, **k)]
+            )
+        ),
+        "dir_at_far": lambda labels, others: sx.metrics.dir_at_far(
+            scores, labels, others, far=1.0
+        )[:-1],
+        "pool_templates": lambda labels, others: (
+            sx.metrics.pool_templates(X[:3], labels, others).embeddings
+        ),
+    }
+    for name, function in functions.items():
+        found, expected = function(*large), function(*small)
+        assert str(found) == str(expected), name
