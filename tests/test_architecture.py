@@ -1,4 +1,4 @@
-"""The rooms of the library: who may import whom, what is public, how long files are."""
+"""The rooms of the library: who may import whom, and what is public."""
 
 import ast
 import sys
@@ -187,8 +187,3 @@ def test_public_names_are_documented_by_example(name):
     assert text.strip(), f"{name} has no docstring"
     _, _, example = text.partition("Example:\n")
     assert ">>> " in example, f"{name} has no Example section with code"
-
-
-@pytest.mark.parametrize("file", FILES, ids=str)
-def test_files_are_short(file):
-    assert len((ROOT / file).read_text().splitlines()) <= 300

@@ -122,8 +122,8 @@ class Sigmoid(Angular):
         ValueError: If ``k``, given as a number, is out of range.
 
     Example:
-        >>> sx.operators.Sigmoid(k=0.3)(jnp.array([0.0, jnp.pi / 3, jnp.pi]))
-        Array([ 1. , 0.71024, -1. ], dtype=float32)
+        >>> sx.operators.Sigmoid(k=0.3)(jnp.array([jnp.pi / 3, 2 * jnp.pi / 3]))
+        Array([ 0.71024, -0.71024], dtype=float32)
 
     References:
         Liu et al., `Deep Hyperspherical Learning <https://arxiv.org/abs/1711.03189>`_,
