@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax.layers._common import COLUMNS_INIT, check_features, check_sizes, promote
-from sphax.sphere import cosine_similarity, neurons
+from sphax.neurons import NeuronDimensions, to_rows
+from sphax.sphere import cosine_similarity
 
 
 class CosineDense(nnx.Module):
@@ -60,6 +61,10 @@ class CosineDense(nnx.Module):
             kernel_init(rngs.params(), (in_features, features), param_dtype)
         )
 
+    def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
+        """Which leaves hold neurons: the columns, see :func:`sphax.neurons.of`."""
+        return {"kernel": NeuronDimensions(index_axis=-1, vector_axis=-2)}
+
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps ``[..., in_features]`` to cosines ``[..., features]``.
 
@@ -68,4 +73,4 @@ class CosineDense(nnx.Module):
         """
         check_features("inputs", inputs, self.in_features)
         inputs, kernel = promote("inputs", inputs, self.kernel[...], self.dtype)
-        return cosine_similarity(inputs, neurons(kernel), precision=self.precision)
+        return cosine_similarity(inputs, to_rows(kernel), precision=self.precision)

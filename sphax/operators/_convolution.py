@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from sphax._checks import as_floating
 from sphax._norms import inverse_power
 from sphax._products import row_lengths
+from sphax.neurons import to_rows
 from sphax.operators import _window
 from sphax.operators._angular import Angular
 from sphax.operators._checks import (
@@ -21,7 +22,6 @@ from sphax.operators._checks import (
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
 from sphax.operators._padding import PaddingLike
-from sphax.sphere import neurons
 
 
 def decoupled_conv(
@@ -177,7 +177,7 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
     linear = as_linear(magnitude, angular, emit)
     if linear is not None:
         return _linear(inputs, kernel, linear, window, precision)
-    lengths, norms = row_lengths(neurons(kernel)), _window.norms(inputs, window)
+    lengths, norms = row_lengths(to_rows(kernel)), _window.norms(inputs, window)
     # Between what brings the patches to a length of 1 and nothing, so that neither
     # products nor their transposes leave the range of the dtype.
     shift = inverse_power(jnp.sqrt(jnp.max(norms, initial=0.0)))
@@ -195,7 +195,7 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
 
 def _linear(inputs, kernel, magnitude, window, precision):
     if magnitude.weighted == "none":
-        lengths = row_lengths(neurons(kernel))
+        lengths = row_lengths(to_rows(kernel))
         one = jnp.ones((), lengths.dtype)
         out = _window.projections(inputs, kernel, lengths, one, window, precision)
     else:

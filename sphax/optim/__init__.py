@@ -1,7 +1,6 @@
 """Optax transforms that see the neurons in a params pytree."""
 
 from sphax import _discovery
-from sphax._dimensions import NeuronDimensions as NeuronDimensions
 from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
 from sphax.optim._decoupled_energy import decoupled as decoupled
 from sphax.optim._decoupled_energy import decoupled_energy as decoupled_energy
