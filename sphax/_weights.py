@@ -48,7 +48,8 @@ def zero_masked(x: jax.Array, where: jax.Array | None) -> jax.Array:
 def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     """``sum(weights * values) / sum(weights)``, 0 if the weights are."""
     if weights is None:
-        return jnp.mean(values)
+        # Not `jnp.mean`, which is NaN of nothing.
+        return jnp.sum(values) / max(values.size, 1)
     weights = weights.astype(values.dtype)
     return divide(jnp.sum(weights * values), jnp.sum(weights))
 
