@@ -6,6 +6,7 @@ import reprlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from sphax._norms import bounded
 
@@ -59,7 +60,7 @@ def check_key(key: object, name: str = "key") -> None:
 
 def check_static(name: str, value: object) -> None:
     """Raises if ``value``, on which shapes or loops depend, is traced."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise TypeError(
             f"{name} must be known when the function is compiled, got a traced value;"
             f" mark it static: jax.jit(..., static_argnames={name!r})."

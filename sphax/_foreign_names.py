@@ -65,6 +65,7 @@ def explain_names(names: Mapping[str, str], **more: str) -> Callable[[F], F]:
         made: Any = types.FunctionType(
             checked.__code__, function.__globals__, closure=checked.__closure__
         )
-        return functools.update_wrapper(made, function)
+        functools.update_wrapper(made, function)
+        return made
 
     return decorate

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 
-@jax.jit
 def widen(x: jax.Array) -> jax.Array:
     """``x`` in the dtype in which lengths, angles and losses are computed.
 
@@ -21,17 +20,19 @@ def widen(x: jax.Array) -> jax.Array:
     return bound_gradient(wide, float(jnp.finfo(x.dtype).max))
 
 
-@jax.jit
 def bounded(x: jax.Array) -> jax.Array:
     """``x`` itself, whose gradient is clipped to the range of its dtype."""
     return bound_gradient(x, float(jnp.finfo(x.dtype).max))
 
 
 def bound_gradient(x: jax.Array, limit: float) -> jax.Array:
-    """``x`` itself, whose gradient is clipped to ``[-limit, limit]``.
+    """``x`` itself, whose gradient is clipped to ``[-limit, limit]``."""
+    return _within(x, limit=limit)
 
-    Call it under ``jit``: it compiles anew in every eager call.
-    """
+
+# Jitted, since the solver traces its functions in every call.
+@partial(jax.jit, static_argnames="limit")
+def _within(x, *, limit):
     # The solution of y = x. It is the one linear function that JAX differentiates
     # forwards as it is, and backwards by a transpose of our own.
     return jax.lax.custom_linear_solve(_identity, x, _solution, partial(_clip, limit))

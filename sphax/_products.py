@@ -115,8 +115,11 @@ def _tangent(x, change, lengths, factors):
     # Factors first, so that they are last in the transpose, which is then clipped.
     wide = _times(widen(change), factors)
     if lengths is not None:
-        unit = divide(x.astype(wide.dtype), lengths[..., None])
-        wide = wide - dot(unit, wide)[..., None] * unit
+        # Of about unit length, by products: a compiler would keep a quotient.
+        own = _of_rows(lengths)
+        rows = _times(x, own.before)
+        along = dot(rows, wide) * own.after**2
+        wide = wide - along[..., None] * rows
     limit = finite_limit(x.dtype, x.shape[-1])
     return bound_gradient(wide, limit).astype(x.dtype)
 

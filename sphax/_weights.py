@@ -7,6 +7,7 @@ where no weight is left, a mean is 0 with zero gradient.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from sphax._checks import as_array
 from sphax._norms import divide, dot
@@ -32,7 +33,7 @@ def as_weights(
         )
     if where.dtype == jnp.bool_:
         return where
-    if not isinstance(where, jax.core.Tracer) and where.is_fully_addressable:
+    if not isinstance(where, Tracer) and where.is_fully_addressable:
         lowest = np.min(np.asarray(where), initial=0.0)
         if lowest < 0.0:
             raise ValueError(f"where must not be negative, got {lowest}.")

@@ -71,7 +71,7 @@ def test_labels_of_every_integer_type(name):
 @pytest.mark.parametrize("name", ALL)
 def test_labels_that_would_be_narrowed_are_refused(name):
     large = [2**32, 1, 2, 3]
-    for labels in (np.array(large), large, np.uint64([2**63] * 4)):
+    for labels in (np.array(large), large, np.full(4, 2**63, np.uint64)):
         with pytest.raises(ValueError, match=r"labels must fit.*int64.*jax_enable_x64"):
             ALL[name](labels)
 

@@ -1,4 +1,4 @@
-"""Flax NNX modules: the state of the functions of the other rooms."""
+"""Flax NNX modules: the state of the functions of the other packages."""
 
 from sphax import _discovery
 from sphax.layers._activations import PReLU as PReLU

@@ -26,8 +26,8 @@ def margin_logits(
 
     Args:
         cosines: Floating, ``[..., classes]``; values beyond [-1, 1] are clipped.
-        labels: Target classes, integer, ``[...]``, in ``[0, classes)``. Another label
-            makes its row NaN.
+        labels: Target classes, integer of any width, ``[...]``, in ``[0, classes)``.
+            Another label makes its row NaN.
         margin: Margin :math:`\psi, \eta`.
         scale: :math:`s`, positive.
 
@@ -37,7 +37,7 @@ def margin_logits(
     Raises:
         TypeError: If ``cosines`` is not floating or ``labels`` not integer.
         ValueError: If the shape of ``labels`` is not that of ``cosines`` without its
-            last axis.
+            last axis, or labels in NumPy's 64 bits do not fit in JAX's 32.
 
     Example:
         >>> cosines = jnp.array([[0.5, 0.1]])

@@ -12,6 +12,7 @@ from sphax._checks import (
     check_count,
     check_dimensions,
 )
+from sphax._compiled import compiled
 from sphax._norms import direction, divide, widen
 from sphax._weights import as_weights, zero_masked
 from sphax.sphere import angle
@@ -47,7 +48,8 @@ def angular_visual_hardness(
 
     Raises:
         TypeError: If vectors are not floating or labels not integer.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, or labels in NumPy's 64 bits do not fit in
+            JAX's 32.
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
@@ -68,6 +70,13 @@ def angular_visual_hardness(
         )
     check_dimensions("embeddings", x)
     labels = as_labels(labels, x.shape[:-1], "embeddings")
+    return _visual_hardness(x, w, labels, block_size=block_size)
+
+
+@compiled("block_size")
+def _visual_hardness(
+    x: jax.Array, w: jax.Array, labels: jax.Array, *, block_size: int
+) -> jax.Array:
     classes, is_known = as_classes(labels, len(w))
     # Here, so that the gradients of all angles are added in it.
     x, w = widen(x), widen(w)
@@ -117,7 +126,8 @@ def angular_fisher_score(
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, labels in NumPy's 64 bits do not fit in JAX's
+            32, or a weight is negative (NaN is returned where it is traced).
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -129,7 +139,15 @@ def angular_fisher_score(
         Liu et al., `SphereFace <https://arxiv.org/abs/1704.08063>`_, CVPR 2017,
         Appendix E.
     """
-    x, labels, weights, spoilt = _examples(embeddings, labels, num_classes, where)
+    x, labels, weights = _checked(embeddings, labels, num_classes, where)
+    return _fisher_score(x, labels, weights, num_classes=num_classes)
+
+
+@compiled("num_classes")
+def _fisher_score(
+    x: jax.Array, labels: jax.Array, weights: jax.Array | None, *, num_classes: int
+) -> jax.Array:
+    x, labels, weights, spoilt = _examples(x, labels, weights, num_classes)
     sums, counts = _class_sums(x, labels, weights, num_classes)
     means = divide(sums, counts[:, None])
     center = divide(jnp.sum(sums, axis=0), jnp.sum(counts))
@@ -185,7 +203,8 @@ def class_angles(
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, labels in NumPy's 64 bits do not fit in JAX's
+            32, or a weight is negative (NaN is returned where it is traced).
 
     Example:
         >>> x = jnp.array([[1.0, 0.1], [1.0, -0.1], [0.0, 1.0]])
@@ -193,7 +212,15 @@ def class_angles(
         >>> print(angles.within, angles.nearest)
         [0.0996687 0. ] [1.5707964 1.5707964]
     """
-    x, labels, weights, spoilt = _examples(embeddings, labels, num_classes, where)
+    x, labels, weights = _checked(embeddings, labels, num_classes, where)
+    return _class_angles(x, labels, weights, num_classes=num_classes)
+
+
+@compiled("num_classes")
+def _class_angles(
+    x: jax.Array, labels: jax.Array, weights: jax.Array | None, *, num_classes: int
+) -> ClassAngles:
+    x, labels, weights, spoilt = _examples(x, labels, weights, num_classes)
     sums, counts = _class_sums(direction(x), labels, weights, num_classes)
     means, exists = direction(sums), counts > 0
     spread = angle(x, means[labels])
@@ -224,15 +251,20 @@ def class_angles(
     )
 
 
-def _examples(embeddings, labels, num_classes, where):
-    """Embeddings and labels, masked ones zeroed; weights; 1, or NaN if spoilt."""
+def _checked(embeddings, labels, num_classes, where):
+    """Embeddings, labels and weights, if there are any, as arrays."""
     check_count("num_classes", num_classes)
-    x = widen(as_floating("embeddings", embeddings))
+    x = as_floating("embeddings", embeddings)
     if x.ndim != 2:
         raise ValueError(f"embeddings must be [n, features], got shape {x.shape}.")
     check_dimensions("embeddings", x)
     labels = as_labels(labels, x.shape[:1], "embeddings")
-    where = as_weights(where, labels.shape, "labels")
+    return x, labels, as_weights(where, labels.shape, "labels")
+
+
+def _examples(x, labels, where, num_classes):
+    """Embeddings and classes, masked ones zeroed; weights; 1, or NaN if spoilt."""
+    x = widen(x)
     weights = jnp.ones_like(x[:, 0]) if where is None else where.astype(x.dtype)
     x = zero_masked(x, weights)
     labels, is_known = as_classes(labels, num_classes)

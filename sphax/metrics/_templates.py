@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import as_floating
+from sphax._checks import as_floating, check_dimensions
+from sphax._compiled import compiled
 from sphax._norms import direction, widen
 from sphax.metrics._inputs import as_labels
 
@@ -80,31 +81,55 @@ def pool_templates(
         <https://doi.org/10.1109/ICB2018.2018.00033>`_, ICB 2018; the weights are those
         of `insightface's code <https://github.com/deepinsight/insightface>`_.
     """
-    x = widen(as_floating("embeddings", embeddings))
+    x = as_floating("embeddings", embeddings)
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(
             f"embeddings must be [images, features] and not empty, got shape {x.shape}."
         )
+    check_dimensions("embeddings", x)
     templates = as_labels("templates", templates, len(x), "embeddings")
     media = as_labels("media", media, len(x), "embeddings")
-    if use_directions:
-        x = direction(x)
     if weights is not None:
-        x = x * _as_weights(weights, len(x)).astype(x.dtype)[:, None]
+        weights = _as_weights(weights, len(x))
     # Counted before they are put together: int64 and uint64 have no common type.
     numbers, templates = np.unique(templates, return_inverse=True)
     media = np.unique(media, return_inverse=True)[1]
     pairs, medium, frames = np.unique(
         np.stack([templates, media]), axis=1, return_inverse=True, return_counts=True
     )
-    template = pairs[0]
-    sums = jax.ops.segment_sum(x, medium.reshape(-1), len(frames))
-    means = sums / jnp.asarray(frames, x.dtype)[:, None]
-    pooled = direction(jax.ops.segment_sum(means, template, len(numbers)))
+    pooled = _pooled(
+        x,
+        weights,
+        medium.reshape(-1).astype(np.int32),
+        frames.astype(np.int32),
+        pairs[0].astype(np.int32),
+        templates=len(numbers),
+        use_directions=use_directions,
+    )
     rule = "mean over the frames of a medium, sum over media, normalised"
     rule += "; images by direction" if use_directions else "; images with their length"
     rule += "" if weights is None else "; images multiplied by their weights"
     return Templates(pooled, numbers, rule)
+
+
+@compiled("templates", "use_directions")
+def _pooled(
+    x: jax.Array,
+    weights: jax.Array | None,
+    medium: jax.typing.ArrayLike,
+    frames: jax.typing.ArrayLike,
+    template: jax.typing.ArrayLike,
+    *,
+    templates: int,
+    use_directions: bool,
+) -> jax.Array:
+    """The directions of the templates, by the medium of images and their template."""
+    x = direction(widen(x)) if use_directions else widen(x)
+    if weights is not None:
+        x = x * weights.astype(x.dtype)[:, None]
+    frames = jnp.asarray(frames, x.dtype)
+    means = jax.ops.segment_sum(x, medium, len(frames)) / frames[:, None]
+    return direction(jax.ops.segment_sum(means, template, templates))
 
 
 def _as_weights(weights, images):

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
+from sphax._compiled import compiled
 from sphax._norms import inverse_power
 from sphax._products import row_lengths
 from sphax.neurons import to_rows
@@ -120,7 +122,9 @@ def decoupled_conv(
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    outputs = _decoupled(flat, kernel, magnitude, angular, window, emit, precision)
+    outputs = _decoupled(
+        flat, kernel, magnitude, angular, window=window, emit=emit, precision=precision
+    )
     return outputs.reshape(*inputs.shape[: -rank - 1], *outputs.shape[1:])
 
 
@@ -147,7 +151,7 @@ def patch_norms(
 
     Returns:
         ``[..., *space, groups]``, float32 at least; 0, with zero gradient, for a zero
-        patch.
+        patch, and for one 1e19 times (float32) shorter than the longest of its example.
 
     Raises:
         TypeError: If ``inputs`` is not floating.
@@ -169,11 +173,26 @@ def patch_norms(
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    norms = _window.norms(flat, window)
+    norms = _patch_norms(flat, window=window)
     return norms.reshape(*inputs.shape[: -rank - 1], *norms.shape[1:])
 
 
-def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
+@compiled("window")
+def _patch_norms(inputs: jax.Array, *, window: _window.Window) -> jax.Array:
+    return _window.norms(inputs, window)
+
+
+@compiled("window", "emit", "precision")
+def _decoupled(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    magnitude: Magnitude,
+    angular: Angular,
+    *,
+    window: _window.Window,
+    emit: Emit,
+    precision: Any,
+) -> jax.Array:
     linear = as_linear(magnitude, angular, emit)
     if linear is not None:
         return _linear(inputs, kernel, linear, window, precision)

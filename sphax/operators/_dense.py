@@ -1,10 +1,13 @@
 """The decoupled dense operator."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import check_dimensions
+from sphax._compiled import compiled
 from sphax._products import products, row_lengths
 from sphax.neurons import to_rows
 from sphax.operators._angular import Angular
@@ -62,6 +65,21 @@ def decoupled_dense(
             f" {kernel.shape} and inputs {inputs.shape}."
         )
     check_dimensions("inputs", inputs)
+    return _decoupled(
+        inputs, kernel, magnitude, angular, emit=emit, precision=precision
+    )
+
+
+@compiled("emit", "precision")
+def _decoupled(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    magnitude: Magnitude,
+    angular: Angular,
+    *,
+    emit: Emit,
+    precision: Any,
+) -> jax.Array:
     filters = to_rows(kernel)
     linear = as_linear(magnitude, angular, emit)
     if linear is not None and linear.weighted != "none":

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sphax._compiled import compiled
+
 PaddingLike = str | int | Sequence[int | tuple[int, int]]
 
 _CONTINUATIONS = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
@@ -35,8 +37,15 @@ def continued(
             f"padding {padding!r} continues inputs that are not spread out, got"
             f" input_dilation {tuple(input_dilation)}; pad them before the call."
         )
-    pads = [(0, 0), *(((k - 1) // 2, k // 2) for k in reach), (0, 0)]
-    return jnp.pad(inputs, pads, mode=_CONTINUATIONS[padding]), "VALID"
+    pads = ((0, 0), *(((k - 1) // 2, k // 2) for k in reach), (0, 0))
+    return _pad(inputs, pads=pads, mode=_CONTINUATIONS[padding]), "VALID"
+
+
+@compiled("pads", "mode")
+def _pad(
+    inputs: jax.Array, *, pads: tuple[tuple[int, int], ...], mode: str
+) -> jax.Array:
+    return jnp.pad(inputs, pads, mode=mode)
 
 
 def as_pads(

@@ -1,7 +1,7 @@
 """Directions and the angles between them.
 
-A vector without a direction (zero, or so short that its square underflows) is at a
-right angle to everything and gets no gradient through its direction.
+A zero vector is at a right angle to everything and gets no gradient through its
+direction. All others count by theirs, from the smallest normal number to the largest.
 """
 
 import math

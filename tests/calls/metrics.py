@@ -1,6 +1,112 @@
 """Calls of ``sphax.metrics``."""
 
-from tests.calls._call import Call
+import numpy as np
 
-CALLS: list[Call] = []
+import sphax as sx
+from tests.calls._call import Call, normal
+
+X, W, LABELS = normal(0, 8, 4), normal(1, 8, 4), np.arange(8, dtype=np.int32) % 4
+ROWS, CLASSES = ("batch", "features"), ("classes", "features")
+SCORES, SAME = normal(2, 16), np.arange(16) % 3 == 0
+PROBES, GALLERY = np.arange(8) % 6, np.arange(4)
+RECTANGLE = normal(3, 8, 4)
+
+
+def values(result):
+    """What a record holds, without its words."""
+    return [np.asarray(x) for x in result if not isinstance(x, str)]
+
+
+def host(name, function, *arguments):
+    """A call of host code."""
+    return Call(f"metrics.{name}", function, arguments, is_host=True)
+
+
+def counted(scores, same):
+    """A ROC of counts."""
+    counts = sx.metrics.ScoreCounts(spacing=2.0**-4, limit=8.0)
+    counts.add(scores, same)
+    return sx.metrics.roc_auc(counts)
+
+
+def of_retrieval(name):
+    """A measure of retrieval, in two blocks."""
+    function = getattr(sx.metrics, name)
+    return host(name, lambda x, y: values(function(x, y, block_size=6)), X, LABELS)
+
+
+CALLS = [
+    Call(
+        "metrics.angular_visual_hardness",
+        sx.metrics.angular_visual_hardness,
+        (X, W, LABELS),
+        (ROWS, CLASSES, ("batch",)),
+        (0, 1),
+    ),
+    Call(
+        "metrics.angular_fisher_score",
+        lambda x, y, where: sx.metrics.angular_fisher_score(
+            x, y, num_classes=4, where=where
+        ),
+        (X, LABELS, np.linspace(0.0, 1.0, 8, dtype=np.float32)),
+        (ROWS, ("batch",), ("batch",)),
+    ),
+    Call(
+        "metrics.class_angles",
+        lambda x, y: sx.metrics.class_angles(x, y, num_classes=4),
+        (X, LABELS),
+        (ROWS, ("batch",)),
+    ),
+    Call(
+        "metrics.pool_templates",
+        lambda x: sx.metrics.pool_templates(x, LABELS, LABELS // 2).embeddings,
+        (X,),
+        (ROWS,),
+    ),
+    host("roc", lambda *a: values(sx.metrics.roc(*a)), SCORES, SAME),
+    host("roc_auc", sx.metrics.roc_auc, SCORES, SAME),
+    host("equal_error_rate", sx.metrics.equal_error_rate, SCORES, SAME),
+    host(
+        "tar_at_far",
+        lambda *a: values(sx.metrics.tar_at_far(*a, far=[0.0, 0.5])),
+        SCORES,
+        SAME,
+    ),
+    host("ScoreCounts", counted, SCORES, SAME),
+    host(
+        "pair_scores",
+        lambda x, y: list(sx.metrics.pair_scores(x, y, block_size=6)),
+        X,
+        LABELS,
+    ),
+    host(
+        "verification_accuracy",
+        lambda *a: values(sx.metrics.verification_accuracy(*a)),
+        SCORES,
+        SAME,
+        np.arange(16) // 8,
+    ),
+    host(
+        "cmc",
+        lambda *a: values(sx.metrics.cmc(*a)),
+        RECTANGLE,
+        PROBES % 4,
+        GALLERY,
+    ),
+    host(
+        "dir_at_far",
+        lambda *a: values(sx.metrics.dir_at_far(*a, far=0.5)),
+        RECTANGLE,
+        PROBES,
+        GALLERY,
+    ),
+    host(
+        "tpir_at_fpir",
+        lambda *a: sx.metrics.tpir_at_fpir(*a, fpir=0.5).tpir,
+        RECTANGLE,
+        PROBES,
+        GALLERY,
+    ),
+    *map(of_retrieval, ("recall_at_k", "r_precision", "mean_average_precision_at_r")),
+]
 EXEMPT: dict[str, str] = {}

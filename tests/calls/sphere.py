@@ -5,8 +5,16 @@ import jax
 import sphax as sx
 from tests.calls._call import Call, normal
 
-X, Y = normal(0, 8, 16), normal(1, 8, 16)
+X, Y, Z = normal(0, 8, 16), normal(1, 8, 16), normal(2, 8, 16)
 ROWS = ("batch", "features")
+
+
+def of_pairs(name):
+    """A function of two vectors."""
+    return Call(
+        f"sphere.{name}", getattr(sx.sphere, name), (X, Y), (ROWS, ROWS), (0, 1)
+    )
+
 
 CALLS = [
     Call("sphere.normalize", sx.sphere.normalize, (X,), (ROWS,)),
@@ -14,10 +22,17 @@ CALLS = [
         "sphere.cosine_similarity",
         sx.sphere.cosine_similarity,
         (X, Y),
-        (ROWS, ROWS),
+        (ROWS, ("classes", "features")),
         (0, 1),
     ),
-    Call("sphere.angle", sx.sphere.angle, (X, Y), (ROWS, ROWS), (0, 1)),
+    *map(of_pairs, ("angle", "project_to_tangent", "exp_map", "log_map", "retract")),
+    Call(
+        "sphere.parallel_transport",
+        sx.sphere.parallel_transport,
+        (X, Y, Z),
+        (ROWS, ROWS, ROWS),
+        (0, 1, 2),
+    ),
     Call(
         "sphere.sample_uniform",
         lambda key: sx.sphere.sample_uniform(key, (8, 4)),
