@@ -244,7 +244,7 @@ X, START = np.ones((2, 4)), np.ones((1, 2, 4))
         ),
         (
             ValueError,
-            "d, p and count must be 1 or more, got 4, 0 and 20",
+            "p must be 1 or more, got 0",
             lambda e: e.random_projections(jax.random.key(0), 4, 0),
         ),
         (

@@ -59,6 +59,12 @@ def neumann(a, terms=4, last=2.0):
     return powers[0] + 2.0 * sum(powers[1:-1], 0 * powers[0]) + last * powers[-1]
 
 
+def cayley_of_infinity(a):
+    """Half a turn, but for the axis that an odd number of dimensions has."""
+    axis = np.linalg.svd(skew(a) / np.abs(a).max())[2][-1]
+    return 2.0 * np.outer(axis, axis) - np.eye(len(a))
+
+
 class Row(NamedTuple):
     """A map, its definition in NumPy, and the shape of its argument."""
 
@@ -85,6 +91,8 @@ MAPS = {
     ),
 }
 EXACT = [name for name, row in MAPS.items() if row.is_exact]
+# What small batches are inverted for without LAPACK.
+TOGETHER = ("cayley", "exponential")
 SQUARE = [name for name in EXACT if MAPS[name].shape == (4, 4)]
 
 
@@ -161,6 +169,110 @@ def test_known_and_finite_at_singular_points(name):
         )
 
 
+# Magnitudes from the smallest to the largest, of entries of 5 x 5 matrices.
+MAGNITUDES = {
+    "float16": (1e-6, 1e-3, 1.0, 30.0, 1e4),
+    "bfloat16": (1e-30, 1e-3, 1.0, 30.0, 1e30),
+    "float32": (1e-30, 1e-10, 1.0, 30.0, 1e3, 1e6, 1e8, 1e12, 1e30),
+    "float64": (1e-150, 1e-30, 1.0, 30.0, 1e6, 1e9, 1e14, 1e30, 1e150),
+}
+ROUNDING = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 5e-6, "float64": 1e-14}
+ANY_SIZE = {name: MAPS[name].map for name in SQUARE} | {
+    "newton_schulz": partial(so.newton_schulz, iterations=40)
+}
+# Maps of directions, to which a factor is nothing.
+OF_DIRECTIONS = ("gram_schmidt", "householder", "lowdin", "newton_schulz")
+
+
+@pytest.mark.parametrize("dtype", MAGNITUDES)
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_orthogonal_at_every_magnitude(name, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        function, sizes = ANY_SIZE[name], np.array(MAGNITUDES[dtype])
+        a = jnp.asarray(draw(11, 5, 5) * sizes[:, None, None], dtype)
+        w = draw(12, *a.shape)
+
+        def weighted(a):
+            q = function(a)
+            return jnp.sum(q * w.astype(q.dtype)), q
+
+        (_, q), slope = jax.jit(jax.value_and_grad(weighted, has_aux=True))(a)
+        a, q, slope = (np.asarray(x, np.float64) for x in (a, q, slope))
+    gram = np.einsum("bki,bkj->bij", q, q)
+    rounding = ROUNDING[dtype]
+    np.testing.assert_allclose(
+        gram, np.broadcast_to(np.eye(5), gram.shape), 0, rounding
+    )
+    unit = a / np.abs(a).max((1, 2), keepdims=True)
+    sign = {"lowdin": 0, "newton_schulz": 0, "gram_schmidt": 0, "householder": -1.0}
+    expected = sign.get(name, 1.0) or np.sign(np.linalg.det(unit))
+    np.testing.assert_allclose(np.linalg.det(q), expected, rtol=10 * rounding)
+    assert np.all(np.isfinite(slope))
+    if name in OF_DIRECTIONS and dtype in ("float32", "float64"):
+        size = np.linalg.norm(slope, axis=(1, 2)) * sizes
+        assert np.all((size > 1e-2) & (size < 1e2))
+    if name == "cayley":
+        exact = [
+            cayley(x) if size < 1e8 else cayley_of_infinity(x)
+            for x, size in zip(a, sizes, strict=True)
+        ]
+        np.testing.assert_allclose(q, np.stack(exact), atol=3e-4 + rounding)
+
+
+def test_a_batch_of_rotations_of_all_sizes_is_a_loop():
+    """The largest does not take the digits of the others."""
+    a = (draw(13, 3, 4, 4) * np.array([[[1.0]], [[1e4]], [[1e-3]]])).astype("float32")
+    q = np.asarray(jax.jit(so.exponential)(a), np.float64)
+    for i, atol in ((0, 1e-6), (2, 1e-6)):
+        np.testing.assert_allclose(q[i], exponential(np.float64(a[i])), atol=atol)
+
+
+def rank_three():
+    """Of 8, with integers, so that it is so exactly; the last is tall."""
+    left = np.random.default_rng(14).integers(-3, 4, (8, 3))
+    return left @ np.random.default_rng(15).integers(-3, 4, (3, 8)) / 1.0
+
+
+RANK_DEFICIENT = {
+    "half zero": np.diag([1.0] * 4 + [0.0] * 4),
+    "rank three": rank_three(),
+    "twins": np.repeat(draw(16, 8, 4), 2, axis=1),
+    "tall": np.repeat(draw(16, 12, 4), 2, axis=1),
+}
+# Newton-Schulz steps grow a singular value by half, and so the slope at zero.
+STEEPEST = {"newton_schulz": 1.5**15}
+OF_SINGULAR = {
+    "gram_schmidt": so.gram_schmidt,
+    "lowdin": so.lowdin,
+    "newton_schulz": so.newton_schulz,
+    "polar_retraction": lambda a: so.polar_retraction(0.0 * a, a),
+    "qr_retraction": lambda a: so.qr_retraction(0.0 * a, a),
+    "householder": so.householder,
+}
+
+
+@pytest.mark.parametrize("name", OF_SINGULAR)
+def test_slopes_at_singular_matrices_are_not_rounding(name):
+    """What rounding leaves of a singular value is zero, not one to divide by."""
+    w = draw(17, 12, 8).astype(np.float32)
+    for case, a in RANK_DEFICIENT.items():
+        rows = 8 if name == "householder" else len(a)
+
+        @jax.jit
+        def step(a, rows=rows):
+            return jax.grad(lambda a: jnp.vdot(w[:rows], OF_SINGULAR[name](a)))(a)
+
+        slope = np.asarray(step(jnp.float32(a)))
+        largest = np.linalg.norm(slope) * np.linalg.norm(a, 2) / 8**0.5
+        assert largest < 500 * STEEPEST.get(name, 1.0), case
+    if name in ("lowdin", "polar_retraction"):
+        # In the space of the other four, as at the identity.
+        a = jnp.float32(RANK_DEFICIENT["half zero"])
+        slope = jax.grad(lambda a: jnp.vdot(w[:8], OF_SINGULAR[name](a)))(a)
+        expected = (w[:4, :4] - w[:4, :4].T) / 2
+        np.testing.assert_allclose(slope[:4, :4], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_zero_row_reflects_nothing():
     v = draw(4, 3, 4)
     v[1] = 0.0
@@ -192,12 +304,14 @@ def test_lowdin_of_ill_conditioned_matrices():
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_no_factorisation_of_a_batch_on_a_cpu(name):
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_no_factorisation_of_a_batch_on_a_cpu(name, is_mapped):
     """Some of them, side by side on two threads, would never end."""
     a = jnp.ones((3, *MAPS[name].shape))
-    step = jax.jit(jax.grad(lambda a: jnp.sum(MAPS[name].map(a))))
-    dimensions = re.findall(r'num_batch_dims = "(\d+)"', step.lower(a).as_text())
-    assert set(dimensions) == {"0"}
+    step = jax.grad(lambda a: jnp.sum(MAPS[name].map(a)))
+    text = jax.jit(jax.vmap(step) if is_mapped else step).lower(a).as_text()
+    assert set(re.findall(r'num_batch_dims = "(\d+)"', text)) <= {"0"}
+    assert is_mapped or "lapack" in text or name in TOGETHER
 
 
 @pytest.mark.parametrize("name", SQUARE)

@@ -93,7 +93,7 @@ def test_poles_find_the_holes_of_the_cross_polytope():
 ERRORS = [
     (ValueError, "sharpness must be positive or None", "covering", {"sharpness": 0.0}),
     (ValueError, "power must be positive, got 0", "polarization", {"power": 0}),
-    (ValueError, "steps must not be negative, got -1", "polarization", {"steps": -1}),
+    (ValueError, "steps must be 0 or more, got -1", "polarization", {"steps": -1}),
     (ValueError, "learning_rate must be positive", "covering", {"learning_rate": 0.0}),
     (ValueError, r"momentum must lie in \[0, 1\), got 1", "covering", {"momentum": 1}),
     (TypeError, "poles must be floating", "covering", {"poles": np.ones((1, 2), int)}),

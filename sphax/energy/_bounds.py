@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from sphax._options import check_flag
 from sphax.energy._expectations import check_problem
 from sphax.energy._hyperspherical import Distance
 from sphax.energy._levenshtein import levenshtein
@@ -57,6 +58,7 @@ def energy_lower_bound(
         Constructive Approximation 2016.
     """
     check_problem(power, distance, n=n, d=d)
+    check_flag("half_space", half_space)
     if distance == "geodesic" and not half_space:
         return _geodesic_bound(n, power)
     nodes, weights = levenshtein(n, d, half_space=half_space)
@@ -98,6 +100,7 @@ def closest_angle_bound(n: int, d: int, *, half_space: bool = False) -> float:
         <https://doi.org/10.1109/TIT.1974.1055219>`_, 1974.
     """
     check_problem(0.0, "euclidean", n=n, d=d)
+    check_flag("half_space", half_space)
     nodes, _ = levenshtein(n, d, half_space=half_space)
     if half_space:
         return float(np.arccos(np.sqrt((1 + nodes[-1]) / 2)))

@@ -12,9 +12,10 @@ from sphax._checks import (
     as_labels,
     check_choice,
 )
+from sphax._compiled import compiled
 from sphax._norms import divide
 from sphax._weights import as_weights, weight_of_pairs
-from sphax.energy._hyperspherical import Distance, hyperspherical_energy
+from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
 
 Against = Literal["all", "present"]
 
@@ -99,18 +100,24 @@ def class_energy(
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018 (SphereFace+, minibatches).
     """
     check_choice("against", against, ("all", "present"))
+    form, traced = as_form(power, distance, half_space, block_size)
     prototypes, batch = as_batch(prototypes, labels, where)
+    if frequencies is not None:
+        frequencies = _as_frequencies(frequencies, batch.weights.dtype, prototypes)
+    return _class_energy(form, traced, prototypes, batch, frequencies, against=against)
+
+
+@compiled("form", "against")
+def _class_energy(form, power, prototypes, batch, frequencies, *, against):
+    if not len(batch.labels) or not len(prototypes):
+        return jnp.zeros((), batch.weights.dtype) * batch.nan_if_unknown
     weights, correction = _estimator(batch, frequencies, len(prototypes), against)
-    bank = {"bank": prototypes, "own": batch.labels} if against == "all" else {}
-    energy = hyperspherical_energy(
-        prototypes[batch.labels],
-        power=power,
-        distance=distance,
-        half_space=half_space,
-        where=weights,
-        block_size=block_size,
-        **bank,
-    )
+    of_batch = as_set("prototypes", prototypes[batch.labels], weights)
+    if against == "all":
+        bank = as_set("prototypes", prototypes, None)
+        energy = mean_energy(form, power, (of_batch._replace(ids=batch.labels), bank))
+    else:
+        energy = mean_energy(form, power, (of_batch,))
     return correction * energy * batch.nan_if_unknown
 
 
@@ -155,7 +162,7 @@ def _estimator(batch, frequencies, classes, against):
     is_first = is_there & (jnp.argmax(is_same, axis=1) == jnp.arange(len(labels)))
     if frequencies is None:
         return is_first, 1.0
-    frequencies = _as_frequencies(frequencies, classes, each.dtype)
+    frequencies = frequencies / jnp.sum(frequencies)
     rarity = divide(each, classes * frequencies[labels])
     weights = jnp.where(is_first, jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1), 0)
     if against == "all":
@@ -164,10 +171,11 @@ def _estimator(batch, frequencies, classes, against):
     return weights, correction * classes / max(classes - 1, 1)
 
 
-def _as_frequencies(frequencies, classes, dtype):
+def _as_frequencies(frequencies, dtype, prototypes):
     frequencies = jax.lax.stop_gradient(jnp.asarray(frequencies)).astype(dtype)
-    if frequencies.shape != (classes,):
+    classes = prototypes.shape[:1]
+    if frequencies.shape != classes:
         raise ValueError(
-            f"frequencies must be [classes], ({classes},), got {frequencies.shape}."
+            f"frequencies must be [classes], {classes}, got {frequencies.shape}."
         )
-    return frequencies / jnp.sum(frequencies)
+    return frequencies

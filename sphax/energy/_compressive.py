@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
-from sphax.energy._hyperspherical import Distance, hyperspherical_energy
+from sphax._compiled import compiled
+from sphax._norms import direction, widen
+from sphax._weights import zero_masked
+from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
 from sphax.energy._projections import as_projection, project
 from sphax.energy._sets import as_sets
 
@@ -75,14 +78,17 @@ def compressive_energy(
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020.
     """
     check_choice("reduce", reduce, ("mean", "max"))
+    form, traced = as_form(power, distance, half_space, block_size)
     points, weights = as_sets(points, where)
-    images = project(points, as_projection(projection, points))
-    energies = hyperspherical_energy(
-        images,
-        power=power,
-        distance=distance,
-        half_space=half_space,
-        where=jnp.broadcast_to(weights[..., None, :], images.shape[:-1]),
-        block_size=block_size,
-    )
+    projection = as_projection(projection, points)
+    return _compressive_energy(form, traced, points, weights, projection, reduce=reduce)
+
+
+@compiled("form", "reduce")
+def _compressive_energy(form, power, points, weights, projection, *, reduce):
+    # Lengths do not count: no image is too long or too short for its square.
+    points = direction(widen(zero_masked(points, weights)))
+    images = project(points, projection)
+    where = jnp.broadcast_to(weights[..., None, :], images.shape[:-1])
+    energies = mean_energy(form, power, (as_set("points", images, where),))
     return jnp.mean(energies, -1) if reduce == "mean" else jnp.max(energies, -1)

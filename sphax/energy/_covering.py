@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
 from sphax._norms import direction, widen
+from sphax._options import check_flag, is_number
 from sphax._products import products
 from sphax._weights import log_mean_exp
-from sphax.energy._poles import Descent, at_best_pole
+from sphax.energy._poles import as_descent, as_sets_and_poles, at_best_pole
 
 
 def covering(
@@ -71,9 +73,18 @@ def covering(
         <https://arxiv.org/abs/2103.01649>`_, AISTATS 2021 (MHC); constants of the
         authors' code.
     """
-    if isinstance(sharpness, (int, float)) and not sharpness > 0:
-        raise ValueError(f"sharpness must be positive or None, got {sharpness}.")
+    if sharpness is not None:
+        if is_number(sharpness, "sharpness") and not sharpness > 0:
+            raise ValueError(f"sharpness must be positive or None, got {sharpness}.")
+        sharpness = jnp.asarray(sharpness)
+    check_flag("half_space", half_space)
+    sets = as_sets_and_poles(points, poles, where)
+    descent = as_descent(steps, learning_rate, momentum)
+    return _covering(*sets, sharpness, descent, half_space=half_space)
 
+
+@compiled("half_space")
+def _covering(points, weights, poles, sharpness, descent, *, half_space):
     def nearness(poles, rows, weights):
         cosines = products(poles, direction(widen(rows)), None, None, "highest")
         sides = [cosines, -cosines] if half_space else [cosines]
@@ -81,9 +92,10 @@ def covering(
         weights = jnp.tile(weights, len(sides)).astype(gaps.dtype)
         weights = jnp.broadcast_to(weights, gaps.shape)
         if sharpness is None:
-            return -jnp.min(jnp.where(weights != 0.0, gaps, jnp.inf), axis=1)
+            return -jnp.min(
+                jnp.where(weights != 0.0, gaps, jnp.inf), 1, initial=jnp.inf
+            )
         scale = jnp.asarray(sharpness, gaps.dtype)
         return log_mean_exp(-scale * gaps, weights) / scale
 
-    descent = Descent(steps, learning_rate, momentum)
-    return at_best_pole(nearness, points, poles, where, descent)
+    return at_best_pole(nearness, points, weights, poles, descent)

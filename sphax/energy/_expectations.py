@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 
 from sphax._checks import check_choice
+from sphax._options import check_count, is_number
 from sphax.energy._hyperspherical import Distance
 
 # Nodes of the quadrature: enough for a density of width 1 / sqrt(d) up to d = 1e5, and
@@ -76,8 +77,9 @@ def expected_energy(
 def check_problem(power: float, distance: Distance, **sizes: int) -> None:
     """Raises unless there are pairs, on a sphere, with an energy."""
     for name, size in sizes.items():
-        if size < 2:
-            raise ValueError(f"{name} must be 2 or more, got {size}.")
+        check_count(name, size, 2)
+    if not is_number(power, "power") or not math.isfinite(power):
+        raise TypeError(f"power must be a finite Python number, got {power!r}.")
     if not power >= 0:
         raise ValueError(f"power must be 0 or more, got {power}.")
     check_choice("distance", distance, get_args(Distance))

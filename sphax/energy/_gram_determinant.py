@@ -3,14 +3,17 @@
 import jax
 import jax.numpy as jnp
 
-from sphax.energy._sets import of_every_set, pairs
+from sphax._compiled import compiled
+from sphax._factorisations import cholesky, invert
+from sphax._options import check_flag, is_number
+from sphax.energy._sets import as_sets, of_every_set, pairs
 
 
 def max_gram_determinant(
     points: jax.typing.ArrayLike,
     *,
     scale: jax.typing.ArrayLike = 1.0,
-    epsilon: float = 1e-6,
+    epsilon: jax.typing.ArrayLike = 1e-6,
     half_space: bool = False,
     where: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
@@ -62,29 +65,49 @@ def max_gram_determinant(
         <https://arxiv.org/abs/2103.01649>`_, AISTATS 2021 (MGD); constants of the
         authors' code.
     """
-    if isinstance(scale, (int, float)) and not scale > 0:
+    if is_number(scale, "scale") and not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}.")
-    if isinstance(epsilon, (int, float)) and not epsilon >= 0:
+    if is_number(epsilon, "epsilon") and not epsilon >= 0:
         raise ValueError(f"epsilon must not be negative, got {epsilon}.")
+    check_flag("half_space", half_space)
+    scale, epsilon = jnp.asarray(scale), jnp.asarray(epsilon)
+    sets = as_sets(points, where)
+    return _max_gram_determinant(*sets, scale, epsilon, half_space=half_space)
 
+
+@compiled("half_space")
+def _max_gram_determinant(points, weights, scale, epsilon, *, half_space):
     def energy(rows, weights):
         cosines, _ = pairs(rows, weights, half_space=half_space)
-        exponents = -2.0 * jnp.asarray(scale, cosines.dtype) * (1.0 - cosines)
+        exponents = -2.0 * scale.astype(cosines.dtype) * (1.0 - cosines)
         return -_log_determinant(jnp.exp(exponents), epsilon, weights != 0)
 
-    return of_every_set(energy, points, where)
+    return of_every_set(energy, points, weights)
 
 
 def _log_determinant(kernel, epsilon, exists):
     """Of the kernel of a set, ``[1, n, n]``, or also with its mirror, ``[2, n, n]``."""
+    if not len(exists):
+        return jnp.zeros((), kernel.dtype)
     if len(kernel) == 2:
         kernel = jnp.stack([kernel[0] + kernel[1], kernel[0] - kernel[1]])
     least = 8.0 * len(exists) * float(jnp.finfo(kernel.dtype).eps)
-    ridge = jnp.maximum(jnp.asarray(epsilon, kernel.dtype), least)
+    ridge = jnp.maximum(epsilon.astype(kernel.dtype), least)
     identity = jnp.eye(len(exists), dtype=kernel.dtype)[None]
     # A masked point is a row of the identity, and leaves the determinant alone.
     both_exist = (exists[:, None] & exists[None, :])[None]
-    factors = jnp.linalg.cholesky(
-        jnp.where(both_exist, kernel + ridge * identity, identity)
-    )
-    return 2.0 * jnp.sum(jnp.log(jnp.diagonal(factors, axis1=-2, axis2=-1)))
+    kernel = jnp.where(both_exist, kernel + ridge * identity, identity)
+    return jnp.sum(_log_of_determinant(kernel))
+
+
+@jax.custom_jvp
+def _log_of_determinant(x):
+    """Of positive definite matrices, ``[...]``."""
+    diagonal = jnp.diagonal(cholesky(x), axis1=-2, axis2=-1)
+    return 2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
+
+
+@_log_of_determinant.defjvp
+def _log_of_determinant_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _log_of_determinant(x), jnp.sum(invert(x) * dx, axis=(-2, -1))

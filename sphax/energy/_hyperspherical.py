@@ -6,10 +6,20 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_choice, check_dimensions
+from sphax._checks import (
+    as_classes,
+    as_floating,
+    as_labels,
+    check_choice,
+    check_dimensions,
+)
+from sphax._compiled import compiled
+from sphax._options import check_count, check_flag, is_number
 from sphax._weights import as_weights
 from sphax.energy._pair_energies import Kind
 from sphax.energy._pair_means import Form, Set, pair_mean, pair_mean_and_gradients
+from sphax.energy._riesz import split_power
+from sphax.energy._sets import ones_for
 
 Distance = Literal["euclidean", "geodesic"]
 _DISTANCES = ("euclidean", "geodesic")
@@ -72,17 +82,19 @@ def hyperspherical_energy(
 
     Returns:
         The energy, ``[...]``, float32 at least; 0, with zero gradient, when no pair is
-        left. The gradient is at a right angle to each point. Directions closer than
-        4 epsilons of the energy's dtype, or that close to opposite, count as that far
-        apart, with zero gradient from their pair: coincident points have the finite
-        energy :math:`f_s(4 \epsilon)`. Energies whose slope would exceed the dtype's
-        numbers (in float32, from :math:`s = 2.3` on, those of distances below
+        left. The gradient is at a right angle to each point, in the dtype of ``points``
+        and clipped to its range. Directions closer than 4 epsilons of the energy's
+        dtype, or that close to opposite, count as that far apart, with zero gradient
+        from their pair: coincident points have the finite energy
+        :math:`f_s(4 \epsilon)`. Energies whose slope would exceed the dtype's numbers
+        (in float32, from :math:`s = 2.3` on, those of distances below
         :math:`2^{-88/(s + 2)}`) go on as tangents in :math:`\rho^2`. A zero point is at
         a right angle to all, with zero gradient.
 
     Raises:
         TypeError: If ``points`` is not floating, ``bank`` has another dtype, a mask is
-            neither boolean nor floating, or ``own`` is not integer.
+            neither boolean nor floating, ``own`` is not integer, or an option is of the
+            wrong kind, such as a traced ``block_size``.
         ValueError: If shapes do not fit, ``distance`` is unknown, ``power``, given as a
             number, is negative, ``block_size`` below 1, or an option of the bank comes
             without one.
@@ -98,11 +110,9 @@ def hyperspherical_energy(
         :math:`s = 0`: there, the logarithm of the inverse distance as here; in the
         authors' code, twice that.
     """
-    form, traced, sets = _problem(
-        points, power, distance, half_space, where, bank, bank_where, own, block_size
-    )
-
-    return _over_batch(partial(pair_mean, form), sets)(traced, sets)
+    form, traced = as_form(power, distance, half_space, block_size)
+    sets = _as_sets(points, where, bank, bank_where, own)
+    return mean_energy(form, traced, sets)
 
 
 def energy_and_grad(
@@ -154,53 +164,63 @@ def energy_and_grad(
         (Array(-0.34657, dtype=float32), Array([[0. , 0.5],
                [0.5, 0. ]], dtype=float32))
     """
-    form, traced, sets = _problem(
-        points, power, distance, half_space, where, bank, bank_where, own, block_size
-    )
-
-    step = _over_batch(partial(pair_mean_and_gradients, form), sets)
-    value, gradients = step(traced, sets)
+    form, traced = as_form(power, distance, half_space, block_size)
+    sets = _as_sets(points, where, bank, bank_where, own)
+    value, of_sets = mean_energy_and_gradients(form, traced, sets)
     if bank is None:
-        ((of_points, _),) = gradients.sets
-        return value, of_points
-    (of_points, _), (of_bank, _) = gradients.sets
-    return value, (of_points, of_bank)
+        return value, of_sets[0]
+    return value, (of_sets[0], of_sets[1])
 
 
-def _problem(
-    points, power, distance, half_space, where, bank, bank_where, own, block_size
-) -> tuple[Form, jax.Array | None, tuple[Set, ...]]:
-    """The arguments, checked: what is fixed, the power if it is not, and the sets."""
+@compiled("form")
+def mean_energy(form: Form, power: jax.Array | None, sets: tuple[Set, ...]):
+    """Energy of each set of a batch, ``[...]``, within it or with a second one."""
+    return _over_batch(partial(pair_mean, form), sets)(power, sets)
+
+
+@compiled("form")
+def mean_energy_and_gradients(
+    form: Form, power: jax.Array | None, sets: tuple[Set, ...]
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The same, and its gradients in the vectors of each side."""
+    step = _over_batch(partial(pair_mean_and_gradients, form), sets)
+    value, gradients = step(power, sets)
+    return value, tuple(of_vectors for of_vectors, _ in gradients.sets)
+
+
+def as_form(
+    power: jax.typing.ArrayLike,
+    distance: Distance,
+    half_space: bool,
+    block_size: int | None,
+) -> tuple[Form, jax.Array | None]:
+    """The options, checked: what is fixed, and the power if it is not."""
     check_choice("distance", distance, _DISTANCES)
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be 1 or more, got {block_size}.")
-    number, power = _as_power(power)
-    kind = Kind(distance == "geodesic", half_space)
-    form = Form(kind, number, block_size or _BLOCK_SIZE)
-    of_points = _as_set("points", points, where)
+    check_flag("half_space", half_space)
+    if block_size is not None:
+        check_count("block_size", block_size, 1)
+    if is_number(power, "power") and not power >= 0:
+        raise ValueError(f"power must be 0 or more, got {power}.")
+    number, traced = split_power(power)
+    kind = Kind(distance == "geodesic", bool(half_space))
+    return Form(kind, number, int(block_size or _BLOCK_SIZE)), traced
+
+
+def _as_sets(points, where, bank, bank_where, own) -> tuple[Set, ...]:
+    of_points = as_set("points", points, where)
     if bank is None:
         if bank_where is not None or own is not None:
             raise ValueError("bank_where and own say more of a bank, got bank=None.")
-        return form, power, (of_points,)
-    of_bank = _as_set("bank", bank, bank_where)
+        return (of_points,)
+    of_bank = as_set("bank", bank, bank_where)
     _check_fit(of_points.vectors, of_bank.vectors)
-    return form, power, (of_points._replace(ids=_as_own(own, of_points)), of_bank)
+    return with_own(of_points, own, of_bank), of_bank
 
 
-def _as_power(power):
-    """As a number, or as an array: one of the two, the other one ``None``."""
-    # JAX passes constants as Python numbers that carry a type of their own.
-    if isinstance(power, (int, float)) and not hasattr(power, "aval"):
-        if not power >= 0:
-            raise ValueError(f"power must be 0 or more, got {power}.")
-        return float(power), None
-    power = as_floating("power", power)
-    if power.ndim:
-        raise ValueError(f"power must be a scalar, got shape {power.shape}.")
-    return None, power
-
-
-def _as_set(name, vectors, where):
+def as_set(
+    name: str, vectors: jax.typing.ArrayLike, where: jax.typing.ArrayLike | None
+) -> Set:
+    """Vectors ``[..., n, d]`` that make pairs, each with its number."""
     vectors = as_floating(name, vectors)
     check_dimensions(name, vectors)
     if vectors.ndim < 2:
@@ -208,25 +228,19 @@ def _as_set(name, vectors, where):
     shape = vectors.shape[:-1]
     where = as_weights(where, shape, f"{name} without their last axis")
     dtype = jnp.promote_types(vectors.dtype, jnp.float32)
-    # Of the vectors' kind: inside `shard_map`, both differ between devices or neither.
-    ones = jnp.ones_like(vectors[..., 0], dtype)
+    ones = ones_for(vectors, dtype=dtype)
     weights = ones if where is None else ones * where.astype(dtype)
     numbers = jnp.arange(shape[-1], dtype=jnp.int32)
     return Set(vectors, weights, jnp.broadcast_to(numbers, shape))
 
 
-def _as_own(own, points):
+def with_own(points: Set, own: jax.typing.ArrayLike | None, bank: Set) -> Set:
+    """The points with the number of the row of the bank that each is, -1 for none."""
     if own is None:
-        return jnp.full_like(points.ids, -1)
-    own = jnp.asarray(own)
-    if not jnp.issubdtype(own.dtype, jnp.integer):
-        raise TypeError(f"own must be integer, got dtype {own.dtype}.")
-    if own.shape != points.ids.shape:
-        raise ValueError(
-            "own must have the shape of points without their last axis,"
-            f" {points.ids.shape}, got {own.shape}."
-        )
-    return own.astype(jnp.int32)
+        return points._replace(ids=jnp.full_like(points.ids, -1))
+    own = as_labels(own, points.ids.shape, "points", name="own")
+    rows, is_row = as_classes(own, bank.ids.shape[-1])
+    return points._replace(ids=jnp.where(is_row, rows, -1))
 
 
 def _check_fit(points, bank):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._compiled import compiled
 from sphax._norms import direction, widen
 from sphax._weights import weighted_mean
 from sphax.energy._classes import as_batch
@@ -64,7 +65,13 @@ def inter_class_energy(
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018; the authors' SphereFace+.
     """
     check_choice("kind", kind, ("mean", "among"))
-    prototypes, batch = as_batch(prototypes, labels, where)
+    return _inter_class_energy(*as_batch(prototypes, labels, where), kind=kind)
+
+
+@compiled("kind")
+def _inter_class_energy(prototypes, batch, *, kind):
+    if not len(prototypes):
+        return jnp.zeros((), batch.weights.dtype) * batch.nan_if_unknown
     units = direction(widen(prototypes))
     mean = jnp.mean(units, axis=0)
     if kind == "mean":

@@ -90,12 +90,18 @@ def minimize(
         return _State(place, memory, search, count + 1)
 
     # Not a value: the first turn, along no direction, finds the one at the start.
-    infinity = jnp.asarray(math.inf, start.dtype)
+    zero = jnp.zeros_like(start.reshape(-1)[0])
+    infinity = jnp.full_like(zero, math.inf)
+    # Inside `shard_map`, all that the loop changes must differ between devices as the
+    # start does, from the first turn on.
+    memory = jax.tree.map(
+        lambda x: x + zero.astype(x.dtype), preconditioner.init(start)
+    )
     state = _State(
-        Place(start, infinity, jnp.full_like(start, infinity)),
-        preconditioner.init(start),
+        Place(start, infinity, jnp.full_like(start, math.inf)),
+        memory,
         _begin(jnp.zeros_like(start), jnp.zeros_like(infinity)),
-        jnp.asarray(0, jnp.int32),
+        zero.astype(jnp.int32),
     )
     return jax.lax.while_loop(goes_on, turn, state).place
 

@@ -6,14 +6,23 @@ last step; the steps before are as constant as the start.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating
-from sphax._norms import length
+from sphax._compiled import compiled
+from sphax._norms import direction, length, widen
+from sphax._options import check_count, is_number
 from sphax._products import products, row_lengths
-from sphax.energy._hyperspherical import Distance, energy_and_grad
+from sphax._weights import zero_masked
+from sphax.energy._hyperspherical import (
+    Distance,
+    as_form,
+    as_set,
+    mean_energy_and_gradients,
+)
 from sphax.energy._projections import as_projection, project
 from sphax.energy._sets import as_sets
 
@@ -74,11 +83,16 @@ def angle_preserving_projection(
         Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020; constants of the authors' code.
     """
+    start = _as_start(points, projection, where, learning_rate, steps)
+    return _angle_preserving_projection(*start)
 
+
+@compiled()
+def _angle_preserving_projection(points, weights, projection, rate, steps):
     def slope(projection, points, _):
         return -jax.grad(_angular_error)(projection, points)
 
-    return _ascend(slope, points, projection, where, learning_rate, steps)
+    return _ascend(slope, points, weights, projection, rate, steps)
 
 
 def adversarial_projection(
@@ -141,37 +155,50 @@ def adversarial_projection(
         Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020; constants of the authors' code.
     """
-    options = {"power": power, "distance": distance, "half_space": half_space}
+    form, traced = as_form(power, distance, half_space, None)
+    start = _as_start(points, projection, where, learning_rate, steps)
+    return _adversarial_projection(form, traced, *start)
 
+
+@compiled("form")
+def _adversarial_projection(form, power, points, weights, projection, rate, steps):
     def slope(projection, points, weights):
         images, pull_back = jax.vjp(lambda p: project(points, p), projection)
         weights = jnp.broadcast_to(weights[..., None, :], images.shape[:-1])
-        _, of_images = energy_and_grad(images, where=weights, **options)
+        sets = (as_set("points", images, weights),)
+        _, (of_images,) = mean_energy_and_gradients(form, power, sets)
         return pull_back(of_images)[0]
 
-    return _ascend(slope, points, projection, where, learning_rate, steps)
+    return _ascend(slope, points, weights, projection, rate, steps)
+
+
+def _as_start(points, projection, where, learning_rate, steps) -> tuple[Any, ...]:
+    """Points, weights, projection, rate and steps as arrays; raises unless they fit."""
+    check_count("steps", steps, 1, may_be_traced=True)
+    if is_number(learning_rate, "learning_rate") and not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
+    points, weights = as_sets(points, where)
+    projection = as_projection(as_floating("projection", projection), points)
+    rate, steps = jnp.asarray(learning_rate), jnp.asarray(steps, jnp.int32)
+    return points, weights, projection, rate, steps
 
 
 def _ascend(
     slope: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-    points: jax.typing.ArrayLike,
-    projection: jax.typing.ArrayLike,
-    where: jax.typing.ArrayLike | None,
-    learning_rate: jax.typing.ArrayLike,
-    steps: int,
+    points: jax.Array,
+    weights: jax.Array,
+    projection: jax.Array,
+    rate: jax.Array,
+    steps: jax.Array,
 ) -> jax.Array:
-    if isinstance(steps, int) and steps < 1:
-        raise ValueError(f"steps must be 1 or more, got {steps}.")
-    if isinstance(learning_rate, (int, float)) and not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
-    points, weights = as_sets(points, where)
-    projection = as_projection(as_floating("projection", projection), points)
+    # Lengths do not count: none is too long or too short for second derivatives.
+    points = direction(widen(zero_masked(points, weights)))
     dtype = projection.dtype
     # Sets that share a start part from each other.
     shape = points.shape[:-2] + projection.shape[-3:]
     start = jnp.broadcast_to(jax.lax.stop_gradient(projection), shape)
     start = start.astype(jnp.promote_types(points.dtype, jnp.float32))
-    rate = jnp.asarray(learning_rate, start.dtype)
+    rate = rate.astype(start.dtype)
 
     fixed = jax.lax.stop_gradient((points, weights))
     start = jax.lax.fori_loop(
@@ -185,7 +212,8 @@ def _angular_error(projection, points):
     """Of the cosines of all pairs, the Frobenius norm, summed over projections."""
     images = project(points, projection)
     errors = _cosines(images) - _cosines(points)[..., None, :, :]
-    return jnp.sum(length(errors.reshape(*images.shape[:-2], -1)))
+    *batch, n, _ = errors.shape
+    return jnp.sum(length(errors.reshape(*batch, n * n)))
 
 
 def _cosines(points):

@@ -6,9 +6,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
+from sphax._checks import as_floating, check_key
+from sphax._compiled import compiled
 from sphax._norms import direction, widen
-from sphax.energy._hyperspherical import Distance, energy_and_grad
+from sphax._options import check_count, is_number
+from sphax.energy._hyperspherical import (
+    Distance,
+    as_form,
+    as_set,
+    mean_energy_and_gradients,
+)
 from sphax.energy._lbfgs_minimizer import minimize
 from sphax.sphere import sample_uniform
 
@@ -121,16 +128,27 @@ def minimize_energy(
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018.
     """
     _check(n, d, steps, history, tolerance)
+    form, traced = as_form(power, distance, half_space, None)
     starts = _starts(key, n, d, restarts, dtype, initial)
-    rows = widen(starts)
+    if tolerance is None:
+        wide = jnp.promote_types(starts.dtype, jnp.float32)
+        tolerance = math.sqrt(float(jnp.finfo(wide).eps))
+    return _minimize(
+        form, traced, starts, jnp.asarray(tolerance), steps, history=int(history)
+    )
+
+
+@compiled("form", "history")
+def _minimize(form, power, starts, tolerance, steps, *, history):
+    n, rows = starts.shape[1], widen(starts)
     epsilon = float(jnp.finfo(rows.dtype).eps)
-    tolerance = math.sqrt(epsilon) if tolerance is None else tolerance
+    exponent = power if form.power is None else form.power
+    tolerance = tolerance.astype(rows.dtype)
 
     def objective(rows):
-        energy, gradient = energy_and_grad(
-            rows, power=power, distance=distance, half_space=half_space
-        )
-        value, slope = jax.value_and_grad(_logarithm)(energy, power)
+        sets = (as_set("points", rows, None),)
+        energy, (gradient,) = mean_energy_and_gradients(form, power, sets)
+        value, slope = jax.value_and_grad(_logarithm)(energy, exponent)
         return n * value, n * slope * gradient
 
     def descend(start):
@@ -142,7 +160,7 @@ def minimize_energy(
             noise=_ROUNDINGS * epsilon * n,
             history=history,
         )
-        energy = _exponential(place.value / n, power)
+        energy = _exponential(place.value / n, exponent)
         length = jnp.linalg.norm(place.gradient) / math.sqrt(n)
         return direction(place.point).astype(starts.dtype), energy, length
 
@@ -171,8 +189,8 @@ def _starts(key, n, d, restarts, dtype, initial):
         raise TypeError(f"dtype must be floating, got {dtype}.")
     if initial is None:
         restarts = _RESTARTS if restarts is None else restarts
-        if restarts < 1:
-            raise ValueError(f"restarts must be 1 or more, got {restarts}.")
+        check_count("restarts", restarts, 1)
+        check_key(key)
         return sample_uniform(key, (restarts, n, d), dtype or jnp.result_type(float))
     if restarts is not None:
         raise ValueError(
@@ -195,9 +213,11 @@ def _side_by_side(starts, n):
 
 
 def _check(n, d, steps, history, tolerance):
-    numbers = {"n": (n, 2), "d": (d, 2), "steps": (steps, 1), "history": (history, 1)}
-    for name, (number, least) in numbers.items():
-        if isinstance(number, int) and number < least:
-            raise ValueError(f"{name} must be {least} or more, got {number}.")
-    if isinstance(tolerance, (int, float)) and not tolerance > 0:
+    check_count("n", n, 2)
+    check_count("d", d, 2)
+    check_count("steps", steps, 1, may_be_traced=True)
+    check_count("history", history, 1)
+    if tolerance is None:
+        return
+    if is_number(tolerance, "tolerance") and not tolerance > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}.")

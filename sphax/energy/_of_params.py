@@ -1,13 +1,21 @@
 """Energy of the neurons in a pytree of parameters."""
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_choice
+from sphax._compiled import compiled
 from sphax._norms import widen
-from sphax._penalties import Penalty, Reduce, penalty_of_sets, reduced
-from sphax.energy._hyperspherical import Distance, hyperspherical_energy
+from sphax._penalties import Penalty, Reduce, reduced
+from sphax.energy._hyperspherical import (
+    Distance,
+    as_form,
+    as_set,
+    hyperspherical_energy,
+    mean_energy,
+)
 from sphax.neurons import Neurons, find, select
 
 # One neuron makes no pair, and in one dimension there are two directions only.
@@ -63,14 +71,26 @@ def energy_of_params(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
     """
-    penalty = energy_penalty(
-        power=power, distance=distance, half_space=half_space, block_size=block_size
-    )
+    form, traced = as_form(power, distance, half_space, block_size)
+    check_choice("reduce", reduce, get_args(Reduce))
     found = find(params, neurons, at_least=AT_LEAST)
-    energies = [
-        penalty_of_sets(penalty, found[name].rows(widen(leaf)), None, reduce)
-        for name, leaf in select(params, found).items()
-    ]
+    leaves = list(select(params, found).values())
+    return _energy_of_leaves(
+        form, traced, leaves, axes=tuple(found.values()), reduce=reduce
+    )
+
+
+@compiled("form", "axes", "reduce")
+def _energy_of_leaves(form, power, leaves, *, axes, reduce):
+    of_shape: dict[tuple[int, ...], list[jax.Array]] = {}
+    for leaf, of_leaf in zip(leaves, axes, strict=True):
+        sets = of_leaf.rows(widen(leaf))
+        of_shape.setdefault(sets.shape, []).append(sets)
+    # Leaves of one shape together: each is a program of its own to the compiler.
+    energies = []
+    for alike in of_shape.values():
+        sets = as_set("params", jnp.stack(alike), None)
+        energies += [reduced(e, reduce) for e in mean_energy(form, power, (sets,))]
     return reduced(jnp.stack(energies), reduce)
 
 

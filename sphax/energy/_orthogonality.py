@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_choice, check_key
+from sphax._compiled import compiled
 from sphax._norms import direction, length, widen
+from sphax._options import check_count, check_flag
 from sphax._products import products
 from sphax._weights import zero_masked
 
@@ -53,15 +55,17 @@ def orthogonality_penalty(
 
     Returns:
         The penalty, a scalar in float32 at least; 0, with zero gradient, when ``where``
-        leaves nothing. The first two kinds are smooth. ``"mutual_coherence"`` has a
-        kink where pairs are equally coherent, which share its gradient. Both it and
+        leaves nothing. Where lengths count, it leaves the numbers of float32 from 1e9
+        on, infinite or NaN. The first two kinds are smooth. ``"mutual_coherence"`` has
+        a kink where pairs are equally coherent, which share its gradient. Both it and
         ``"spectral"`` have one where they are 0: rounding then decides between a
         gradient of zero and one of order 1. A zero vector has zero gradient, but in
         ``"spectral"``, where products with it keep their ordinary one unless
         ``normalize``.
 
     Raises:
-        TypeError: If ``points`` is not floating or ``where`` not boolean.
+        TypeError: If ``points`` is not floating, ``where`` not boolean, or an option of
+            the wrong kind.
         ValueError: If shapes do not fit, ``kind`` is unknown, ``iterations`` below 1,
             or a key is missing.
 
@@ -79,7 +83,28 @@ def orthogonality_penalty(
     if points.ndim != 2:
         raise ValueError(f"points must be [n, d], got shape {points.shape}.")
     check_choice("kind", kind, _KINDS)
-    mask = _as_mask(where, points)
+    check_flag("normalize", normalize)
+    check_count("iterations", iterations, 1)
+    if kind == "spectral":
+        if key is None:
+            raise ValueError(
+                "kind='spectral' starts from a random vector, got key=None; give a"
+                " jax.random.key, a new one each step."
+            )
+        check_key(key)
+    return _penalty(
+        points,
+        _as_mask(where, points),
+        key if kind == "spectral" else None,
+        kind=kind,
+        normalize=bool(normalize),
+        iterations=int(iterations),
+        precision=precision,
+    )
+
+
+@compiled("kind", "normalize", "iterations", "precision")
+def _penalty(points, mask, key, *, kind, normalize, iterations, precision):
     rows = widen(zero_masked(points, mask))
     if normalize or kind == "mutual_coherence":
         rows = direction(rows)
@@ -115,9 +140,6 @@ def _mutual_coherence(rows, precision):
 
 
 def _spectral(rows, vector, iterations, precision):
-    if isinstance(iterations, int) and iterations < 1:
-        raise ValueError(f"iterations must be 1 or more, got {iterations}.")
-
     def product(vector):
         # Without the Gram matrix: two products with the rows.
         combined = jnp.matmul(vector, rows, precision=precision)
@@ -134,12 +156,6 @@ def _gram(rows, precision):
 
 
 def _random_unit(key, mask):
-    if key is None:
-        raise ValueError(
-            "kind='spectral' starts from a random vector, got key=None; give a"
-            " jax.random.key, a new one each step."
-        )
-    check_key(key)
     return direction(mask * jax.random.normal(key, mask.shape, mask.dtype))
 
 

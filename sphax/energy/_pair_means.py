@@ -111,6 +111,8 @@ def _pair_weight(weights, ids):
     if len(weights) == 1:
         return weight_of_pairs(weights[0])
     (of_points, of_bank), (own, rows) = weights, ids
+    if not len(rows):
+        return jnp.zeros_like(jnp.sum(of_points))
     is_row = (own >= 0) & (own < len(rows))
     of_own = jnp.where(is_row, of_bank[jnp.where(is_row, own, 0)], 0.0)
     return dot(of_points, jnp.sum(of_bank) - of_own)

@@ -3,16 +3,19 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
 from sphax._norms import direction, divide, widen
+from sphax._options import check_flag, is_number
 from sphax.energy._pair_energies import Kind, pair_energies
-from sphax.energy._poles import Descent, at_best_pole
+from sphax.energy._poles import as_descent, as_sets_and_poles, at_best_pole
+from sphax.energy._riesz import split_power
 
 
 def polarization(
     points: jax.typing.ArrayLike,
     poles: jax.typing.ArrayLike,
     *,
-    power: float = 2.0,
+    power: jax.typing.ArrayLike = 2.0,
     half_space: bool = False,
     steps: int = 10,
     learning_rate: jax.typing.ArrayLike = 0.1,
@@ -65,11 +68,19 @@ def polarization(
         Liu et al., `Learning with Hyperspherical Uniformity
         <https://arxiv.org/abs/2103.01649>`_, AISTATS 2021 (MHP); authors' code.
     """
-    if isinstance(power, (int, float)):
-        if not power > 0:
-            raise ValueError(f"power must be positive, got {power}.")
-        power = float(power)
+    if is_number(power, "power") and not power > 0:
+        raise ValueError(f"power must be positive, got {power}.")
+    check_flag("half_space", half_space)
+    number, traced = split_power(power)
     kind = Kind(is_geodesic=False, half_space=half_space)
+    sets = as_sets_and_poles(points, poles, where)
+    descent = as_descent(steps, learning_rate, momentum)
+    return _polarization(*sets, traced, descent, kind=kind, number=number)
+
+
+@compiled("kind", "number")
+def _polarization(points, weights, poles, power, descent, *, kind, number):
+    power = power if number is None else number
 
     def potential(poles, rows, weights):
         weights = jnp.broadcast_to(weights, (len(poles), len(rows)))
@@ -79,5 +90,4 @@ def polarization(
         weights = weights.astype(energies.dtype)
         return divide(jnp.sum(weights * energies, 1), jnp.sum(weights, 1))
 
-    descent = Descent(steps, learning_rate, momentum)
-    return at_best_pole(potential, points, poles, where, descent)
+    return at_best_pole(potential, points, weights, poles, descent)

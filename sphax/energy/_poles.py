@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from sphax._checks import as_floating
 from sphax._norms import direction, remove_along, widen
+from sphax._options import check_count, is_number
+from sphax._weights import zero_masked
 from sphax.energy._sets import as_sets
 
 # What poles minimise, [k]: from unit poles [k, d], rows [n, d] and their weights [n].
@@ -21,19 +23,32 @@ Objective = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 class Descent(NamedTuple):
     """Gradient descent with momentum, on the sphere."""
 
-    steps: int
-    learning_rate: jax.typing.ArrayLike
-    momentum: jax.typing.ArrayLike
+    steps: jax.Array
+    learning_rate: jax.Array
+    momentum: jax.Array
 
 
-def at_best_pole(
-    objective: Objective,
+def as_descent(
+    steps: jax.typing.ArrayLike,
+    learning_rate: jax.typing.ArrayLike,
+    momentum: jax.typing.ArrayLike,
+) -> Descent:
+    """The three as arrays; raises if they are out of range."""
+    check_count("steps", steps, 0, may_be_traced=True)
+    if is_number(learning_rate, "learning_rate") and not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
+    if is_number(momentum, "momentum") and not 0 <= momentum < 1:
+        raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")
+    rate, momentum = jnp.asarray(learning_rate), jnp.asarray(momentum)
+    return Descent(jnp.asarray(steps, jnp.int32), rate, momentum)
+
+
+def as_sets_and_poles(
     points: jax.typing.ArrayLike,
     poles: jax.typing.ArrayLike,
     where: jax.typing.ArrayLike | None,
-    descent: Descent,
-) -> tuple[jax.Array, jax.Array]:
-    """Negative objective of each set at its best pole, ``[...]``, and the new poles."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Points, their weights and poles as arrays; raises unless they fit."""
     points, weights = as_sets(points, where)
     poles = as_floating("poles", poles)
     (*batch, _, d), shape = points.shape, poles.shape
@@ -42,7 +57,18 @@ def at_best_pole(
             "poles must be [..., k, d] with k of 1 or more, the other axes those of"
             f" points, got poles {shape} and points {points.shape}."
         )
-    _check(descent)
+    return points, weights, poles
+
+
+def at_best_pole(
+    objective: Objective,
+    points: jax.Array,
+    weights: jax.Array,
+    poles: jax.Array,
+    descent: Descent,
+) -> tuple[jax.Array, jax.Array]:
+    """Negative objective of each set at its best pole, ``[...]``, and the new poles."""
+    points = zero_masked(points, weights)
 
     def of_set(rows, weights, poles):
         fixed = jax.lax.stop_gradient((rows, weights))
@@ -58,8 +84,8 @@ def at_best_pole(
 
 def _descend(objective, poles, descent):
     """Every pole on its own."""
-    rate = jnp.asarray(descent.learning_rate, poles.dtype)
-    momentum = jnp.asarray(descent.momentum, poles.dtype)
+    rate = descent.learning_rate.astype(poles.dtype)
+    momentum = descent.momentum.astype(poles.dtype)
     slope = jax.grad(lambda poles: jnp.sum(objective(direction(poles))))
 
     def step(_, state):
@@ -69,13 +95,3 @@ def _descend(objective, poles, descent):
 
     start = poles, jnp.zeros_like(poles)
     return jax.lax.fori_loop(0, descent.steps, step, start)[0]
-
-
-def _check(descent):
-    steps, rate, momentum = descent
-    if isinstance(steps, int) and steps < 0:
-        raise ValueError(f"steps must not be negative, got {steps}.")
-    if isinstance(rate, (int, float)) and not rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {rate}.")
-    if isinstance(momentum, (int, float)) and not 0 <= momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from sphax._checks import check_key
 from sphax._norms import widen
+from sphax._options import check_count
 
 
 def random_projections(
@@ -44,9 +45,9 @@ def random_projections(
         Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020; sizes of the authors' code.
     """
-    if min(d, p, count) < 1:
-        raise ValueError(f"d, p and count must be 1 or more, got {d}, {p} and {count}.")
     check_key(key)
+    for name, size in (("d", d), ("p", p), ("count", count)):
+        check_count(name, size, 1)
     return jax.random.normal(key, (count, p, d), dtype)
 
 
@@ -78,7 +79,11 @@ def group_projections(
         Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020.
     """
-    if groups < 1 or d < 1 or d % groups:
+    check_count("d", d, 1)
+    check_count("groups", groups, 1)
+    if key is not None:
+        check_key(key)
+    if d % groups:
         raise ValueError(
             f"groups must divide d, got groups={groups} and d={d}; leave coordinates"
             " out, or take another number of groups."

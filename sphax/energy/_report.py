@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
 from sphax.energy._bounds import closest_angle_bound, energy_lower_bound
@@ -127,7 +126,9 @@ def _report(name, sets, power, distance, half_space) -> KernelReport:
     _, n, d = sets.shape
     if not np.all(np.isfinite(sets)):
         raise ValueError(f"params must be finite, got NaN or infinity in {name}.")
-    energies = _energies(sets, power=power, distance=distance, half_space=half_space)
+    energies = hyperspherical_energy(
+        sets, power=power, distance=distance, half_space=half_space
+    )
     angles = pair_angles(np.asarray(sets, np.float64))
     return KernelReport(
         sets=len(sets),
@@ -144,12 +145,6 @@ def _report(name, sets, power, distance, half_space) -> KernelReport:
         coherence_bound=math.cos(closest_angle_bound(n, d, half_space=True)),
         histogram=angles.histogram,
     )
-
-
-# Host code: what is fixed for a kernel is compiled once for all reports on it.
-_energies = jax.jit(
-    hyperspherical_energy, static_argnames=("power", "distance", "half_space")
-)
 
 
 def _cells(name: str, kernel: KernelReport) -> tuple[str, ...]:

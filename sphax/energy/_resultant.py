@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._compiled import compiled
 from sphax._norms import direction, divide, length, widen
-from sphax.energy._sets import of_every_set
+from sphax.energy._sets import as_sets, of_every_set
 
 
 def resultant_length(
@@ -40,11 +41,15 @@ def resultant_length(
         Liu et al., `Learning with Hyperspherical Uniformity
         <https://arxiv.org/abs/2103.01649>`_, AISTATS 2021 (relaxed MHP).
     """
+    return _resultant_length(*as_sets(points, where))
 
+
+@compiled()
+def _resultant_length(points, weights):
     def energy(rows, weights):
         units = direction(widen(rows))
         weights = weights.astype(units.dtype)
         resultant = jnp.matmul(weights, units, precision="highest")
         return divide(length(resultant), jnp.sum(weights))
 
-    return of_every_set(energy, points, where)
+    return of_every_set(energy, points, weights)

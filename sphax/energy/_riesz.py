@@ -8,6 +8,21 @@ import jax.numpy as jnp
 _SHARE = 0.6875
 
 
+# What has a cheaper form, as a Python number; any other compiles once for all powers.
+_STATIC = (0.0, 1.0, 2.0)
+
+
+def split_power(
+    power: jax.typing.ArrayLike,
+) -> tuple[float | None, jax.Array | None]:
+    """The power as a number that is fixed, or as an array: the other one is None."""
+    if isinstance(power, (int, float)) and not hasattr(power, "aval"):
+        if power in _STATIC:
+            return float(power), None
+        power = float(power)
+    return None, jnp.asarray(power)
+
+
 def riesz(power: float | jax.Array, squares: jax.Array) -> jax.Array:
     r"""``r^-power``, or ``-log r`` for power 0, of squared distances, positive.
 

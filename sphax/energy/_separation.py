@@ -1,9 +1,13 @@
 """Separation of directions: the distance of the closest pair."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from sphax.energy._sets import of_every_set, pairs
+from sphax._compiled import compiled
+from sphax._options import check_flag, is_number
+from sphax.energy._sets import as_sets, of_every_set, pairs
 from sphax.energy._uniformity import uniformity
 from sphax.sphere import angle
 
@@ -22,10 +26,10 @@ def separation(
         \frac1b \log \operatorname{mean}_{i \ne j} e^{-b \rho_{ij}^2},
         \qquad \rho_{ij} = \|\hat x_i - \hat x_j\|
 
-    Like all of this room it is to be minimised, which separates the points: its least
-    value is the Tammes problem's. The first form moves one pair at a time. The second,
-    with a ``sharpness``, moves all, the closest most: it is :func:`uniformity` over
-    :math:`b`, and lies below the first by no more than
+    Like all energies of this package it is to be minimised, which separates the points:
+    its least value is the Tammes problem's. The first form moves one pair at a time.
+    The second, with a ``sharpness``, moves all, the closest most: it is
+    :func:`uniformity` over :math:`b`, and lies below the first by no more than
     :math:`\log(n (n - 1) / 2) / b`. The authors' code has the first, with weights of
     0.1 in hidden layers, in half space, and 1 in the last.
 
@@ -59,11 +63,10 @@ def separation(
         Liu et al., `Learning with Hyperspherical Uniformity
         <https://arxiv.org/abs/2103.01649>`_, AISTATS 2021 (MHS, hard form).
     """
+    check_flag("half_space", half_space)
     if sharpness is None:
-        return of_every_set(
-            lambda rows, weights: _hard(rows, weights, half_space), points, where
-        )
-    if isinstance(sharpness, (int, float)) and not sharpness > 0:
+        return _hard(*as_sets(points, where), half_space=half_space)
+    if is_number(sharpness, "sharpness") and not sharpness > 0:
         raise ValueError(f"sharpness must be positive, got {sharpness}.")
     energy = uniformity(
         points, scale=sharpness, half_space=half_space, where=where, precision="highest"
@@ -71,7 +74,15 @@ def separation(
     return energy / jnp.asarray(sharpness, dtype=energy.dtype)
 
 
-def _hard(rows, weights, half_space):
+@compiled("half_space")
+def _hard(points, weights, *, half_space):
+    closest = partial(_of_closest_pair, half_space=half_space)
+    return of_every_set(closest, points, weights)
+
+
+def _of_closest_pair(rows, weights, *, half_space):
+    if not len(rows):
+        return jnp.zeros((), jnp.promote_types(rows.dtype, jnp.float32))
     cosines, weights = pairs(rows, weights, half_space=half_space)
     is_pair = weights != 0.0
     similarity = jax.lax.stop_gradient(jnp.where(is_pair, cosines, -jnp.inf))

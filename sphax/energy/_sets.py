@@ -6,14 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_dimensions
-from sphax._products import products, row_lengths
+from sphax._compiled import compiled
+from sphax._norms import direction, widen
+from sphax._products import products
 from sphax._weights import as_weights, pair_weights, zero_masked
 
 
 def as_sets(
     points: jax.typing.ArrayLike, where: jax.typing.ArrayLike | None
 ) -> tuple[jax.Array, jax.Array]:
-    """The points ``[..., n, d]``, zero where masked, and their weights ``[..., n]``."""
+    """Points ``[..., n, d]`` and their weights ``[..., n]``; raises if they are not.
+
+    What is masked is still to be zeroed: see `of_every_set`.
+    """
     points = as_floating("points", points)
     if points.ndim < 2:
         raise ValueError(f"points must be [..., n, d], got shape {points.shape}.")
@@ -21,17 +26,28 @@ def as_sets(
     shape = points.shape[:-1]
     weights = as_weights(where, shape, "points without their last axis")
     if weights is None:
-        weights = jnp.ones(shape, bool)
-    return zero_masked(points, weights), weights
+        weights = ones_for(points, dtype=jnp.bool_)
+    return points, weights
+
+
+@compiled("dtype")
+def ones_for(vectors: jax.Array, *, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """A one for each vector, sharded as the vectors are."""
+    # Made from them: inside `shard_map`, both differ between devices or neither.
+    return jnp.ones_like(vectors[..., 0], dtype)
 
 
 def of_every_set(
     energy: Callable[[jax.Array, jax.Array], jax.Array],
-    points: jax.typing.ArrayLike,
-    where: jax.typing.ArrayLike | None,
+    points: jax.Array,
+    weights: jax.Array,
 ) -> jax.Array:
-    """``energy(rows, weights)``, a scalar, of every set ``[n, d]``, as ``[...]``."""
-    return jnp.vectorize(energy, signature="(n,d),(n)->()")(*as_sets(points, where))
+    """``energy(rows, weights)``, a scalar, of every set ``[n, d]``, as ``[...]``.
+
+    Rows of weight zero are zeroed before.
+    """
+    points = zero_masked(points, weights)
+    return jnp.vectorize(energy, signature="(n,d),(n)->()")(points, weights)
 
 
 def pairs(
@@ -46,8 +62,8 @@ def pairs(
     In a half space, the second side is of the pairs with the mirror images. A point has
     weight 0 with itself and with its own mirror image, and cosine 1 and -1.
     """
-    lengths = row_lengths(rows)
-    cosines = products(rows, rows, lengths, lengths, precision)
+    units = direction(widen(rows))
+    cosines = products(units, units, None, None, precision)
     # A zero point too is at no distance from itself.
     cosines = jnp.where(jnp.eye(len(rows), dtype=bool), 1.0, cosines)
     sides = [cosines, -cosines] if half_space else [cosines]

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_vectors
+from sphax._compiled import compiled
+from sphax._options import check_flag, is_number
 from sphax._weights import as_weights, log_mean_exp, weighted_mean, zero_masked
-from sphax.energy._sets import of_every_set, pairs
+from sphax.energy._sets import as_sets, of_every_set, pairs
 from sphax.sphere import angle
 
 
@@ -54,16 +56,26 @@ def uniformity(
         <https://arxiv.org/abs/2005.10242>`_, ICML 2020.
     """
     _check_positive("scale", scale)
+    check_flag("half_space", half_space)
+    return _uniformity(
+        *as_sets(points, where),
+        jnp.asarray(scale),
+        half_space=half_space,
+        precision=precision,
+    )
 
+
+@compiled("half_space", "precision")
+def _uniformity(points, weights, scale, *, half_space, precision):
     def energy(rows, weights):
         cosines, weights = pairs(
             rows, weights, half_space=half_space, precision=precision
         )
-        exponents = -2.0 * jnp.asarray(scale, dtype=cosines.dtype) * (1.0 - cosines)
+        exponents = -2.0 * scale.astype(cosines.dtype) * (1.0 - cosines)
         # Every pair is there twice, which a mean does not mind.
         return log_mean_exp(exponents.ravel(), weights.ravel())
 
-    return of_every_set(energy, points, where)
+    return of_every_set(energy, points, weights)
 
 
 def alignment(
@@ -120,5 +132,5 @@ def alignment(
 
 
 def _check_positive(name: str, x: jax.typing.ArrayLike) -> None:
-    if isinstance(x, (int, float)) and not x > 0:
+    if is_number(x, name) and not x > 0:
         raise ValueError(f"{name} must be positive, got {x}.")

@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sphax._compiled import compiled
+from sphax._factorisations import invert
 from sphax._norms import widen
+from sphax._options import check_count, check_flag
 from sphax.orthogonal._matrices import (
     as_square,
     identity_like,
-    one_by_one,
     product,
+    share_within,
     skew_of_upper,
 )
 from sphax.orthogonal._newton_schulz import step
@@ -32,8 +35,11 @@ def cayley(a: ArrayLike) -> jax.Array:
     Returns:
         Orthogonal matrices of determinant 1, shape and dtype of ``a``, computed in
         float32 at least; the identity for zero. :math:`I - S` is never singular: values
-        and gradients are finite everywhere. Entries on and below the diagonal have zero
-        gradient.
+        and gradients are finite everywhere. Where the magnitudes of a row of :math:`S`
+        have a sum above 3.9e4 in float32 (1.4e11 in float64), :math:`S` is scaled down
+        to that sum: the result is orthogonal, nearly half a turn in the planes of the
+        largest angles, but does not resolve the angles that are small beside them.
+        Entries on and below the diagonal have zero gradient.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -49,21 +55,32 @@ def cayley(a: ArrayLike) -> jax.Array:
         Liu et al., `Orthogonal Over-Parameterized Training
         <https://arxiv.org/abs/2004.04690>`_, CVPR 2021.
     """
-    a = as_square("a", a)
+    return _cayley(as_square("a", a))
+
+
+@compiled()
+def _cayley(a):
     return cayley_of_skew(skew_of_upper(widen(a))).astype(a.dtype)
 
 
-@jax.custom_jvp
 def cayley_of_skew(skew: jax.Array) -> jax.Array:
-    """``(I - S)^-1 (I + S)``."""
+    """``(I - S)^-1 (I + S)``, the largest ``S`` scaled down to what has an inverse."""
+    # The inverse is then off by a fourth root of epsilon, at most: two steps, of which
+    # each squares that, bring it to rounding.
+    largest = 0.25 * float(jnp.finfo(skew.dtype).eps) ** -0.75
+    return _rotation(skew * share_within(skew, largest))
+
+
+@jax.custom_jvp
+def _rotation(skew: jax.Array) -> jax.Array:
     identity = identity_like(skew)
-    return step(2.0 * one_by_one(jnp.linalg.inv, identity - skew) - identity)
+    return step(step(2.0 * invert(identity - skew) - identity))
 
 
-@cayley_of_skew.defjvp
-def _cayley_of_skew_jvp(primals, tangents):
+@_rotation.defjvp
+def _rotation_jvp(primals, tangents):
     (skew,), (dskew,) = primals, tangents
-    q = cayley_of_skew(skew)
+    q = _rotation(skew)
     # 2 K, from the result: nothing else is kept for the backward pass.
     twice = q + identity_like(q)
     return q, 0.5 * product(product(twice, dskew), twice)
@@ -92,7 +109,8 @@ def cayley_neumann(
 
     where the error of orthogonality is :math:`\|\tilde Q^\top \tilde Q - I\|_2`, and
     :math:`Q` is that of :func:`cayley`. From :math:`\sigma = 1` on the series
-    diverges.
+    diverges: the result is far from orthogonal, and not finite once :math:`S^k` leaves
+    the numbers of the dtype. Use :func:`cayley` where :math:`S` may grow.
 
     Args:
         a: Floating, ``[..., n, n]``; only what is above the diagonal counts.
@@ -117,8 +135,13 @@ def cayley_neumann(
         Transformation <https://arxiv.org/abs/2506.08001>`_, 2025.
     """
     a = as_square("a", a)
-    if terms < 1:
-        raise ValueError(f"terms must be 1 or more, got {terms}.")
+    check_count("terms", terms, 1)
+    check_flag("is_last_halved", is_last_halved)
+    return _cayley_neumann(a, terms=int(terms), is_last_halved=bool(is_last_halved))
+
+
+@compiled("terms", "is_last_halved")
+def _cayley_neumann(a, *, terms, is_last_halved):
     skew = skew_of_upper(widen(a))
     last = 0.5 if is_last_halved else 1.0
     # Horner's scheme: I + 2 S (I + S (I + ... + S (last I))).

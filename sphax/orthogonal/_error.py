@@ -3,6 +3,7 @@
 import jax
 from jax.typing import ArrayLike
 
+from sphax._compiled import compiled
 from sphax._norms import widen
 from sphax.orthogonal._matrices import (
     as_tall,
@@ -15,7 +16,7 @@ from sphax.orthogonal._matrices import (
 def orthogonality_error(q: ArrayLike) -> jax.Array:
     r"""Distance of the Gram matrix of the columns from the identity.
 
-    :math:`\|Q^\top Q - I\|_F`. In float32 the maps of this room are below
+    :math:`\|Q^\top Q - I\|_F`. In float32 the maps of this package are below
     :math:`2 \cdot 10^{-6} \sqrt n`; rounding their results to bfloat16 leaves about
     :math:`2 \cdot 10^{-3} \sqrt n`.
 
@@ -34,6 +35,11 @@ def orthogonality_error(q: ArrayLike) -> jax.Array:
         >>> sx.orthogonal.orthogonality_error(2.0 * jnp.eye(4))
         Array(6., dtype=float32)
     """
-    columns = widen(as_tall("q", q))
+    return _orthogonality_error(as_tall("q", q))
+
+
+@compiled()
+def _orthogonality_error(q):
+    columns = widen(q)
     gram = product(columns.mT, columns)
     return frobenius_norm(gram - identity_like(gram))

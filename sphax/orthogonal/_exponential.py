@@ -4,22 +4,25 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sphax._compiled import compiled
+from sphax._factorisations import invert
 from sphax._norms import widen
 from sphax.orthogonal._matrices import (
     as_square,
     frobenius_norm,
     identity_like,
-    one_by_one,
     product,
+    share_within,
     skew_of_upper,
 )
 from sphax.orthogonal._newton_schulz import without_rounding
 
-# Numerator of the [7/7] Padé approximant, and the norm up to which its backward error
-# is below rounding (Higham, Tables 10.2 and 10.4).
+# Numerator of the [7/7] Padé approximant (Higham, Table 10.4).
 _PADE = (17297280.0, 8648640.0, 1995840.0, 277200.0, 25200.0, 1512.0, 56.0, 1.0)
-_NORMS = {"float32": 3.9257, "float64": 0.9504}
-_MAX_SQUARINGS = 16
+# The norm up to which its backward error is below rounding (Table 10.2), and how often
+# it may be doubled until squarings leave a rounding error that two Newton-Schulz steps,
+# of which each squares it, still take away.
+_RANGES = {"float32": (3.9257, 16), "float64": (0.9504, 38)}
 
 
 def exponential(a: ArrayLike) -> jax.Array:
@@ -30,8 +33,8 @@ def exponential(a: ArrayLike) -> jax.Array:
         \operatorname{triu}(a, 1)^\top
 
     It reaches every rotation. By a Padé approximant of a part :math:`2^{-s} S`, itself
-    orthogonal, :math:`s` squarings, and a last Newton-Schulz step for their rounding
-    errors; derivatives are those of these steps.
+    orthogonal, :math:`s` squarings, and last Newton-Schulz steps for their rounding
+    errors; derivatives are those of the approximant and the squarings.
 
     Args:
         a: Floating, ``[..., n, n]``; only what is above the diagonal counts.
@@ -40,8 +43,10 @@ def exponential(a: ArrayLike) -> jax.Array:
         Orthogonal matrices of determinant 1, shape and dtype of ``a``, computed in
         float32 at least. Values and gradients are finite everywhere; entries on and
         below the diagonal have zero gradient. An angle :math:`\|S\|_2` in radians has
-        its rounding error: in float32 none is left of it beyond 10^5, where a result is
-        still orthogonal.
+        its rounding error, which squarings multiply: two digits of it are right at 1e5
+        in float32. Where the magnitudes of a row of :math:`S` have a sum above 2.6e5
+        (2.6e11 in float64), :math:`S` is scaled down to that sum: the result is a
+        rotation in the same planes.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -58,30 +63,35 @@ def exponential(a: ArrayLike) -> jax.Array:
         Lezcano-Casado, Martínez-Rubio, `Cheap Orthogonal Constraints in Neural Networks
         <https://arxiv.org/abs/1901.08428>`_, ICML 2019.
     """
-    a = as_square("a", a)
+    return _exponential(as_square("a", a))
+
+
+@compiled()
+def _exponential(a):
     skew = skew_of_upper(widen(a))
+    largest, most = _RANGES[str(skew.dtype)]
+    skew = skew * share_within(skew, largest * 2.0**most)
     # Of unit norm at most: powers of it do not overflow.
     size = jax.lax.stop_gradient(frobenius_norm(skew))[..., None, None]
     size = jnp.where(size == 0.0, 1.0, size)
     unit = skew / size
     square = product(unit, unit)
     fourth = product(square, square)
-    largest = _NORMS[str(skew.dtype)]
     squarings = _squarings(size, fourth, largest)
     scale = size * 0.5 ** squarings.astype(size.dtype)
     q = _pade(unit, square, fourth, scale)
-    q = _square_repeatedly(q, squarings)
-    return without_rounding(q).astype(a.dtype)
+    q = _square_repeatedly(q, squarings, most)
+    return without_rounding(q, steps=2).astype(a.dtype)
 
 
 def _squarings(size, fourth, largest):
-    """How often the largest matrix of the batch is to be halved, a scalar."""
+    """How often each matrix is to be halved, ``[..., 1, 1]``."""
     # Eigenvalues come in pairs, so that this is a bound; the fourth root brings it
     # close to the largest of them.
     bound = size * (frobenius_norm(fourth)[..., None, None] / 2.0**0.5) ** 0.25
-    bound = jax.lax.stop_gradient(jnp.max(bound, initial=0.0))
+    bound = jax.lax.stop_gradient(bound)
     halvings = jnp.ceil(jnp.log2(jnp.maximum(bound / largest, 1.0)))
-    return jnp.minimum(halvings, _MAX_SQUARINGS).astype(jnp.int32)
+    return halvings.astype(jnp.int32)
 
 
 def _pade(unit, square, fourth, scale):
@@ -91,12 +101,17 @@ def _pade(unit, square, fourth, scale):
     even = b[6] * sixth + b[4] * fourth + b[2] * square + b[0] * identity
     odd = b[7] * sixth + b[5] * fourth + b[3] * square + b[1] * identity
     odd = product(unit, odd)
-    return one_by_one(jnp.linalg.solve, even - odd, even + odd)
+    return product(invert(even - odd), even + odd)
 
 
-def _square_repeatedly(q, times):
+def _square_repeatedly(q, times, most):
+    """``q`` squared as often as its own number says."""
+
     # A scan over branches, where a loop of so many steps has no reverse derivative.
     def advance(q, number):
-        return jax.lax.cond(number < times, lambda q: product(q, q), lambda q: q, q), ()
+        def square(q):
+            return jnp.where(number < times, product(q, q), q)
 
-    return jax.lax.scan(advance, q, jnp.arange(_MAX_SQUARINGS))[0]
+        return jax.lax.cond(jnp.any(number < times), square, lambda q: q, q), ()
+
+    return jax.lax.scan(advance, q, jnp.arange(most))[0]

@@ -4,8 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax._norms import length, widen
-from sphax.orthogonal._matrices import as_tall, identity_like, one_by_one, product
+from sphax._compiled import compiled
+from sphax._factorisations import invert_triangular, qr
+from sphax._norms import divide, length, widen
+from sphax.orthogonal._matrices import as_tall, identity_like, product
+
+# Rounding of what is left of a column that depends on those before it, in epsilons of
+# its length times the number of columns; more only where those are ill-conditioned.
+_NOISE = 4.0
 
 
 def gram_schmidt(a: ArrayLike) -> jax.Array:
@@ -25,9 +31,10 @@ def gram_schmidt(a: ArrayLike) -> jax.Array:
 
     Returns:
         Matrices with orthonormal columns, shape and dtype of ``a``, computed in float32
-        at least; a square one may have determinant 1 or -1. A column that is zero, or
-        to rounding a combination of those before it, gets some direction orthogonal to
-        theirs, and zero gradient; zero gives the first columns of the identity.
+        at least; a square one may have determinant 1 or -1. Lengths of columns do not
+        count. A column that is zero, or a combination of those before it up to
+        :math:`4 n` epsilons of its length, gets some direction orthogonal to theirs,
+        and zero gradient; zero gives the first columns of the identity.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -42,14 +49,21 @@ def gram_schmidt(a: ArrayLike) -> jax.Array:
         Walter, Lehmann, `On evaluating higher-order derivatives of the QR decomposition
         <https://arxiv.org/abs/1009.6112>`_, 2010 (the derivative).
     """
-    a = as_tall("a", a)
-    return factor(widen(a))[0].astype(a.dtype)
+    return _gram_schmidt(as_tall("a", a))
+
+
+@compiled()
+def _gram_schmidt(a):
+    x = widen(a)
+    # The lengths of columns do not count: none is too long or short for its square.
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-2, keepdims=True))
+    return factor(divide(x, size))[0].astype(a.dtype)
 
 
 @jax.custom_jvp
 def factor(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """``q`` and ``r``, the diagonal of ``r`` not negative."""
-    q, r = one_by_one(jnp.linalg.qr, a)
+    q, r = qr(a)
     diagonal = jnp.diagonal(r, axis1=-2, axis2=-1)
     sign = jnp.where(diagonal < 0.0, -1.0, 1.0).astype(a.dtype)
     return q * sign[..., None, :], r * sign[..., None]
@@ -71,11 +85,8 @@ def _times_inverse(x, r, a):
     """``x`` times the inverse of ``r``, zero in the columns that have no direction."""
     left = jnp.diagonal(r, axis1=-2, axis2=-1)
     # Where no more is left of a column than its rounding.
-    noise = jnp.finfo(a.dtype).eps * a.shape[-2] ** 0.5 * length(a.mT)
+    noise = _NOISE * a.shape[-1] * jnp.finfo(a.dtype).eps * length(a.mT)
     exists = left > noise
     are_both = exists[..., None] & exists[..., None, :]
-    return one_by_one(
-        jax.lax.linalg.triangular_solve,
-        jnp.where(are_both, r, identity_like(r)),
-        jnp.where(exists[..., None, :], x, 0.0),
-    )
+    inverse = invert_triangular(jnp.where(are_both, r, identity_like(r)))
+    return product(jnp.where(exists[..., None, :], x, 0.0), inverse)

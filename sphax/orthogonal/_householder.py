@@ -1,14 +1,14 @@
 """Products of Householder reflections, all of them at once."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
+from sphax._compiled import compiled
+from sphax._factorisations import invert_triangular
 from sphax._norms import direction, widen
-from sphax.orthogonal._matrices import one_by_one, product
+from sphax.orthogonal._matrices import identity_like, product
 from sphax.orthogonal._newton_schulz import without_rounding
 
 
@@ -21,9 +21,9 @@ def householder(v: ArrayLike) -> jax.Array:
         T = I + 2 \operatorname{triu}(\hat V \hat V^\top, 1)
 
     with the directions :math:`\hat v_i` as the rows of :math:`\hat V` (compact WY
-    form): matrix products and one triangular solve, forward and backward, and no loop
-    over the reflections. :math:`n` of them reach every orthogonal matrix of determinant
-    :math:`(-1)^n`, and :math:`n - 1` the others.
+    form): matrix products and the inverse of a triangle, forward and backward, and no
+    loop over the reflections. :math:`n` of them reach every orthogonal matrix of
+    determinant :math:`(-1)^n`, and :math:`n - 1` the others.
 
     Args:
         v: Normals of the mirrors, floating, ``[..., k, n]``; their lengths do not
@@ -52,13 +52,16 @@ def householder(v: ArrayLike) -> jax.Array:
     v = as_floating("v", v)
     if v.ndim < 2:
         raise ValueError(f"v must be [..., k, n], got shape {v.shape}.")
+    return _householder(v)
+
+
+@compiled()
+def _householder(v):
     rows = direction(widen(v))
-    # The diagonal counts as ones.
     triangle = jnp.triu(2.0 * product(rows, rows.mT), 1)
-    solve = partial(jax.lax.linalg.triangular_solve, left_side=True, unit_diagonal=True)
-    solved = one_by_one(solve, triangle, rows)
+    inverse = invert_triangular(identity_like(triangle) + triangle)
     identity = jnp.broadcast_to(
         jnp.eye(v.shape[-1], dtype=rows.dtype), (*v.shape[:-2], *v.shape[-1:] * 2)
     )
-    q = without_rounding(identity - 2.0 * product(rows.mT, solved))
+    q = without_rounding(identity - 2.0 * product(rows.mT, product(inverse, rows)))
     return q.astype(v.dtype)

@@ -4,17 +4,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax._norms import direction, length, widen
+from sphax._compiled import compiled
+from sphax._factorisations import eigh, invert
+from sphax._norms import direction, divide, length, widen
 from sphax.orthogonal._gram_schmidt import factor
 from sphax.orthogonal._matrices import (
     as_tall,
     frobenius_norm,
     identity_like,
-    one_by_one,
     product,
+    size_of,
     symmetric_part,
 )
 
+# Rounding of eigenvalues near zero, in epsilons of the largest, times sqrt(n).
+_NOISE = 4.0
 # Steps of the power method: norms steer the scaling, a few percent are enough.
 _POWERS = 4
 # Nine steps would do for every matrix; more are for estimates that are far off.
@@ -32,7 +36,8 @@ def lowdin(a: ArrayLike) -> jax.Array:
         H = Q^\top A,
 
     for square :math:`A`; singular values enter it as :math:`1 / (\sigma_i + \sigma_j)`,
-    which is finite where they coincide. No SVD is made or differentiated.
+    which is finite where they coincide. A tall one has :math:`(I - Q Q^\top)\, dA\,
+    H^{-1}` besides. No SVD is made or differentiated.
 
     Args:
         a: Floating, ``[..., m, n]`` with :math:`m \ge n`.
@@ -41,8 +46,10 @@ def lowdin(a: ArrayLike) -> jax.Array:
         Matrices with orthonormal columns, shape and dtype of ``a``, computed in float32
         at least; a square one has the sign of the determinant of ``a``. To a matrix
         that is singular to rounding, several are nearest: it gets one of them, with
-        either sign, and zero gets the identity. Two singular values that are zero to
-        rounding have no derivative together, which counts as zero.
+        either sign, and zero gets the identity. Singular values up to
+        :math:`4 \sqrt n` epsilons of the largest are zero to rounding. Two of them have
+        no derivative together, and in a tall matrix each has none with the directions
+        outside of the columns: these count as zero.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -59,21 +66,40 @@ def lowdin(a: ArrayLike) -> jax.Array:
         Löwdin, `On the Non-Orthogonality Problem
         <https://doi.org/10.1063/1.1747632>`_, 1950.
     """
-    a = as_tall("a", a)
-    x = widen(a)
-    if x.shape[-2] == x.shape[-1]:
-        return _polar(x).astype(a.dtype)
-    frame, triangle = factor(x)
-    return product(frame, _polar(triangle)).astype(a.dtype)
+    return _lowdin(as_tall("a", a))
+
+
+@compiled()
+def _lowdin(a):
+    return _nearest(widen(a)).astype(a.dtype)
 
 
 @jax.custom_jvp
-def _polar(a: jax.Array) -> jax.Array:
-    """The orthogonal polar factor of square matrices."""
-    largest = jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True)
-    is_zero = largest == 0.0
-    x = jnp.where(is_zero, identity_like(a), a / jnp.where(is_zero, 1.0, largest))
-    x = _newton(x)
+def _nearest(a: jax.Array) -> jax.Array:
+    """The orthogonal polar factor."""
+    x = a / size_of(a)
+    if x.shape[-2] == x.shape[-1]:
+        return _polar(x)
+    frame, triangle = factor(x)
+    return product(frame, _polar(triangle))
+
+
+@_nearest.defjvp
+def _nearest_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    size = size_of(a)
+    q, da = _nearest(a), da / size
+    h, inner = symmetric_part(product(q.mT, a / size)), product(q.mT, da)
+    outside = da - product(q, inner) if q.shape[-2] > q.shape[-1] else None
+    turn, outside = _solve(h, inner - inner.mT, outside)
+    dq = product(q, turn)
+    return q, dq if outside is None else dq + outside
+
+
+def _polar(x: jax.Array) -> jax.Array:
+    """The orthogonal polar factor of square matrices of entries up to 1."""
+    is_zero = jnp.all(x == 0.0, axis=(-2, -1), keepdims=True)
+    x = _newton(jnp.where(is_zero, identity_like(x), x))
     # One step of order three for rounding: sigma (15 - 10 sigma^2 + 3 sigma^4) / 8.
     gram = product(x.mT, x)
     excess = gram - identity_like(gram)
@@ -81,7 +107,7 @@ def _polar(a: jax.Array) -> jax.Array:
 
 
 def _newton(x: jax.Array) -> jax.Array:
-    """Newton's iteration ``x <- (x + inverse(x)') / 2``, with scaling.
+    """Newton's iteration ``x <- (x + invert(x)') / 2``, with scaling.
 
     Ends where a step of order three takes away what is left.
     """
@@ -96,7 +122,7 @@ def _newton(x: jax.Array) -> jax.Array:
     def advance(carry):
         x, inverse, difference, count = carry
         x = _centred_mean(x, inverse, difference)
-        inverse = one_by_one(jnp.linalg.inv, x).mT
+        inverse = invert(x).mT
         return x, inverse, _spectral_norm(x - inverse), count + 1
 
     x, inverse = _with_inverse(x)
@@ -115,37 +141,31 @@ def _centred_mean(x, inverse, difference):
     return (x + inverse) / (2.0 * jnp.sqrt((top + 1.0 / top) / 2.0))
 
 
-@_polar.defjvp
-def _polar_jvp(primals, tangents):
-    (a,), (da,) = primals, tangents
-    q = _polar(a)
-    inner = product(q.mT, da)
-    rotation = _solve_lyapunov(symmetric_part(product(q.mT, a)), inner - inner.mT)
-    return q, product(q, rotation)
+def _solve(h: jax.Array, c: jax.Array, y: jax.Array | None):
+    """``x`` and ``z`` with ``h x + x h = c`` and ``z h = y``; ``h`` has no sign.
 
+    Zero for eigenvalues that are zero to rounding, or pairs of such.
+    """
 
-def _solve_lyapunov(h: jax.Array, c: jax.Array) -> jax.Array:
-    """``x`` with ``h x + x h = c``, for ``h`` positive semidefinite."""
+    def times(pair):
+        x, z = pair
+        return product(h, x) + product(x, h), None if z is None else product(z, h)
 
-    def solve(_, c):
-        values, vectors = one_by_one(_eigh, h)
+    def solve(_, pair):
+        c, y = pair
+        values, vectors = eigh(h)
+        noise = _NOISE * jnp.finfo(h.dtype).eps * h.shape[-1] ** 0.5
+        values = jnp.where(values > noise * values[..., -1:], values, 0.0)
         sums = values[..., :, None] + values[..., None, :]
-        noise = jnp.finfo(h.dtype).eps * values[..., -1, None, None]
-        exists = sums > noise
-        inner = product(product(vectors.mT, c), vectors)
-        inner = jnp.where(exists, inner / jnp.where(exists, sums, 1.0), 0.0)
-        return product(product(vectors, inner), vectors.mT)
+        inner = divide(product(product(vectors.mT, c), vectors), sums)
+        x = product(product(vectors, inner), vectors.mT)
+        if y is None:
+            return x, None
+        z = divide(product(y, vectors), values[..., None, :])
+        return x, product(z, vectors.mT)
 
     # So that second derivatives are those of the equation, not of eigenvectors.
-    return jax.lax.custom_linear_solve(
-        lambda x: product(h, x) + product(x, h), c, solve, symmetric=True
-    )
-
-
-def _eigh(h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues in ascending order, and vectors, of what is symmetric already."""
-    vectors, values = jax.lax.linalg.eigh(h, symmetrize_input=False)
-    return values, vectors
+    return jax.lax.custom_linear_solve(times, (c, y), solve, symmetric=True)
 
 
 def _with_inverse(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -172,9 +192,9 @@ def _with_inverse(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         noise = size * jnp.cos(jnp.outer(number, number) + size)
         noise = jnp.broadcast_to(noise, x.shape)
         y = jnp.where(is_singular(inverse), x + noise, y)
-        return y, one_by_one(jnp.linalg.inv, y), size
+        return y, invert(y), size
 
-    start = x, one_by_one(jnp.linalg.inv, x), jnp.zeros((), x.dtype)
+    start = x, invert(x), jnp.zeros((), x.dtype)
     y, inverse, _ = jax.lax.while_loop(go_on, change, start)
     return y, inverse
 

@@ -1,8 +1,5 @@
 """What the maps share: arguments as matrices, and products that keep orthogonality."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -34,25 +31,6 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.matmul(x, y, precision="highest")
 
 
-def one_by_one(function: Callable[..., Any], *matrices: jax.Array) -> Any:
-    """``function`` of matrices ``[..., m, n]``, which on a CPU is given one at a time.
-
-    For factorisations and solves. Those of a batch share XLA's threads there, and wait
-    for each other forever where a program has more of them side by side than threads,
-    as with a few layers (jaxlib 0.10).
-    """
-    batch = matrices[0].shape[:-2]
-    if not batch:
-        return function(*matrices)
-
-    def loop(*matrices):
-        flat = tuple(x.reshape(-1, *x.shape[-2:]) for x in matrices)
-        results = jax.lax.map(lambda each: function(*each), flat)
-        return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), results)
-
-    return jax.lax.platform_dependent(*matrices, cpu=loop, default=function)
-
-
 def identity_like(x: jax.Array) -> jax.Array:
     """The identity in the shape and dtype of square matrices."""
     return jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
@@ -72,3 +50,23 @@ def skew_of_upper(a: jax.Array) -> jax.Array:
     """The skew-symmetric matrix with the strictly upper triangle of ``a``."""
     upper = jnp.triu(a, 1)
     return upper - upper.mT
+
+
+def size_of(x: jax.Array) -> jax.Array:
+    """Largest magnitude in each matrix, 1 for zero, ``[..., 1, 1]``; a constant."""
+    largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True)
+    return jax.lax.stop_gradient(jnp.where(largest == 0.0, 1.0, largest))
+
+
+def share_within(x: jax.Array, limit: float) -> jax.Array:
+    """Factor that brings the largest sum of a row of magnitudes down to the limit.
+
+    ``[..., 1, 1]``, 1 where that sum is smaller; a constant. The sum bounds the
+    singular values of skew-symmetric matrices.
+    """
+    size = size_of(x)
+    # Of entries up to one: no sum overflows.
+    sums = jnp.sum(jnp.abs(x) / size, axis=-1, keepdims=True)
+    bound = jnp.max(sums, axis=-2, keepdims=True)
+    within = limit / jnp.where(bound == 0.0, 1.0, bound)
+    return jax.lax.stop_gradient(jnp.minimum(1.0, within / size))

@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sphax._compiled import compiled
 from sphax._norms import divide, widen
+from sphax._options import check_count
 from sphax.orthogonal._matrices import (
     as_tall,
     frobenius_norm,
     identity_like,
     product,
+    size_of,
 )
 
 
@@ -31,7 +34,8 @@ def newton_schulz(a: ArrayLike, *, iterations: int = 15) -> jax.Array:
 
     Returns:
         Nearly orthonormal columns, shape and dtype of ``a``, computed in float32 at
-        least; zero, with zero gradient, for zero.
+        least; zero, with zero gradient, for zero. A singular value of zero stays zero,
+        with a gradient that grows by half in every iteration.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -48,9 +52,14 @@ def newton_schulz(a: ArrayLike, *, iterations: int = 15) -> jax.Array:
         Orthogonal Matrix <https://doi.org/10.1137/0708036>`_, 1971.
     """
     a = as_tall("a", a)
-    if iterations < 0:
-        raise ValueError(f"iterations must be 0 or more, got {iterations}.")
+    check_count("iterations", iterations, 0)
+    return _newton_schulz(a, iterations=int(iterations))
+
+
+@compiled("iterations")
+def _newton_schulz(a, *, iterations):
     x = widen(a)
+    x = x / size_of(x)
     x = divide(x, norm_bound(x)[..., None, None])
     x = jax.lax.fori_loop(0, iterations, lambda _, x: step(x), x)
     return x.astype(a.dtype)
@@ -61,7 +70,7 @@ def polish(q: ArrayLike) -> jax.Array:
 
     One Newton-Schulz step, :math:`\tfrac12 Q\, (3 I - Q^\top Q)`: it squares the error
     of orthogonality, down to rounding. It moves towards the nearest orthogonal matrix
-    wherever all singular values are below :math:`\sqrt 3`.
+    wherever all singular values are below :math:`\sqrt 3`; beyond, it moves away.
 
     Args:
         q: Nearly orthonormal columns, floating, ``[..., m, n]`` with :math:`m \ge n`.
@@ -78,7 +87,11 @@ def polish(q: ArrayLike) -> jax.Array:
         >>> bool(sx.orthogonal.orthogonality_error(sx.orthogonal.polish(q)) < 1e-5)
         True
     """
-    q = as_tall("q", q)
+    return _polish(as_tall("q", q))
+
+
+@compiled()
+def _polish(q):
     return step(widen(q)).astype(q.dtype)
 
 
@@ -89,9 +102,13 @@ def step(x: jax.Array) -> jax.Array:
     return x + product(x, (identity_like(gram) - gram) / 2.0)
 
 
-def without_rounding(q: jax.Array) -> jax.Array:
+def without_rounding(q: jax.Array, steps: int = 1) -> jax.Array:
     """``q`` polished, and the derivative of ``q``: only rounding is taken out."""
-    return q + jax.lax.stop_gradient(step(q) - q)
+    fixed = jax.lax.stop_gradient(q)
+    better = fixed
+    for _ in range(steps):
+        better = step(better)
+    return q + (better - fixed)
 
 
 def norm_bound(x: jax.Array) -> jax.Array:

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_key
-from sphax._norms import widen
+from sphax._compiled import compiled
+from sphax._factorisations import sign_of_determinant
+from sphax._options import check_flag
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 
 
@@ -31,6 +33,7 @@ def random_orthogonal(
         Matrices with orthonormal columns, of the shape given.
 
     Raises:
+        TypeError: If ``key`` is not a PRNG key, or ``dtype`` not floating.
         ValueError: If ``shape`` is not ``(..., m, n)`` with ``m >= n``, or not square
             for rotations.
 
@@ -43,14 +46,26 @@ def random_orthogonal(
         Mezzadri, `How to Generate Random Matrices from the Classical Compact Groups
         <https://arxiv.org/abs/math-ph/0609050>`_, 2007.
     """
+    check_key(key)
+    check_flag("is_special", is_special)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be floating, got {dtype}.")
+    if not isinstance(shape, (tuple, list)) or len(shape) < 2:
+        raise TypeError(f"shape must be (..., m, n), got {shape!r}.")
+    if shape[-1] > shape[-2]:
+        raise ValueError(f"shape must be (..., m, n) with m >= n, got {shape}.")
     if is_special and shape[-1] != shape[-2]:
         raise ValueError(
             f"rotations are square, got shape {shape}; use is_special=False."
         )
-    check_key(key)
-    wide = widen(jnp.zeros((), dtype)).dtype
+    return _random_orthogonal(key, shape=tuple(shape), dtype=dtype, special=is_special)
+
+
+@compiled("shape", "dtype", "special")
+def _random_orthogonal(key, *, shape, dtype, special):
+    wide = jnp.promote_types(dtype, jnp.float32)
     q = gram_schmidt(jax.random.normal(key, shape, wide))
-    if is_special:
-        sign, _ = jnp.linalg.slogdet(q)
+    if special:
+        sign = sign_of_determinant(q)
         q = q.at[..., 0].multiply(sign[..., None])
     return q.astype(dtype)

@@ -4,6 +4,7 @@ import jax
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
+from sphax._compiled import compiled
 from sphax._norms import widen
 from sphax.orthogonal._cayley import cayley_of_skew
 from sphax.orthogonal._gram_schmidt import gram_schmidt
@@ -40,8 +41,13 @@ def project_to_tangent(q: ArrayLike, x: ArrayLike) -> jax.Array:
         Constraints <https://arxiv.org/abs/physics/9806030>`_, 1998.
     """
     frame, step = _as_frame_and_step(q, "x", x)
+    return _project_to_tangent(frame, step).astype(as_floating("x", x).dtype)
+
+
+@compiled()
+def _project_to_tangent(frame, step):
     inner = symmetric_part(product(frame.mT, step))
-    return (step - product(frame, inner)).astype(as_floating("x", x).dtype)
+    return step - product(frame, inner)
 
 
 def qr_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
@@ -108,7 +114,8 @@ def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
 
     Returns:
         Orthonormal columns, shape and dtype of ``q``; agrees with the geodesic to
-        second order. A square matrix keeps its determinant.
+        second order. A square matrix keeps its determinant. Very long steps are cut
+        down, as in :func:`cayley`.
 
     Raises:
         TypeError: If an argument is not floating.
@@ -125,8 +132,13 @@ def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
         <https://doi.org/10.1007/s10107-012-0584-1>`_, 2013.
     """
     frame, step = _as_frame_and_step(q, "tangent", tangent)
+    return _cayley_retraction(frame, step).astype(as_floating("q", q).dtype)
+
+
+@compiled()
+def _cayley_retraction(frame, step):
     rotation = cayley_of_skew(generator(frame, step) / 2.0)
-    return product(rotation, frame).astype(as_floating("q", q).dtype)
+    return product(rotation, frame)
 
 
 def generator(frame: jax.Array, step: jax.Array) -> jax.Array:

@@ -29,6 +29,7 @@ def energy_report(report: EnergyReport) -> "Figure":
 
     Raises:
         ImportError: If matplotlib is not installed.
+        TypeError: If ``report`` is not an :class:`sphax.energy.EnergyReport`.
 
     Example:
         >>> report = sx.energy.energy_report({"kernel": jnp.eye(3)})
@@ -36,6 +37,11 @@ def energy_report(report: EnergyReport) -> "Figure":
         >>> figure.axes[0].get_title()
         'kernel: 3 of 3 dimensions'
     """
+    if not isinstance(report, EnergyReport):
+        raise TypeError(
+            "report must be an EnergyReport, as sphax.energy.energy_report(params)"
+            f" returns, got {type(report).__name__}."
+        )
     count = len(report.kernels)
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)

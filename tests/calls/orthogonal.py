@@ -1,6 +1,57 @@
 """Calls of ``sphax.orthogonal``."""
 
-from tests.calls._call import Call
+from functools import partial
 
-CALLS: list[Call] = []
+import jax
+import numpy as np
+
+import sphax as sx
+from tests.calls._call import Call, normal
+
+so = sx.orthogonal
+SQUARE, TALL, BATCH = normal(0, 8, 8), normal(1, 16, 8), normal(2, 8, 4, 4)
+FRAME, STEP = np.linalg.qr(normal(3, 16, 8))[0], 0.1 * normal(4, 16, 8)
+MATRIX, BATCHED = ("rows", "columns"), ("batch", None, None)
+KEY = jax.random.key(0)
+
+
+def of_matrix(name, function, row, argument=SQUARE, axes=MATRIX):
+    name = f"orthogonal.{name}[{row}]" if row else f"orthogonal.{name}"
+    return Call(name, function, (argument,), (axes,))
+
+
+def retraction(name, function):
+    return Call(
+        f"orthogonal.{name}",
+        function,
+        (FRAME, STEP),
+        (("rows", "columns"), ("rows", "columns")),
+        (0, 1),
+    )
+
+
+CALLS = [
+    of_matrix("cayley", so.cayley, "batch", BATCH, BATCHED),
+    of_matrix("cayley_neumann", so.cayley_neumann, "", 0.1 * SQUARE),
+    of_matrix("exponential", so.exponential, "batch", BATCH, BATCHED),
+    of_matrix("gram_schmidt", so.gram_schmidt, "tall", TALL),
+    of_matrix("gram_schmidt", so.gram_schmidt, "batch", BATCH, BATCHED),
+    of_matrix("householder", so.householder, "batch", BATCH, BATCHED),
+    of_matrix("lowdin", so.lowdin, "tall", TALL),
+    of_matrix("lowdin", so.lowdin, "batch", BATCH[:, :, :3], BATCHED),
+    of_matrix("newton_schulz", partial(so.newton_schulz, iterations=2), ""),
+    of_matrix("polish", so.polish, "", FRAME),
+    of_matrix("orthogonality_error", so.orthogonality_error, "", TALL),
+    Call(
+        "orthogonal.random_orthogonal",
+        lambda key: so.random_orthogonal(key, (2, 3, 3), is_special=True),
+        (KEY,),
+        ((),),
+        (),
+    ),
+    retraction("project_to_tangent", so.project_to_tangent),
+    retraction("qr_retraction", so.qr_retraction),
+    retraction("polar_retraction", so.polar_retraction),
+    retraction("cayley_retraction", so.cayley_retraction),
+]
 EXEMPT: dict[str, str] = {}
