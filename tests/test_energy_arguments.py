@@ -1,5 +1,7 @@
 """Arguments of the wrong kind, given to energies and orthogonal maps: errors teach."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -13,7 +15,7 @@ X = np.ones((4, 3), np.float32)
 POLES = np.ones((2, 3), np.float32)
 KEY = jax.random.key(0)
 TINY = X.astype(ml_dtypes.float8_e4m3fn)
-PARAMS = {"kernel": X}
+PARAMS: Any = {"kernel": X}
 
 
 def traced(function):
