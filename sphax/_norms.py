@@ -1,7 +1,7 @@
 """Length and direction of the vectors on the last axis, right at zero.
 
-Vectors whose squares leave the range are scaled by a power of two, so that lengths are
-right from the smallest normal number to the largest. The derivative rules are written
+Vectors are scaled by a power of two, which is exact, so that lengths are right from the
+smallest normal number to the largest. The derivative rules are written
 out, ``sqrt`` has none at zero, and are differentiable in their turn.
 """
 
@@ -102,23 +102,25 @@ def _direction_jvp(primals, tangents):
 
 
 def _length(x: jax.Array) -> jax.Array:
-    """Length of a vector whose square is in range."""
-    square = dot(x, x)
+    """Length of a vector whose largest entry is about 1."""
+    # A compiler would multiply the squares of constants by the squares of their scales,
+    # which are out of range, if there were nothing in between.
+    inside = jnp.clip(x, -(2.0**60), 2.0**60)
+    square = dot(inside, inside)
     # This way round, NaN is not taken for zero.
     is_zero = square == 0.0
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
 
 
 def _scale(x: jax.Array) -> jax.Array:
-    """A power of two for each vector, 1 unless its square leaves the range by far."""
-    far = 2.0 ** (jnp.finfo(x.dtype).maxexp * 25 // 32)
-    square = dot(x, x)
-    return jnp.where(square > far, 1.0 / far, jnp.where(square < 1.0 / far, far, 1.0))
+    """A power of two that brings the largest entry to about 1; NaN if that is inf."""
+    largest = jnp.max(jnp.abs(x), axis=-1, initial=0.0)
+    return jnp.where(jnp.isinf(largest), jnp.nan, inverse_power(largest))
 
 
 def inverse_power(x: jax.Array) -> jax.Array:
     """A power of two next to ``1 / x``, without gradient, of ``x >= 0``; 1 of 0."""
     info = jnp.finfo(x.dtype)
     inside = jnp.where(x == 0.0, 1.0, jax.lax.stop_gradient(x))
-    inside = jnp.clip(inside, 4.0 * float(info.tiny), 0.25 * float(info.max))
+    inside = jnp.clip(inside, 4.0 * float(info.tiny), float(info.max) / 16.0)
     return 1.0 / jax.lax.reduce_precision(inside, info.nexp, 0)

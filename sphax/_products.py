@@ -121,9 +121,9 @@ def _tangent(x, change, lengths, factors):
     wide = _times(widen(change), factors)
     if lengths is not None:
         # Of about unit length, by products: a compiler would keep a quotient.
-        own = _of_rows(lengths)
-        rows = _times(x, own.before)
-        along = dot(rows, wide) * own.after**2
+        power = inverse_power(lengths)
+        rows = _times(x, (power,))
+        along = dot(rows, wide) * _inverse(lengths * power) ** 2
         wide = wide - along[..., None] * rows
     limit = finite_limit(x.dtype, x.shape[-1])
     return bound_gradient(wide, limit).astype(x.dtype)

@@ -97,7 +97,7 @@ OF_DIRECTIONS = {
 }
 # Powers of two for the vectors of both arrays, one to the other's extremes as well.
 SCALES = {
-    jnp.float32: [(-123, -123), (-60, 60), (100, -100), (122, 122), (123, 0)],
+    jnp.float32: [(-123, -123), (-60, 60), (100, -100), (122, 122), (122, 0)],
     jnp.bfloat16: [(-123, -123), (122, 122)],
     jnp.float16: [(-24, 0), (0, -24), (-16, -16), (13, 13)],
 }
@@ -146,3 +146,25 @@ def test_values_and_gradients_scale_with_the_vectors(name, dtype):
             is_clipped = np.abs(expected) + noise >= largest
             assert np.all(np.isfinite(difference)), powers
             assert np.all((difference <= noise) | is_clipped), (powers, gradient, exact)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0**-120, 1.0, 2.0**120])
+def test_constants_of_a_program(scale):
+    """The compiler computes with them, and might do so in another order."""
+    x = jnp.concatenate([scale * X, 0.0 * X[:1]])
+    expected = sx.sphere.normalize(x), sx.sphere.cosine_similarity(x, x)
+    found = jax.jit(
+        lambda: (sx.sphere.normalize(x), sx.sphere.cosine_similarity(x, x))
+    )()
+    assert np.all(np.isfinite(expected[0]))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected
+    )
+
+
+def test_infinite_vectors_are_loud():
+    x = jnp.array([[jnp.inf, 1.0], [3.0, 4.0]])
+    assert np.all(np.isnan(sx.sphere.normalize(x)[0]))
+    assert np.isnan(sx.sphere.angle(x[0], x[1]))
+    assert np.all(np.isnan(sx.sphere.cosine_similarity(x, x)[0]))
+    np.testing.assert_allclose(sx.sphere.normalize(x)[1], [0.6, 0.8], rtol=1e-6)
