@@ -7,7 +7,7 @@ import jax
 import sphax as sx
 
 # Of a classifier, all that has no kernel in Flax layout.
-NEURONS = {"head/prototypes": sx.optim.NeuronDimensions(index_axis=0)}
+NEURONS = {"head/prototypes": sx.neurons.NeuronDimensions(index_axis=0)}
 OUTPUT = "head/prototypes"
 
 

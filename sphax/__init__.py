@@ -6,6 +6,7 @@ from sphax import losses as losses
 from sphax import margins as margins
 from sphax import metrics as metrics
 from sphax import networks as networks
+from sphax import neurons as neurons
 from sphax import operators as operators
 from sphax import optim as optim
 from sphax import orthogonal as orthogonal

@@ -1,4 +1,4 @@
-"""Penalties on the neurons of a leaf, and of all leaves."""
+"""Penalties on sets of neurons, and their means and sums."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
-from sphax._dimensions import Axes
 
 # A penalty on a set of neurons: rows [n, d] and a key, or None, to a scalar.
 Penalty = Callable[[jax.Array, jax.Array | None], jax.Array]
@@ -15,15 +14,10 @@ Reduce = Literal["mean", "sum"]
 _REDUCTIONS = {"mean": jnp.mean, "sum": jnp.sum}
 
 
-def penalty_of_leaf(
-    penalty: Penalty,
-    leaf: jax.Array,
-    axes: Axes,
-    key: jax.Array | None,
-    reduce: Reduce,
+def penalty_of_sets(
+    penalty: Penalty, sets: jax.Array, key: jax.Array | None, reduce: Reduce
 ) -> jax.Array:
-    """Mean, or sum, of the penalties of all sets of neurons in a leaf, as its heads."""
-    sets = axes.rows(leaf)
+    """Mean, or sum, of the penalties of sets of neurons ``[sets, n, d]``."""
     keys = None if key is None else jax.random.split(key, len(sets))
     in_axes = 0, None if keys is None else 0
     return reduced(jax.vmap(penalty, in_axes)(sets, keys), reduce)

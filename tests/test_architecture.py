@@ -12,20 +12,22 @@ import sphax as sx
 ROOT = Path(sx.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-# sphere <- {operators, energy, orthogonal, distributions, metrics} <- margins
-# <- {losses, sharding};  {energy, orthogonal} <- {optim, reparam};
+# sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics}
+# <- margins <- {losses, sharding};  {energy, orthogonal} <- {optim, reparam};
 # all of these <- layers <- networks. A room imports what lies left of it.
+LEFT = {"sphere", "neurons"}
 MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics"}
 RIGHT = {"losses", "sharding", "optim", "reparam"}
 MAY_IMPORT = {
     "sphere": set(),
-    **dict.fromkeys(MIDDLE, {"sphere"}),
-    "margins": {"sphere"} | MIDDLE,
-    **dict.fromkeys(("losses", "sharding"), {"sphere", "margins"} | MIDDLE),
-    **dict.fromkeys(("optim", "reparam"), {"sphere", "energy", "orthogonal"}),
-    "layers": {"sphere", "margins"} | MIDDLE | RIGHT,
-    "networks": {"sphere", "margins", "layers"} | MIDDLE | RIGHT,
-    "plots": {"sphere", "margins"} | MIDDLE | RIGHT,
+    "neurons": {"sphere"},
+    **dict.fromkeys(MIDDLE, LEFT),
+    "margins": LEFT | MIDDLE,
+    **dict.fromkeys(("losses", "sharding"), {"margins"} | LEFT | MIDDLE),
+    **dict.fromkeys(("optim", "reparam"), {"energy", "orthogonal"} | LEFT),
+    "layers": {"margins"} | LEFT | MIDDLE | RIGHT,
+    "networks": {"margins", "layers"} | LEFT | MIDDLE | RIGHT,
+    "plots": {"margins"} | LEFT | MIDDLE | RIGHT,
 }
 # Beside jax, numpy and the standard library.
 MAY_USE = {

@@ -213,7 +213,7 @@ def test_a_discriminator_with_the_energy_of_all_its_layers():
         return jnp.sum(jax.nn.leaky_relu(images @ first) @ second, axis=-1)
 
     def energies(kernels):
-        rows = jnp.stack([sx.sphere.neurons(kernel) for kernel in kernels])
+        rows = jnp.stack([sx.neurons.to_rows(kernel) for kernel in kernels])
         return sx.energy.hyperspherical_energy(rows, power=0)
 
     def loss(kernels, real, fake, weight):

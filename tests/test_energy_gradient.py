@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 import sphax as sx
-from sphax.optim import NeuronDimensions
+from sphax.neurons import NeuronDimensions
 from tests import reference
 from tests.transforms import PROTOTYPES, applied, close, draw, run
 
@@ -184,7 +184,7 @@ def test_kernels_without_pairs_or_angles_have_no_energy():
     kernels = {"one": (5, 1), "flat": (1, 5), "both": (3, 4)}
     params = {name: {"kernel": np.ones(shape)} for name, shape in kernels.items()}
     state: Any = sx.optim.add_energy_gradient(1.0).init(params)
-    assert list(state.neurons) == ["both/kernel"]
+    assert list(state.values) == ["both/kernel"]
     del params["both"]
     for make in (sx.optim.add_energy_gradient(1.0).init, sx.energy.energy_of_params):
         with pytest.raises(ValueError, match="2 neurons of 2 dimensions or more; got"):

@@ -11,7 +11,7 @@ import pytest
 from scipy import integrate, special
 
 import sphax as sx
-from sphax.optim import NeuronDimensions
+from sphax.neurons import NeuronDimensions
 from tests import reference
 
 

@@ -423,7 +423,7 @@ def test_linen(layer, arguments, options, graph):
 def test_initial_directions_are_uniform_and_of_length_about_one():
     head = sl.MarginHead(100, 400, margin=sm.NoMargin(), rngs=nnx.Rngs(0))
     dense = sl.CosineDense(100, 400, rngs=nnx.Rngs(0))
-    for rows in (head.prototypes[...], sx.sphere.neurons(dense.kernel[...])):
+    for rows in (head.prototypes[...], sx.neurons.to_rows(dense.kernel[...])):
         assert rows.shape == (400, 100)
         np.testing.assert_allclose(jnp.mean(jnp.sum(rows**2, -1)), 1.0, rtol=0.02)
         # A Gaussian's fourth moment; a truncated or uniform one's is smaller.

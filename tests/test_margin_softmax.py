@@ -538,7 +538,7 @@ def test_errors_teach():
     cases = [
         (ValueError, r"prototypes must be \[classes, features\]", (x, w[0], labels)),
         (ValueError, r"embeddings must be .*\(4, 3\).*\(5, 2\)", (x, w[:, :2], labels)),
-        (ValueError, r"turned by sphere.neurons", (x, w.T, labels)),
+        (ValueError, r"turned by neurons.to_rows", (x, w.T, labels)),
         (ValueError, r"labels must have the shape", (x, w, labels[:2])),
         (TypeError, "labels must be integer", (x, w, labels * 1.0)),
         (TypeError, "embeddings must be floating", (x.astype(int), w, labels)),

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen
 
 import sphax as sx
-from sphax.optim import NeuronDimensions
+from sphax.neurons import NeuronDimensions
 from tests.transforms import run
 
 
@@ -27,6 +25,7 @@ def test_axes_in_any_order():
 
 
 ROWS, COLUMNS = NeuronDimensions(index_axis=0), NeuronDimensions()
+STACK = NeuronDimensions(batch_axis=0)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +37,8 @@ ROWS, COLUMNS = NeuronDimensions(index_axis=0), NeuronDimensions()
         ({"a/table": ROWS}, {"a/kernel": (1,), "a/table": (0,)}),
         ({"a": ROWS}, {"a/kernel": (0,), "a/table": (0,)}),
         ({"a": ROWS, "a/table": COLUMNS}, {"a/kernel": (0,), "a/table": (1,)}),
-        (
-            lambda params: jax.tree.map(
-                lambda x: COLUMNS if x.ndim > 1 else None, params
-            ),
-            {"a/kernel": (1,), "a/table": (1,), "batch/kernels": (1,)},
-        ),
+        (COLUMNS, {"a/kernel": (1,), "a/table": (1,), "batch/kernels": (1,)}),
+        ({"a": COLUMNS, "a/table": "by hand"}, {"a/kernel": (1,)}),
     ],
 )
 def test_what_is_found(neurons, found):
@@ -51,8 +46,8 @@ def test_what_is_found(neurons, found):
         "a": {"kernel": jnp.ones((2, 3)), "table": jnp.ones((4, 2))},
         "batch": {"kernel": jnp.ones(3), "kernels": jnp.ones((2, 2))},
     }
-    state: Any = sx.optim.project_to_tangent(neurons=neurons).init(params)
-    assert {name: axes.index for name, axes in state.neurons.items()} == found
+    axes = sx.neurons.find(params, neurons)
+    assert {name: own.index for name, own in axes.items()} == found
 
 
 def test_a_single_array_may_be_the_params():
@@ -68,9 +63,12 @@ PARAMS = {"head": {"table": jnp.ones((4, 3)), "bias": jnp.ones(3)}}
     ("error", "match", "neurons"),
     [
         (ValueError, "got head/bias, head/table", None),
-        (ValueError, "got head/tables, which is none of", {"head/tables": ROWS}),
+        (ValueError, "got head/tables, which is not among", {"head/tables": ROWS}),
         (TypeError, "got int at head/table", {"head": {"table": 0}}),
-        (ValueError, r"does not fit head/bias of shape \(3,\)", {"head": ROWS}),
+        (ValueError, r"does not fit head/bias of shape \(3,\)", {"head/bias": ROWS}),
+        (ValueError, "at head must fit one leaf or more", {"head": STACK}),
+        (ValueError, "at all leaves must fit one leaf or more", STACK),
+        (TypeError, "got function at a single leaf; call it", lambda params: ROWS),
         (ValueError, "must exist", {"head/table": NeuronDimensions(index_axis=2)}),
         (ValueError, "must exist", {"head/table": NeuronDimensions(index_axis=-3)}),
         (
@@ -110,8 +108,7 @@ def test_paths_that_are_the_same_are_an_error():
 
 def test_a_box_with_sharding_goes_by_the_name_of_its_array():
     params = {"dense": {"kernel": linen.Partitioned(jnp.ones((2, 3)), ("in", "out"))}}
-    new, state = run(sx.optim.keep_params_on_sphere(), params, params)
-    assert list(state.neurons) == ["dense/kernel"]
+    new, _ = run(sx.optim.keep_params_on_sphere(), params, params)
     moved = np.full((2, 3), np.sqrt(0.5) - 1.0)
     np.testing.assert_allclose(new["dense"]["kernel"].value, moved, rtol=1e-6)
 
@@ -120,7 +117,7 @@ def test_leaves_have_one_order_before_and_after_jit():
     params = [{"kernel": jnp.ones((2, 2))} for _ in range(11)]
     transform = sx.optim.add_orthogonality_gradient(0.1)
     state: Any = transform.init(params)
-    assert list(run(transform, params, params)[1].neurons) == list(state.neurons)
+    assert list(run(transform, params, params)[1].values) == list(state.values)
 
 
 def test_a_declared_leaf_may_be_masked():
@@ -128,5 +125,6 @@ def test_a_declared_leaf_may_be_masked():
     mask = {"table": False, "kernel": True}
     for argument in (mask, lambda params: mask):
         transform = sx.optim.project_to_tangent(neurons={"table": ROWS}, mask=argument)
-        state = transform.init(params)
-        assert list(optax.tree.get(state, "neurons")) == ["kernel"]
+        new, _ = run(transform, params, params)
+        np.testing.assert_array_equal(new["table"], params["table"])
+        np.testing.assert_allclose(new["kernel"], np.zeros((2, 2)), atol=1e-6)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import sphax as sx
-from sphax.optim import NeuronDimensions
+from sphax.neurons import NeuronDimensions
 from tests.transforms import PROTOTYPES, applied, draw, lengths, make, run, start
 
 

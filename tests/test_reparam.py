@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import sphax as sx
-from sphax._neurons import by_path
+from sphax._paths import by_path
 
 sr = sx.reparam
 is_rotations = partial(lambda kind, x: isinstance(x, kind), sr.Rotations)
@@ -355,8 +355,8 @@ def test_leaves_are_chosen_by_path_shape_and_declaration(key):
         "head": {"prototypes": draw(5, 4), "kernel": draw(4, 5)},
         "single": {"kernel": draw(4, 1)},
     }
-    heads = sx.optim.NeuronDimensions(index_axis=2, vector_axis=0)
-    rows = sx.optim.NeuronDimensions(index_axis=0)
+    heads = sx.neurons.NeuronDimensions(index_axis=2, vector_axis=0)
+    rows = sx.neurons.NeuronDimensions(index_axis=0)
     training = sr.orthogonal(
         start="given",
         where=lambda path, leaf: path != "head/kernel" and leaf.size > 4,
@@ -539,7 +539,10 @@ def test_errors_of_params(key):
     for training, match in (
         (sr.orthogonal(block_size=4), "have such a divisor up to it, got 4 and 7"),
         (sr.boft(), r"must divide .* got 4 \*\* 2 and 7"),
-        (sr.orthogonal(where=lambda path, leaf: False), "where must choose one or"),
+        (
+            sr.orthogonal(where=lambda path, leaf: False),
+            "where must choose one leaf or",
+        ),
     ):
         with pytest.raises(ValueError, match=match):
             training.init(key, params)

@@ -42,8 +42,13 @@ def cayley(raw, block_size):
 
 @pytest.mark.parametrize("side", ["left", "both"])
 def test_kernels_of_one_dimension_turn_together(side, key):
+    convolution = {"b/kernel": sx.neurons.NeuronDimensions()}  # over one axis
     training = sx.reparam.orthogonal(
-        side=side, start="given", block_size=None if side == "both" else 4, is_tied=True
+        side=side,
+        start="given",
+        block_size=None if side == "both" else 4,
+        is_tied=True,
+        neurons=convolution,
     )
     free, frozen = training.init(key, params_of())
     lefts = {name: free[name]["kernel"].left for name in SHAPES}

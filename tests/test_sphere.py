@@ -140,9 +140,9 @@ def test_sample_uniform_has_the_moments_of_the_sphere(key):
 @pytest.mark.parametrize("shape", [(4, 6), (3, 4, 6), (3, 2, 4, 6)])
 def test_neurons_and_back(shape):
     kernel = jnp.asarray(draw(0, *shape), jnp.float32)
-    rows = sx.sphere.neurons(kernel)
+    rows = sx.neurons.to_rows(kernel)
     np.testing.assert_array_equal(rows[2], kernel[..., 2].ravel())
-    np.testing.assert_array_equal(sx.sphere.from_neurons(rows, shape), kernel)
+    np.testing.assert_array_equal(sx.neurons.from_rows(rows, shape), kernel)
 
 
 def test_transformations_agree():
@@ -173,7 +173,7 @@ def test_errors_teach():
         sx.sphere.cosine_similarity(x, x.astype(jnp.bfloat16))
     with pytest.raises(ValueError, match=r"w must be \[n, d\].*\(2, 4\)"):
         sx.sphere.cosine_similarity(x, jnp.ones((2, 4)))
-    with pytest.raises(ValueError, match=r"kernel must have the layout \[in, out\]"):
-        sx.sphere.neurons(jnp.ones(3))
+    with pytest.raises(ValueError, match=r"does not fit kernel of shape \(3,\)"):
+        sx.neurons.to_rows(jnp.ones(3))
     with pytest.raises(ValueError, match=r"rows must be \(4, 3\).*got \(2, 3\)"):
-        sx.sphere.from_neurons(x, (3, 4))
+        sx.neurons.from_rows(x, (3, 4))

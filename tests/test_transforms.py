@@ -31,8 +31,6 @@ def test_update_is_that_of_the_definition(name):
     new, state = run(make(name), updates, params)
     close(new, expected(name, updates, params), rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(new["conv"]["bias"], updates["conv"]["bias"])
-    found = optax.tree.get(state, "neurons")
-    assert sorted(found) == ["conv/kernel", "dense/kernel", "head/prototypes"]
     assert int(optax.tree.get(state, "count")) == 1
 
 
@@ -94,8 +92,7 @@ def test_masks(name):
         ),
     ]
     for transform in transforms:
-        new, state = run(transform, updates, params)
-        assert list(optax.tree.get(state, "neurons")) == ["dense/kernel"]
+        new, _ = run(transform, updates, params)
         close(new, part, rtol=1e-5, atol=1e-5)
 
 
@@ -141,8 +138,7 @@ def test_map_params_sees_what_is_shaped_like_params(name):
         transform_non_params=lambda _: "other",
     )
     assert mapped[1].mu == names
-    for field in ("neurons", "count"):
-        assert optax.tree.get(mapped[0], field) == "other"
+    assert optax.tree.get(mapped[0], "count") == "other"
 
 
 @each_transform
@@ -227,5 +223,8 @@ def test_update_needs_the_params_of_init(name):
     with pytest.raises(ValueError, match=r"update\(updates, state, params\)"):
         transform.update(params, state)
     other = {**params, "dense": {"weight": params["dense"]["kernel"]}}
+    if optax.tree.get(state, "values") is not None:  # it has something for each leaf
+        with pytest.raises(ValueError, match="or others at dense/kernel"):
+            transform.update(other, state, other)
     with pytest.raises(ValueError, match="got none for dense/kernel"):
-        transform.update(other, state, other)
+        transform.update(other, state, params)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import sphax as sx
-from sphax.optim import NeuronDimensions
+from sphax.neurons import NeuronDimensions
 
 PROTOTYPES = {"head/prototypes": NeuronDimensions(index_axis=0)}
 

@@ -186,7 +186,7 @@ def _training_step(config: Config) -> dict[str, Any]:
         return jnp.mean(losses)
 
     def energies(kernels):
-        rows = [sx.sphere.neurons(kernel) for kernel in kernels]
+        rows = [sx.neurons.to_rows(kernel) for kernel in kernels]
         return sum(sx.energy.hyperspherical_energy(row, power=2) for row in rows)
 
     kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import Neurons, find_neurons, select
 from sphax._norms import widen
-from sphax._penalties import Penalty, Reduce, penalty_of_leaf, reduced
+from sphax._penalties import Penalty, Reduce, penalty_of_sets, reduced
 from sphax.energy._hyperspherical import Distance, hyperspherical_energy
+from sphax.neurons import Neurons, find, select
 
 # One neuron makes no pair, and in one dimension there are two directions only.
 AT_LEAST = 2
@@ -42,7 +42,7 @@ def energy_of_params(
         block_size: Side of a tile of pairs.
         reduce: ``"mean"``, or the authors' ``"sum"`` over layers, and over the sets of
             neurons in a leaf with batch axes.
-        neurons: Axes of the leaves; see :class:`sphax.optim.NeuronDimensions`. Leaves
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves
             with a single neuron, or neurons of one dimension, have no energy and are
             left out.
 
@@ -66,9 +66,9 @@ def energy_of_params(
     penalty = energy_penalty(
         power=power, distance=distance, half_space=half_space, block_size=block_size
     )
-    found = find_neurons(params, neurons, at_least=AT_LEAST)
+    found = find(params, neurons, at_least=AT_LEAST)
     energies = [
-        penalty_of_leaf(penalty, widen(leaf), found[name], None, reduce)
+        penalty_of_sets(penalty, found[name].rows(widen(leaf)), None, reduce)
         for name, leaf in select(params, found).items()
     ]
     return reduced(jnp.stack(energies), reduce)

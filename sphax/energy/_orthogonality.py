@@ -42,7 +42,7 @@ def orthogonality_penalty(
     same direction twice. Lengths count, unless ``normalize``.
 
     Args:
-        points: The vectors, floating, ``[n, d]``; see :func:`sphax.sphere.neurons`.
+        points: The vectors, floating, ``[n, d]``; see :func:`sphax.neurons.to_rows`.
         kind: One of the four above.
         normalize: Whether the directions of the vectors take their place.
         iterations: :math:`k`, products with :math:`A`, 1 or more; ``"spectral"`` only.

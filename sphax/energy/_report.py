@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from sphax._neurons import Neurons, find_neurons, select
 from sphax.energy._bounds import closest_angle_bound, energy_lower_bound
 from sphax.energy._expectations import expected_energy
 from sphax.energy._hyperspherical import Distance, hyperspherical_energy
 from sphax.energy._of_params import AT_LEAST
 from sphax.energy._pair_angles import pair_angles
+from sphax.neurons import Neurons, find, select
 
 _ENERGY = "energy", "random", "at least"
 _HEADER = "", "n", "d", *_ENERGY, "closest", "at most", "coherence", "at least"
@@ -98,7 +98,7 @@ def energy_report(
         power: :math:`s`, 0 or more; see :func:`hyperspherical_energy`.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether the energy counts mirror images; all else does not.
-        neurons: Axes of the leaves; see :class:`sphax.optim.NeuronDimensions`. Leaves
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves
             with a single neuron, or neurons of one dimension, are left out.
 
     Returns:
@@ -115,7 +115,7 @@ def energy_report(
         >>> kernel.n, kernel.d, kernel.closest_angle  # a zero neuron
         (4, 3, 1.5708)
     """
-    found = find_neurons(params, neurons, at_least=AT_LEAST)
+    found = find(params, neurons, at_least=AT_LEAST)
     kernels = {
         name: _report(name, found[name].rows(leaf), power, distance, half_space)
         for name, leaf in select(params, found).items()

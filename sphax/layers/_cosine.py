@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax.layers._common import COLUMNS_INIT, check_features, check_sizes, promote
-from sphax.sphere import cosine_similarity, neurons
+from sphax.neurons import to_rows
+from sphax.sphere import cosine_similarity
 
 
 class CosineDense(nnx.Module):
@@ -68,4 +69,4 @@ class CosineDense(nnx.Module):
         """
         check_features("inputs", inputs, self.in_features)
         inputs, kernel = promote("inputs", inputs, self.kernel[...], self.dtype)
-        return cosine_similarity(inputs, neurons(kernel), precision=self.precision)
+        return cosine_similarity(inputs, to_rows(kernel), precision=self.precision)

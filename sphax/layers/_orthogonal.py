@@ -10,9 +10,9 @@ from flax import nnx
 from sphax._checks import check_choice
 from sphax.layers._common import COLUMNS_INIT, window_of
 from sphax.layers._plain import Plain, PlainConv, PlainDense
+from sphax.neurons import from_rows, to_rows
 from sphax.operators._padding import PaddingLike
 from sphax.orthogonal import gram_schmidt, householder, lowdin
-from sphax.sphere import from_neurons, neurons
 
 Method = Literal["gram_schmidt", "householder", "lowdin"]
 
@@ -31,13 +31,13 @@ class _Orthonormal(Plain):
 
     def weights(self) -> jax.Array:
         """The orthogonal kernel, in Flax layout."""
-        rows = neurons(self.kernel[...])
+        rows = to_rows(self.kernel[...])
         orthonormalize = _METHODS[self.method]
         if rows.shape[0] > rows.shape[1]:
             rows = orthonormalize(rows)
         else:
             rows = orthonormalize(rows.mT).mT
-        return from_neurons(rows, self.kernel_shape)
+        return from_rows(rows, self.kernel_shape)
 
 
 class OrthogonalDense(_Orthonormal, PlainDense):
@@ -136,7 +136,7 @@ class OrthogonalConv(_Orthonormal, PlainConv):
 
     Example:
         >>> conv = sx.layers.OrthogonalConv(3, 8, (3, 3), rngs=nnx.Rngs(0))
-        >>> filters = sx.sphere.neurons(conv.weights())
+        >>> filters = sx.neurons.to_rows(conv.weights())
         >>> float(sx.orthogonal.orthogonality_error(filters.T)) < 1e-5
         True
     """

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sphax._neurons import find_neurons
 from sphax.layers._common import window_of
 from sphax.layers._plain import Plain, PlainConv, PlainDense
+from sphax.neurons import NeuronDimensions, find
 from sphax.operators._padding import PaddingLike
 from sphax.reparam import FrozenNeurons, Rotations
 from sphax.reparam._blocks import contiguous
@@ -35,7 +35,7 @@ class _OverParameterized(Plain):
     """Frozen neurons under a rotation of their space."""
 
     def _freeze(self, neurons, parameterization, block_size, is_shared, rngs):
-        axes = find_neurons({"kernel": neurons}, None)["kernel"]
+        axes = find({"kernel": neurons}, NeuronDimensions())["kernel"]
         sets, _, dimension = axes.sizes(neurons.shape)
         factors, blocks, size = contiguous(block_size).shape(dimension)
         shape = sets, factors, 1 if is_shared else blocks, size
@@ -45,9 +45,9 @@ class _OverParameterized(Plain):
 
     def weights(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the neurons."""
-        frozen = FrozenNeurons(self.neurons[...], None, None, self.axes)
+        frozen = FrozenNeurons(self.neurons[...], None, None)
         matrices = self.parameterization.matrices(Rotations(self.rotation[...]))
-        return rotated_kernel(matrices, frozen)
+        return rotated_kernel(matrices, frozen, self.axes)
 
 
 class OPTDense(_OverParameterized, PlainDense):

@@ -31,7 +31,7 @@ def as_operands(
     if embeddings.ndim < 1 or embeddings.shape[-1] != prototypes.shape[-1]:
         hint = ""
         if embeddings.ndim and embeddings.shape[-1] == prototypes.shape[0]:
-            hint = " A [features, classes] kernel is turned by sphere.neurons(kernel)."
+            hint = " A [features, classes] kernel is turned by neurons.to_rows(kernel)."
         raise ValueError(
             f"embeddings must be [..., features] with the features of {name}, got"
             f" embeddings {embeddings.shape} and {name} {prototypes.shape}.{hint}"

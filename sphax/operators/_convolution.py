@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from sphax._checks import as_floating
 from sphax._norms import length, widen
 from sphax._products import inverse_lengths
+from sphax.neurons import to_rows
 from sphax.operators import _window
 from sphax.operators._angular import Angular
 from sphax.operators._checks import (
@@ -20,7 +21,6 @@ from sphax.operators._checks import (
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
 from sphax.operators._padding import PaddingLike
-from sphax.sphere import neurons
 
 
 def decoupled_conv(
@@ -176,7 +176,7 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
     linear = as_linear(magnitude, angular, emit)
     if linear is not None:
         return _linear(inputs, kernel, linear, window, precision)
-    filters = neurons(kernel)
+    filters = to_rows(kernel)
     products = _window.projections(
         inputs, kernel, inverse_lengths(filters), window, precision
     )
@@ -193,7 +193,7 @@ def _decoupled(inputs, kernel, magnitude, angular, window, emit, precision):
 
 def _linear(inputs, kernel, magnitude, window, precision):
     if magnitude.weighted == "none":
-        inverse = inverse_lengths(neurons(kernel))
+        inverse = inverse_lengths(to_rows(kernel))
         out = _window.projections(inputs, kernel, inverse, window, precision)
     else:
         out = _window.convolve(inputs, kernel, window, precision, None)

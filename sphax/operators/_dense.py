@@ -6,11 +6,11 @@ from jax.typing import ArrayLike
 
 from sphax._norms import length, widen
 from sphax._products import inverse_lengths, products
+from sphax.neurons import to_rows
 from sphax.operators._angular import Angular
 from sphax.operators._checks import as_operands, check_functions
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
-from sphax.sphere import neurons
 
 
 def decoupled_dense(
@@ -61,7 +61,7 @@ def decoupled_dense(
             "kernel must be [in, out] and inputs [..., in], got kernel"
             f" {kernel.shape} and inputs {inputs.shape}."
         )
-    filters = neurons(kernel)
+    filters = to_rows(kernel)
     linear = as_linear(magnitude, angular, emit)
     if linear is not None and linear.weighted != "none":
         # Of the kernel as it lies, so that it is a plain layer to the last bit.

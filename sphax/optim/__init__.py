@@ -1,6 +1,5 @@
 """Optax transforms that see the neurons in a params pytree."""
 
-from sphax._dimensions import NeuronDimensions as NeuronDimensions
 from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
 from sphax.optim._decoupled_energy import decoupled as decoupled
 from sphax.optim._decoupled_energy import decoupled_energy as decoupled_energy

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._neurons import Neurons
 from sphax._norms import widen
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
+from sphax.neurons import Neurons
 from sphax.optim._energy import add_energy_gradient
 from sphax.optim._neurons import Mask
 from sphax.optim._weights import Weight
@@ -141,7 +141,7 @@ def decoupled_energy(
         block_size: Side of a tile of pairs.
         reduce: ``"mean"`` or ``"sum"`` over layers.
         every: Period in steps.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat.
 
     Returns:

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._neurons import Neurons
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
 from sphax.energy._of_params import AT_LEAST, energy_penalty
+from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, find_neurons
 from sphax.optim._regularizer import add_gradient
 from sphax.optim._weights import Weight
@@ -58,8 +58,8 @@ def add_energy_gradient(
         every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
             step and in every k-th from there, times :math:`k`, so that the weight keeps
             its meaning (lazy regularisation).
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`. Leaves with a single
-            neuron, or neurons of one dimension, have no energy and are left out.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves with a
+            single neuron, or neurons of one dimension, have no energy and are left out.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sphax._checks import check_choice
-from sphax._dimensions import NeuronDimensions
-from sphax._neurons import Found, Neurons
+from sphax.neurons import NeuronDimensions, Neurons
 from sphax.optim._neurons import Mask, find_neurons, transform
 from sphax.optim._points import move, zeros_like_points
 from sphax.orthogonal._cayley import cayley_of_skew
@@ -22,9 +21,8 @@ _COLUMNS = NeuronDimensions(index_axis=-1, vector_axis=-2)
 class OrthogonalDescentState(NamedTuple):
     """State of :func:`orthogonal_descent`.
 
-    ``count`` is the number of steps taken; ``neurons`` has the path of every matrix
-    found, with its axes; ``momentum`` has the momentum of each, ``[batch, n, m]``, its
-    columns as rows, in float32 at least.
+    ``count`` is the number of steps taken; ``momentum`` has the momentum of each matrix
+    found, by path, ``[batch, n, m]``, its columns as rows, in float32 at least.
 
     Example:
         >>> state = sx.optim.orthogonal_descent(0.02).init({"rotation": jnp.eye(3)})
@@ -33,7 +31,6 @@ class OrthogonalDescentState(NamedTuple):
     """
 
     count: jax.Array
-    neurons: Found
     momentum: dict[str, jax.Array]
 
 
@@ -74,7 +71,7 @@ def orthogonal_descent(
         step: ``"exact"`` or ``"released"``.
         polish: Whether :func:`sphax.orthogonal.polish` takes the rounding errors out of
             every new matrix, so that they cannot add up; the release does not.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`. By default every
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. By default every
             leaf is ``[..., m, n]``, :math:`m \ge n`, with orthonormal columns.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
@@ -111,7 +108,7 @@ def orthogonal_descent(
     def init(params):
         found = find_neurons(params, neurons)
         count = jnp.zeros([], jnp.int32)
-        return OrthogonalDescentState(count, found, zeros_like_points(params, found))
+        return OrthogonalDescentState(count, zeros_like_points(params, found))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
@@ -126,9 +123,10 @@ def orthogonal_descent(
             new = advance(frame, velocity, size * skew / 2.0, size)
             return (polish_step(new) if polish else new).mT, velocity.mT
 
-        updates, moments = move(descend, updates, params, state.neurons, state.momentum)
+        found = find_neurons(params, neurons, at_init=state.momentum)
+        updates, moments = move(descend, updates, params, found, state.momentum)
         count = jnp.asarray(optax.safe_increment(state.count))
-        return updates, OrthogonalDescentState(count, state.neurons, moments)
+        return updates, OrthogonalDescentState(count, moments)
 
     return transform(init, update, mask)
 

@@ -5,9 +5,9 @@ from functools import partial
 import jax
 import optax
 
-from sphax._neurons import Neurons
 from sphax.energy import orthogonality_penalty
 from sphax.energy._orthogonality import Kind
+from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, find_neurons
 from sphax.optim._regularizer import add_gradient
 from sphax.optim._weights import Weight
@@ -50,7 +50,7 @@ def add_orthogonality_gradient(
         precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
         every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
             step and in every k-th from there, times :math:`k`.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`. A leaf with batch
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. A leaf with batch
             axes has the sum of the penalties.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.

@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import optax
 
-from sphax._neurons import Neurons
 from sphax._penalties import Penalty, Reduce
+from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, find_neurons
 from sphax.optim._regularizer import add_gradient
 from sphax.optim._weights import Weight
@@ -45,7 +45,7 @@ def add_penalty_gradient(
             step and in every k-th from there, times :math:`k`, so that the weight keeps
             its meaning (lazy regularisation).
         key: For the penalty, which has another one in each step, leaf and set.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import Found, replace, select
 from sphax._norms import widen
+from sphax.neurons import Axes, replace, select
 
 
-def zeros_like_points(params: Any, found: Found) -> dict[str, jax.Array]:
+def zeros_like_points(params: Any, found: dict[str, Axes]) -> dict[str, jax.Array]:
     """A zero for every neuron, by path, ``[batch, n, d]``, float32 at least."""
     if not isinstance(found, dict):  # a placeholder, as it is
         return found
@@ -25,7 +25,7 @@ def move(
     advance: Callable[..., tuple[jax.Array, Any]],
     gradients: Any,
     params: Any,
-    found: Found,
+    found: dict[str, Axes],
     *moments: dict[str, jax.Array],
 ) -> tuple[Any, dict[str, Any]]:
     """The updates that lead to the new points, and the new moments, by path.

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._dimensions import Axes
-from sphax._neurons import Found, replace, select
 from sphax._norms import widen
-from sphax._penalties import Penalty, Reduce, penalty_of_leaf
+from sphax._penalties import Penalty, Reduce, penalty_of_sets
+from sphax.neurons import Axes, replace, select
 from sphax.optim._neurons import Mask, transform
 from sphax.optim._weights import Weight, weights_of_layers
 
@@ -20,9 +19,9 @@ ByPath = dict[str, jax.Array]
 class RegularizerState(NamedTuple):
     """State of a transform that adds the gradient of a penalty.
 
-    ``count`` is the number of steps taken; ``neurons`` has the path of every leaf that
-    the transform found, with its axes; ``values`` has, for each of them, the penalty at
-    the params of the last step that took its gradient, without its weight, in float32;
+    ``count`` is the number of steps taken; ``values`` has, for every leaf that the
+    transform found, by path, the penalty at the params of the last step that took its
+    gradient, without its weight, in float32;
     ``key`` is the one given: steps draw from it and from their number, so that a run
     that resumes draws what it would have drawn.
 
@@ -37,7 +36,6 @@ class RegularizerState(NamedTuple):
     """
 
     count: jax.Array
-    neurons: Found
     values: ByPath
     key: jax.Array | None
 
@@ -45,7 +43,7 @@ class RegularizerState(NamedTuple):
 def add_gradient(
     penalty: Penalty,
     weight: Weight,
-    find: Callable[[optax.Params], Found],
+    find: Callable[..., dict[str, Axes]],
     *,
     reduce: Reduce,
     every: jax.typing.ArrayLike,
@@ -57,23 +55,20 @@ def add_gradient(
         raise ValueError(f"every must be a whole number, 1 or more, got {every}.")
 
     def init(params):
-        found = find(params)
-        values = jax.tree.map(
-            lambda _: jnp.zeros([], jnp.float32),
-            found,
-            is_leaf=lambda x: isinstance(x, Axes),
-        )
-        return RegularizerState(jnp.zeros([], jnp.int32), found, values, key)
+        zero = jnp.zeros([], jnp.float32)
+        values = jax.tree.map(lambda _: zero, find(params))
+        return RegularizerState(jnp.zeros([], jnp.int32), values, key)
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        moves, leaves = select(updates, state.neurons), select(params, state.neurons)
+        found = find(params, at_init=state.values)
+        moves, leaves = select(updates, found), select(params, found)
         leaves = {name: widen(leaf) for name, leaf in leaves.items()}
-        weights = weights_of_layers(weight, params, state.neurons, state.count, reduce)
+        weights = weights_of_layers(weight, params, found, state.count, reduce)
         values, gradients = _in_every(
             every,
             state.count,
-            lambda: _values_and_gradients(penalty, leaves, state, reduce),
+            lambda: _values_and_gradients(penalty, leaves, found, state, reduce),
             lambda: (state.values, jax.tree.map(jnp.zeros_like, leaves)),
         )
         news = {}
@@ -89,15 +84,19 @@ def add_gradient(
 
 
 def _values_and_gradients(
-    penalty: Penalty, leaves: ByPath, state: RegularizerState, reduce: Reduce
+    penalty: Penalty,
+    leaves: ByPath,
+    found: dict[str, Axes],
+    state: RegularizerState,
+    reduce: Reduce,
 ) -> tuple[ByPath, ByPath]:
     values, gradients = {}, {}
     key = None if state.key is None else jax.random.fold_in(state.key, state.count)
     for number, (name, leaf) in enumerate(leaves.items()):
         own = None if key is None else jax.random.fold_in(key, number)
 
-        def value_of(leaf, axes=state.neurons[name], own=own):
-            return penalty_of_leaf(penalty, leaf, axes, own, reduce)
+        def value_of(leaf, axes=found[name], own=own):
+            return penalty_of_sets(penalty, axes.rows(leaf), own, reduce)
 
         value, gradients[name] = jax.value_and_grad(value_of)(leaf)
         values[name] = value.astype(jnp.float32)

@@ -9,8 +9,8 @@ import optax
 
 from sphax import orthogonal, sphere
 from sphax._checks import check_choice
-from sphax._neurons import Found, Neurons
 from sphax._norms import direction, length
+from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, find_neurons, transform
 from sphax.optim._points import move, zeros_like_points
 
@@ -20,9 +20,9 @@ Manifold = Literal["sphere", "orthogonal"]
 class RiemannianState(NamedTuple):
     """State of :func:`riemannian_sgd` and :func:`riemannian_adam`.
 
-    ``count`` is the number of steps taken; ``neurons`` has the path of every leaf
-    found, with its axes; ``mu`` has the first moments, tangent at the params,
-    ``[batch, n, d]``; ``nu`` the second moments, of SGD unused.
+    ``count`` is the number of steps taken; ``mu`` has the first moment of each leaf
+    found, by path, tangent at the params, ``[batch, n, d]``; ``nu`` the second moments,
+    which SGD does not use.
 
     Example:
         >>> params = {"kernel": jnp.ones((3, 2))}
@@ -31,7 +31,6 @@ class RiemannianState(NamedTuple):
     """
 
     count: jax.Array
-    neurons: Found
     mu: dict[str, jax.Array]
     nu: dict[str, jax.Array]
 
@@ -61,7 +60,7 @@ def riemannian_sgd(
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
         momentum: :math:`\mu`, in ``[0, 1)``.
         manifold: ``"sphere"`` or ``"orthogonal"``.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 
@@ -127,7 +126,7 @@ def riemannian_adam(
         b2: :math:`\beta_2`, decay of the second moment.
         eps: :math:`\epsilon`, beside the root.
         manifold: ``"sphere"`` or ``"orthogonal"``.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 
@@ -213,7 +212,7 @@ def _riemannian(moments, learning_rate, manifold, neurons, mask):
         found = find_neurons(params, neurons)
         mu = zeros_like_points(params, found)
         nu = jax.tree.map(geometry.square, mu) if isinstance(found, dict) else found
-        return RiemannianState(jnp.zeros([], jnp.int32), found, mu, nu)
+        return RiemannianState(jnp.zeros([], jnp.int32), mu, nu)
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
@@ -226,10 +225,9 @@ def _riemannian(moments, learning_rate, manifold, neurons, mask):
             new = geometry.retract(point, -jnp.asarray(rate, dtype=ahead.dtype) * ahead)
             return new, (geometry.transport(point, new, mu), nu)
 
-        updates, after = move(
-            advance, updates, params, state.neurons, state.mu, state.nu
-        )
+        found = find_neurons(params, neurons, at_init=state.mu)
+        updates, after = move(advance, updates, params, found, state.mu, state.nu)
         mu, nu = ({name: pair[i] for name, pair in after.items()} for i in (0, 1))
-        return updates, RiemannianState(count, state.neurons, mu, nu)
+        return updates, RiemannianState(count, mu, nu)
 
     return transform(init, update, mask)

@@ -8,26 +8,23 @@ import jax.numpy as jnp
 import optax
 
 from sphax import sphere
-from sphax._neurons import Found, Neurons, replace, select
 from sphax._norms import direction, length, widen
+from sphax.neurons import Neurons, replace, select
 from sphax.optim._neurons import Mask, find_neurons, transform
 
 
 class NeuronsState(NamedTuple):
     """State of a transform that goes neuron by neuron.
 
-    ``count`` is the number of steps taken, ``neurons`` has the path of every leaf that
-    the transform found, with its axes.
+    ``count`` is the number of steps taken.
 
     Example:
         >>> params = {"conv": {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}}
-        >>> state = sx.optim.project_to_tangent().init(params)
-        >>> list(state.neurons)
-        ['conv/kernel']
+        >>> sx.optim.project_to_tangent().init(params)
+        NeuronsState(count=Array(0, dtype=int32))
     """
 
     count: jax.Array
-    neurons: Found
 
 
 def project_to_tangent(
@@ -42,7 +39,7 @@ def project_to_tangent(
     does this for those neurons that it takes to be scale-invariant.
 
     Args:
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 
@@ -90,7 +87,7 @@ def scale_by_neuron_norm(
 
     Args:
         power: :math:`p`, a scalar.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 
@@ -144,7 +141,7 @@ def keep_params_on_sphere(
     Args:
         radius: Length :math:`r`, positive, a scalar.
         every: Period :math:`k` in steps, 1 or more.
-        neurons: Axes of the leaves; see :class:`NeuronDimensions`.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
 
@@ -195,18 +192,20 @@ def _neuronwise(
     """Transform by a function of updates and params, as rows, and of the step."""
 
     def init(params):
-        return NeuronsState(jnp.zeros([], jnp.int32), find_neurons(params, neurons))
+        find_neurons(params, neurons)  # raises now, not in the first step
+        return NeuronsState(jnp.zeros([], jnp.int32))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
         count = jnp.asarray(optax.safe_increment(state.count))
-        olds, moves = select(params, state.neurons), select(updates, state.neurons)
+        found = find_neurons(params, neurons)
+        olds, moves = select(params, found), select(updates, found)
         news = {}
-        for name, axes in state.neurons.items():
+        for name, axes in found.items():
             move, old = axes.rows(moves[name]), axes.rows(olds[name])
             dtype = jnp.promote_types(widen(move).dtype, widen(old).dtype)
             rows = function(move.astype(dtype), old.astype(dtype), count)
             news[name] = axes.from_rows(rows, moves[name].shape).astype(move.dtype)
-        return replace(updates, news), NeuronsState(count, state.neurons)
+        return replace(updates, news), NeuronsState(count)
 
     return transform(init, update, mask)

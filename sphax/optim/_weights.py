@@ -1,12 +1,13 @@
 """The weight of a penalty in every layer."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import optax
 
-from sphax._neurons import Found, by_path, check_known, closest, listed
+from sphax._paths import by_path, check_known, closest, listed
 from sphax._penalties import Reduce
 from sphax.optim._neurons import MASKED
 
@@ -17,7 +18,7 @@ Weight = optax.ScalarOrSchedule | Any
 def weights_of_layers(
     weight: Weight,
     params: Any,
-    found: Found,
+    found: Iterable[str],
     step: jax.Array,
     reduce: Reduce,
 ) -> dict[str, jax.typing.ArrayLike]:

@@ -1,6 +1,6 @@
 """Orthogonal finetuning with butterfly factors."""
 
-from sphax._neurons import Neurons
+from sphax.neurons import Neurons
 from sphax.reparam._blocks import butterfly
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
-from sphax._dimensions import Axes
 from sphax.energy import minimize_energy
 from sphax.sphere import sample_uniform
 
@@ -24,7 +23,6 @@ class FrozenNeurons(NamedTuple):
         left: Coordinates of a neuron that go into each block, integer,
             ``[factors, blocks, b]``; ``None`` if they are taken in their order.
         right: Numbers of the neurons that go into each block, likewise.
-        axes: Which axes of the kernel count the neurons and run along them; static.
 
     Example:
         >>> params = {"kernel": jnp.ones((8, 4))}
@@ -36,7 +34,6 @@ class FrozenNeurons(NamedTuple):
     kernel: jax.Array
     left: jax.Array | None
     right: jax.Array | None
-    axes: Axes
 
 
 def check_start(start: Start) -> None:

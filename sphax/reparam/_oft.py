@@ -1,6 +1,6 @@
 """Orthogonal finetuning."""
 
-from sphax._neurons import Neurons
+from sphax.neurons import Neurons
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where

@@ -1,7 +1,7 @@
 """Orthogonal over-parameterised training."""
 
 from sphax._checks import check_choice
-from sphax._neurons import Neurons
+from sphax.neurons import Neurons
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
@@ -62,7 +62,7 @@ def orthogonal(
         scale: :math:`c`, positive.
         where: Says of a path, such as ``"conv/kernel"``, and its leaf whether it is
             reparameterised. By default, all kernels are: classifiers had better not.
-        neurons: Axes of the leaves; see :class:`sphax.optim.NeuronDimensions`. By
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. By
             default leaves named ``kernel`` of rank two and above, their last axis
             counting the neurons. Leaves of one neuron or dimension are left as they
             are.

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from sphax._checks import check_choice
-from sphax._neurons import Neurons
+from sphax.neurons import Neurons
 from sphax.reparam._blocks import check_block_size, random_blocks, random_subset
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import Neurons
+from sphax.neurons import Neurons
 from sphax.orthogonal import orthogonality_error
 from sphax.reparam._blocks import contiguous
 from sphax.reparam._frozen import Start

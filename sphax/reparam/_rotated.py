@@ -7,19 +7,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from sphax._neurons import (
-    Found,
-    Neurons,
-    by_path,
-    find_neurons,
-    listed,
-    replace,
-    select,
-)
 from sphax._norms import widen
+from sphax._paths import by_path, listed
+from sphax.neurons import Axes, Neurons, find, replace, select
 from sphax.reparam._blocks import Plan, rotate
 from sphax.reparam._frozen import FrozenNeurons, Start, check_start, draw
-from sphax.reparam._reparameterization import Reparameterization
+from sphax.reparam._reparameterization import Frozen, Reparameterization
 from sphax.reparam._rotations import (
     Parameterization,
     Rotations,
@@ -65,9 +58,10 @@ class Construction:
         )
 
     def _init(self, key, params):
-        found = _selected(params, self.neurons, self.where)
+        # A single neuron, or dimension, has nothing to be rotated against.
+        found = find(params, self.neurons, at_least=2, where=self.where)
         free: dict[str, Any] = {}
-        frozen: dict[str, FrozenNeurons] = {}
+        frozen: Frozen = {}
         for number, (name, leaf) in enumerate(select(params, found).items()):
             draw_key, own = jax.random.split(jax.random.fold_in(key, number))
             rows = draw(draw_key, self.start, found[name].rows(leaf))
@@ -77,6 +71,11 @@ class Construction:
             free = tie(free, self._shapes(frozen))
         return replace(params, free), frozen
 
+    def _axes(self, frozen: Frozen) -> dict[str, Axes]:
+        """Those that `init` found: by path and shape, states hold arrays only."""
+        kernels = {name: own.kernel for name, own in frozen.items()}
+        return find(kernels, self.neurons, partial=True)
+
     def _apply(self, free, frozen):
         raw = _rotations_of(free, frozen)
         matrices = {
@@ -84,7 +83,11 @@ class Construction:
         }
         if self.is_tied:
             matrices = untie(matrices, self._shapes(frozen))
-        kernels = {name: rotated_kernel(matrices[name], frozen[name]) for name in raw}
+        axes = self._axes(frozen)
+        kernels = {
+            name: rotated_kernel(matrices[name], frozen[name], axes[name])
+            for name in raw
+        }
         return in_place(free, kernels)
 
     def _advance(self, key, free, frozen):
@@ -92,12 +95,13 @@ class Construction:
         if not self.is_redrawn:
             return free, frozen, jax.tree.map(lambda _: False, mask)
         raw, fresh, folded = _rotations_of(free, frozen), {}, {}
+        axes = self._axes(frozen)
         # In the order that jit gives a dict.
         for number, name in enumerate(sorted(frozen)):
             matrices = self.parameterization.matrices(raw[name])
-            kernel = rotated_kernel(matrices, frozen[name])
+            kernel = rotated_kernel(matrices, frozen[name], axes[name])
             own = jax.random.fold_in(key, number)
-            fresh[name], folded[name] = self._begin(own, kernel, frozen[name].axes)
+            fresh[name], folded[name] = self._begin(own, kernel, axes[name])
         return in_place(free, fresh), folded, mask
 
     def _begin(self, key, kernel, axes):
@@ -106,7 +110,7 @@ class Construction:
         left, order = self._side(keys[0], self.left, sets, d, kernel.dtype)
         right, right_order = self._side(keys[1], self.right, sets, n, kernel.dtype)
         scale = jnp.ones((sets, n), kernel.dtype) if self.is_rescaled else None
-        frozen = FrozenNeurons(kernel, order, right_order, axes)
+        frozen = FrozenNeurons(kernel, order, right_order)
         return Rotations(left, right, scale), frozen
 
     def _side(self, key, plan, sets, size, dtype):
@@ -118,9 +122,9 @@ class Construction:
         raw = self.parameterization.start(raw_key, shape, dtype)
         return raw, plan.order(order_key, size)
 
-    def _shapes(self, frozen: dict[str, FrozenNeurons]) -> dict[str, Shapes]:
-        def of(own):
-            sets, n, d = own.axes.sizes(own.kernel.shape)
+    def _shapes(self, frozen: Frozen) -> dict[str, Shapes]:
+        def of(name, axes):
+            sets, n, d = axes.sizes(frozen[name].kernel.shape)
             sides = {"left": (self.left, d), "right": (self.right, n)}
             return {
                 side: self._shape(plan, sets, size)
@@ -128,7 +132,7 @@ class Construction:
                 if plan is not None
             }
 
-        return {name: of(own) for name, own in frozen.items()}
+        return {name: of(name, axes) for name, axes in self._axes(frozen).items()}
 
     def _shape(self, plan, sets, size):
         factors, blocks, block_size = plan.shape(size)
@@ -140,34 +144,20 @@ def _no_penalty(free):
     return jnp.zeros([])
 
 
-def rotated_kernel(matrices: Rotations, frozen: FrozenNeurons) -> jax.Array:
+def rotated_kernel(matrices: Rotations, frozen: FrozenNeurons, axes: Axes) -> jax.Array:
     """The kernel that matrices make of frozen neurons, in the dtype of these."""
-    rows = widen(frozen.axes.rows(frozen.kernel))
+    rows = widen(axes.rows(frozen.kernel))
     if matrices.left is not None:
         rows = rotate(rows, matrices.left, frozen.left)
     if matrices.right is not None:
         rows = rotate(rows.mT, matrices.right, frozen.right).mT
     if matrices.scale is not None:
         rows = rows * matrices.scale[..., None]
-    kernel = frozen.axes.from_rows(rows, frozen.kernel.shape)
+    kernel = axes.from_rows(rows, frozen.kernel.shape)
     return kernel.astype(frozen.kernel.dtype)
 
 
-def _selected(params: Any, neurons: Neurons, where: Where | None) -> Found:
-    # A single neuron, or dimension, has nothing to be rotated against.
-    found = find_neurons(params, neurons, at_least=2)
-    leaves = select(params, found)
-    chosen = {
-        name: axes
-        for name, axes in found.items()
-        if where is None or where(name, leaves[name])
-    }
-    if not chosen:
-        raise ValueError(f"where must choose one or more kernels of {listed(found)}.")
-    return chosen
-
-
-def _rotations_of(free: Any, frozen: dict[str, FrozenNeurons]) -> dict[str, Rotations]:
+def _rotations_of(free: Any, frozen: Frozen) -> dict[str, Rotations]:
     """The rotations of ``free``, by path; raises unless they are of these neurons."""
     rotations = rotations_by_path(free)
     if rotations.keys() != frozen.keys():

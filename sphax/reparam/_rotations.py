@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
-from sphax._neurons import by_path
 from sphax._norms import divide, widen
+from sphax._paths import by_path
 from sphax.orthogonal import (
     cayley,
     cayley_neumann,

@@ -1,6 +1,6 @@
 """Orthogonal training of a few random coordinates at a time."""
 
-from sphax._neurons import Neurons
+from sphax.neurons import Neurons
 from sphax.reparam._blocks import random_subset
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization

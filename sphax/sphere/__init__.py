@@ -8,6 +8,4 @@ from sphax.sphere._geodesics import log_map as log_map
 from sphax.sphere._geodesics import parallel_transport as parallel_transport
 from sphax.sphere._geodesics import project_to_tangent as project_to_tangent
 from sphax.sphere._geodesics import retract as retract
-from sphax.sphere._neurons import from_neurons as from_neurons
-from sphax.sphere._neurons import neurons as neurons
 from sphax.sphere._sampling import sample_uniform as sample_uniform

@@ -114,7 +114,7 @@ SPHEREFACE2_ERRORS = (
     ),
     (
         ValueError,
-        "turned by sphere.neurons",
+        "turned by neurons.to_rows",
         lambda: sx.losses.sphereface2(X, W.T, Y, 0.0),
     ),
 )

@@ -1,0 +1,41 @@
+"""What is said of the leaves of a model, in a table."""
+
+from collections.abc import Iterator, Mapping
+
+from sphax.neurons._dimensions import NeuronDimensions
+
+
+class Declarations(Mapping[str, NeuronDimensions | str]):
+    """The neurons of a model, as :func:`of` returns them; prints as a table.
+
+    A mapping from the path of every leaf to its :class:`NeuronDimensions`, or to the
+    reason why it has none. Everything that takes ``neurons`` takes it, for params that
+    are a part of the model's too. To change an entry, make a dict of it:
+    ``{**neurons.of(model), "head/kernel": "a classifier"}``.
+
+    Example:
+        >>> found = sx.neurons.of(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
+        >>> found["kernel"]
+        NeuronDimensions(index_axis=-1, vector_axis=-2, batch_axis=())
+        >>> found["bias"]
+        'a bias'
+    """
+
+    def __init__(
+        self,
+        leaves: Mapping[str, NeuronDimensions | str],
+        shapes: Mapping[str, tuple[int, ...]],
+    ):
+        self._leaves, self._shapes = dict(leaves), dict(shapes)
+
+    def __getitem__(self, path: str) -> NeuronDimensions | str:
+        """The declaration of a leaf, or the reason why it has none."""
+        return self._leaves[path]
+
+    def __iter__(self) -> Iterator[str]:
+        """The paths."""
+        return iter(self._leaves)
+
+    def __len__(self) -> int:
+        """The number of leaves."""
+        return len(self._leaves)

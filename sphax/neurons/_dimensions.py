@@ -1,0 +1,126 @@
+"""The axes of a leaf: which count its neurons, and which run along each of them."""
+
+import dataclasses
+import math
+
+import jax
+
+# An axis, or several.
+AxisLike = int | tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeuronDimensions:
+    """Which axes of a leaf count its neurons, and which run along each of them.
+
+    All entries along ``batch_axis``, such as the heads of an attention kernel or the
+    layers of a stack, are sets of neurons of their own. Negative axes count from the
+    end. Together, the three have every axis of the leaf once; one of ``vector_axis``
+    and ``batch_axis`` may be left to be all the others (as the batch axes are in
+    :class:`optax.contrib.MuonDimensionNumbers`).
+
+    ==========================================  ===================================
+    Leaf                                        Declaration
+    ==========================================  ===================================
+    dense ``[in, out]``,                        ``NeuronDimensions()``
+    convolution ``[*window, in, out]``,
+    depthwise ``[*window, 1, out]``
+    attention, query, key and value             ``NeuronDimensions(batch_axis=-2)``
+    ``[in, heads, head_dim]``
+    attention, output                           ``NeuronDimensions()``
+    ``[heads, head_dim, out]``
+    stack ``[layers, in, out]``                 ``NeuronDimensions(batch_axis=0)``
+    prototypes, embeddings ``[n, features]``    ``NeuronDimensions(index_axis=0)``
+    ==========================================  ===================================
+
+    Args:
+        index_axis: Axis that counts the neurons, or several.
+        vector_axis: Axis along a neuron, or several. ``None`` stands for all in neither
+            of the others.
+        batch_axis: Axis that counts sets of neurons, or several. ``None`` stands for no
+            axis if ``vector_axis`` is ``None`` as well, else for all in neither of the
+            others.
+
+    Example:
+        >>> query = sx.neurons.NeuronDimensions(batch_axis=1)  # [in, heads, head_dim]
+        >>> sx.neurons.to_rows(jnp.zeros((64, 8, 4)), query).shape
+        (8, 4, 64)
+        >>> params = {"query": {"kernel": jnp.ones((64, 8, 4))}}
+        >>> tx = sx.optim.project_to_tangent(neurons={"query/kernel": query})
+        >>> state = tx.init(params)
+    """
+
+    index_axis: AxisLike = -1
+    vector_axis: AxisLike | None = None
+    batch_axis: AxisLike | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """All axes of one leaf, counted from the start, as :func:`find` returns them.
+
+    ``batch``, ``index`` and ``vector`` are tuples of axes, each axis in one of them.
+
+    Example:
+        >>> params = {"kernel": jnp.ones((3, 3, 16, 32)), "bias": jnp.ones(32)}
+        >>> axes = sx.neurons.find(params)["kernel"]
+        >>> axes.vector, axes.sizes((3, 3, 16, 32))
+        ((0, 1, 2), (1, 32, 144))
+    """
+
+    batch: tuple[int, ...]
+    index: tuple[int, ...]
+    vector: tuple[int, ...]
+
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Number of sets, of neurons in each, and of dimensions."""
+        return tuple(math.prod(shape[i] for i in axes) for axes in self._groups())
+
+    def rows(self, leaf: jax.Array) -> jax.Array:
+        """The neurons as rows, ``[sets, n, d]``."""
+        return leaf.transpose(sum(self._groups(), ())).reshape(*self.sizes(leaf.shape))
+
+    def from_rows(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """The leaf of the shape given that has these neurons."""
+        order = sum(self._groups(), ())
+        rows = rows.reshape([shape[axis] for axis in order])
+        return rows.transpose(sorted(range(len(order)), key=order.__getitem__))
+
+    def _groups(self):
+        return self.batch, self.index, self.vector
+
+
+def axes_of(
+    dimensions: NeuronDimensions, shape: tuple[int, ...], name: str = ""
+) -> Axes:
+    """The axes declared for a leaf; raises if it has no such axes."""
+    axes = fitting_axes(dimensions, len(shape))
+    if axes is None:
+        raise ValueError(
+            f"{dimensions} does not fit {name or 'a leaf'} of shape {shape}: axes must"
+            " exist, be different, have every axis among them, and leave one or more to"
+            " the vector."
+        )
+    return axes
+
+
+def fitting_axes(dimensions: NeuronDimensions, ndim: int) -> Axes | None:
+    """The axes declared for a leaf of rank ``ndim``; None if it has no such axes."""
+    index = _from_start(dimensions.index_axis, ndim)
+    vector = _from_start(dimensions.vector_axis, ndim)
+    batch = _from_start(dimensions.batch_axis, ndim)
+    if dimensions.vector_axis is None:
+        vector = tuple(axis for axis in range(ndim) if axis not in index + batch)
+    elif dimensions.batch_axis is None:
+        batch = tuple(axis for axis in range(ndim) if axis not in index + vector)
+    # Any axis that is declared twice, or is not there, shows in the permutation.
+    if not vector or sorted(batch + index + vector) != list(range(ndim)):
+        return None
+    return Axes(batch, index, vector)
+
+
+def _from_start(axes: AxisLike | None, ndim: int) -> tuple[int, ...]:
+    if axes is None:
+        return ()
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    return tuple(axis + ndim if axis < 0 else axis for axis in axes)
