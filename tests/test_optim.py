@@ -61,7 +61,7 @@ def test_params_return_to_the_sphere_in_every_third_step():
 
 def test_tangent_steps_lengthen_to_second_order_only():
     params, updates = draw(1), draw(0)
-    new, _ = run(make("project_to_tangent"), updates, params)
+    new, _ = run(make("project_gradients_to_tangent"), updates, params)
     w, u = params["head"]["prototypes"], np.asarray(new["head"]["prototypes"])
     np.testing.assert_allclose(
         lengths(w + u) ** 2, lengths(w) ** 2 + lengths(u) ** 2, rtol=1e-5

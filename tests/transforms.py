@@ -27,17 +27,15 @@ def lengths(w):
     return np.linalg.norm(w, axis=1, keepdims=True)
 
 
-def orthogonality_descent(learning_rate, weight, *, neurons=None, mask=None):
+def orthogonality_descent(learning_rate, weight, **options):
     """The decoupled form, beside an optimiser that does nothing."""
-    regularizer = sx.optim.add_orthogonality_gradient(
-        weight, neurons=neurons, mask=mask
-    )
+    regularizer = sx.optim.add_orthogonality_gradient(weight, **options)
     return sx.optim.decoupled(optax.identity(), learning_rate, regularizer)
 
 
 TRANSFORMS = {
-    "project_to_tangent": Row(
-        sx.optim.project_to_tangent,
+    "project_gradients_to_tangent": Row(
+        sx.optim.project_gradients_to_tangent,
         {},
         lambda u, w: u - np.sum(u * w, 1, keepdims=True) * w / lengths(w) ** 2,
     ),

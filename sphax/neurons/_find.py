@@ -24,6 +24,7 @@ def find(
     at_least: int = 1,
     where: Callable[[str, jax.Array], bool] | None = None,
     partial: bool = False,
+    allow_empty: bool = False,
     masked: tuple[type, ...] = (),
 ) -> dict[str, Axes]:
     """Which leaves of ``params`` hold neurons, and along which axes.
@@ -59,6 +60,8 @@ def find(
             neurons. What it leaves out is not refused.
         partial: Whether ``neurons`` may declare leaves that are not in ``params``, as
             what :func:`of` returned always may.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only.
         masked: Types that stand for leaves that a mask has left out.
 
     Returns:
@@ -85,7 +88,8 @@ def find(
         name: leaf for name, leaf in leaves.items() if not isinstance(leaf, masked)
     }
     readings = {name: _read(name, jnp.shape(leaves[name]), declared) for name in leaves}
-    _check_fit(declared, readings)
+    if not allow_empty:
+        _check_fit(declared, readings)
     # In the order that jit gives a dict: leaves have the same numbers in all steps.
     possible = {name: readings[name] for name in sorted(leaves) if readings[name]}
     chosen = {
@@ -103,7 +107,7 @@ def find(
         for name, axes in chosen.items()
         if min(axes.sizes(jnp.shape(leaves[name]))[1:]) >= at_least
     }
-    if not found:
+    if not found and not allow_empty:
         raise ValueError(_nothing_found(readings, at_least))
     return found
 

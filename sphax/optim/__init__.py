@@ -18,5 +18,7 @@ from sphax.optim._riemannian import riemannian_adam as riemannian_adam
 from sphax.optim._riemannian import riemannian_sgd as riemannian_sgd
 from sphax.optim._sphere import NeuronsState as NeuronsState
 from sphax.optim._sphere import keep_params_on_sphere as keep_params_on_sphere
-from sphax.optim._sphere import project_to_tangent as project_to_tangent
+from sphax.optim._sphere import (
+    project_gradients_to_tangent as project_gradients_to_tangent,
+)
 from sphax.optim._sphere import scale_by_neuron_norm as scale_by_neuron_norm

@@ -120,6 +120,7 @@ def decoupled_energy(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Descends on the energy of the neurons beside an optimiser (decoupled MHE).
 
@@ -143,6 +144,7 @@ def decoupled_energy(
         every: Period in steps.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat.
+        allow_empty: Whether there may be no neurons.
 
     Returns:
         The optimiser, with a :class:`DecoupledState`; ``update`` needs ``params``. In
@@ -174,5 +176,6 @@ def decoupled_energy(
         every=every,
         neurons=neurons,
         mask=mask,
+        allow_empty=allow_empty,
     )
     return decoupled(optimizer, learning_rate, regularizer)

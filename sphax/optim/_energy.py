@@ -26,6 +26,7 @@ def add_energy_gradient(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of the energy of the neurons to the updates (MHE).
 
@@ -62,6 +63,8 @@ def add_energy_gradient(
             single neuron, or neurons of one dimension, have no energy and are left out.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
@@ -98,7 +101,9 @@ def add_energy_gradient(
     penalty = energy_penalty(
         power=power, distance=distance, half_space=half_space, block_size=block_size
     )
-    find = partial(find_neurons, neurons=neurons, at_least=AT_LEAST)
+    find = partial(
+        find_neurons, neurons=neurons, at_least=AT_LEAST, allow_empty=allow_empty
+    )
     return add_gradient(
         penalty, weight, find, reduce=reduce, every=every, key=None, mask=mask
     )

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import optax
 
+from sphax._penalties import as_pytree
 from sphax.energy import orthogonality_penalty
 from sphax.energy._orthogonality import Kind
 from sphax.neurons import Neurons
@@ -24,6 +25,7 @@ def add_orthogonality_gradient(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of an orthogonality penalty of the neurons to the updates.
 
@@ -54,6 +56,8 @@ def add_orthogonality_gradient(
             axes has the sum of the penalties.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
@@ -81,18 +85,18 @@ def add_orthogonality_gradient(
         Bansal, Chen, Wang, `Can We Gain More from Orthogonality Regularizations in
         Training Deep CNNs? <https://arxiv.org/abs/1810.09102>`_, NeurIPS 2018.
     """
-
-    def penalty(rows, key):
-        return orthogonality_penalty(
-            rows,
-            kind=kind,
-            normalize=normalize,
-            iterations=iterations,
-            key=key,
-            precision=precision,
-        )
-
-    find = partial(find_neurons, neurons=neurons)
+    penalty = as_pytree(
+        _penalty,
+        kind=kind,
+        normalize=normalize,
+        iterations=iterations,
+        precision=precision,
+    )
+    find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
     return add_gradient(
         penalty, weight, find, reduce="sum", every=every, key=key, mask=mask
     )
+
+
+def _penalty(rows, key, **options):
+    return orthogonality_penalty(rows, key=key, **options)

@@ -21,6 +21,7 @@ def add_penalty_gradient(
     key: jax.Array | None = None,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of any penalty on the neurons to the updates.
 
@@ -48,6 +49,8 @@ def add_penalty_gradient(
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
@@ -73,7 +76,7 @@ def add_penalty_gradient(
         Karras et al., `Analyzing and Improving the Image Quality of StyleGAN
         <https://arxiv.org/abs/1912.04958>`_, CVPR 2020 (lazy regularisation).
     """
-    find = partial(find_neurons, neurons=neurons)
+    find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
     return add_gradient(
         penalty, weight, find, reduce=reduce, every=every, key=key, mask=mask
     )
