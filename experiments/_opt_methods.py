@@ -56,12 +56,13 @@ class Method(NamedTuple):
             dimensions = kernel.size // kernel.shape[-1]
             return is_hidden(path) and dimensions % self.divisor == 0
 
-        return self.training(where=where, **self.released if as_released else {})
+        released = self.released if as_released else {}
+        return self.training(where=where, allow_large=True, **released)
 
 
-def _plain(*, where: Any) -> Reparameterization:
+def _plain(*, where: Any, allow_large: bool) -> Reparameterization:
     """Params as they are: what all others are compared with."""
-    del where
+    del where, allow_large
     return Reparameterization(
         init=lambda key, params: (params, {}),
         apply=lambda free, frozen: free,

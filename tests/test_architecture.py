@@ -3,6 +3,7 @@
 import ast
 import sys
 import types
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ MAY_USE = {
     "reparam": {"optax"},
     "plots": {"matplotlib"},
 }
+# These inside functions only, so that the import of the package is without them.
+MAY_USE_LAZILY = {"neurons": {"flax"}}
+# Others import no private module of these.
+PUBLIC_NAMES_ONLY = {"neurons"}
 
 
 def room_of(file: Path) -> str:
@@ -50,8 +55,13 @@ ROOMS = sorted({room_of(file) for file in FILES if not room_of(file).startswith(
 
 def imports_of(text: str) -> set[str]:
     """Dotted names that a module imports, at its top or inside a function."""
+    return names_of(ast.walk(ast.parse(text)))
+
+
+def names_of(nodes: Iterable[ast.AST]) -> set[str]:
+    """Dotted names that these statements import."""
     names = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,6 +76,8 @@ def violations(file: Path, text: str) -> list[str]:
     outside = {"jax", "numpy"} | MAY_USE.get(room, set())
     if room == "energy" and "minim" in file.stem:
         outside.add("optax")
+    at_top = {name.partition(".")[0] for name in names_of(ast.parse(text).body)}
+    outside |= MAY_USE_LAZILY.get(room, set()) - at_top
     for name in imports_of(text):
         top, _, rest = name.partition(".")
         target = rest.partition(".")[0]
@@ -73,6 +85,8 @@ def violations(file: Path, text: str) -> list[str]:
             is_allowed = top in outside or top in sys.stdlib_module_names
         elif room == "__init__" or target == room:
             is_allowed = True
+        elif rest.startswith(tuple(f"{other}._" for other in PUBLIC_NAMES_ONLY)):
+            is_allowed = False
         elif target.startswith("_"):
             is_allowed = True  # shared modules are below all rooms
         else:
@@ -129,6 +143,8 @@ def test_imports_follow_the_arrows(file):
         ("layers/_a.py", "from sphax.networks import ConvNet"),
         ("metrics/_a.py", "def f():\n    import matplotlib.pyplot as plt"),
         ("networks/_a.py", "import torch"),
+        ("neurons/_a.py", "from flax import nnx\ndef f():\n    from flax import nnx"),
+        ("optim/_a.py", "from sphax.neurons._find import find"),
         ("_norms.py", "from sphax.sphere import normalize"),
     ],
 )
@@ -139,6 +155,7 @@ def test_the_check_finds_what_is_not_allowed(file, line):
 def test_the_check_lets_through_what_is():
     assert not violations(Path("energy/_minimize.py"), "import optax")
     assert not violations(Path("plots/_a.py"), "def f():\n    import matplotlib")
+    assert not violations(Path("neurons/_a.py"), "def f():\n    from flax import nnx")
     assert not violations(Path("layers/_a.py"), "from sphax import losses, sphere")
     assert not violations(Path("margins/_a.py"), "from sphax._norms import dot")
 

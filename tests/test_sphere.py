@@ -137,14 +137,6 @@ def test_sample_uniform_has_the_moments_of_the_sphere(key):
     assert sx.sphere.sample_uniform(key, (2, 3), jnp.bfloat16).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (3, 4, 6), (3, 2, 4, 6)])
-def test_neurons_and_back(shape):
-    kernel = jnp.asarray(draw(0, *shape), jnp.float32)
-    rows = sx.neurons.to_rows(kernel)
-    np.testing.assert_array_equal(rows[2], kernel[..., 2].ravel())
-    np.testing.assert_array_equal(sx.neurons.from_rows(rows, shape), kernel)
-
-
 def test_transformations_agree():
     x, w = (
         jnp.asarray(draw(0, 3, 5), jnp.float32),
@@ -173,7 +165,3 @@ def test_errors_teach():
         sx.sphere.cosine_similarity(x, x.astype(jnp.bfloat16))
     with pytest.raises(ValueError, match=r"w must be \[n, d\].*\(2, 4\)"):
         sx.sphere.cosine_similarity(x, jnp.ones((2, 4)))
-    with pytest.raises(ValueError, match=r"does not fit kernel of shape \(3,\)"):
-        sx.neurons.to_rows(jnp.ones(3))
-    with pytest.raises(ValueError, match=r"rows must be \(4, 3\).*got \(2, 3\)"):
-        sx.neurons.from_rows(x, (3, 4))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sphax.layers._common import COLUMNS_INIT, check_features, check_sizes, promote
-from sphax.neurons import to_rows
+from sphax.neurons import NeuronDimensions, to_rows
 from sphax.sphere import cosine_similarity
 
 
@@ -60,6 +60,10 @@ class CosineDense(nnx.Module):
         self.kernel = nnx.Param(
             kernel_init(rngs.params(), (in_features, features), param_dtype)
         )
+
+    def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
+        """Which leaves hold neurons: the columns, see :func:`sphax.neurons.of`."""
+        return {"kernel": NeuronDimensions(index_axis=-1, vector_axis=-2)}
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps ``[..., in_features]`` to cosines ``[..., features]``.

@@ -13,6 +13,7 @@ from sphax.losses import _checks, margin_softmax
 from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
 from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin
+from sphax.neurons import NeuronDimensions
 
 
 class MarginState(nnx.Variable[Margin]):
@@ -118,7 +119,7 @@ class MarginHead(nnx.Module):
         _checks.check_block_size(block_size)
         _checks.check_scale(_value(scale), normalize, ())
         _checks.check_label_smoothing(label_smoothing)
-        self.in_features = in_features
+        self.in_features, self.subcenters = in_features, subcenters
         self.normalize: Normalize = normalize
         self.block_size = block_size
         self.gradient: Gradient = gradient
@@ -136,6 +137,11 @@ class MarginHead(nnx.Module):
         self.prototypes = nnx.Param(rows)
         self.scale = self._own(scale)
         self.margin_state = MarginState(self._with_arrays(margin))
+
+    def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
+        """Which leaves hold neurons: the prototypes, see :func:`sphax.neurons.of`."""
+        index = -2 if self.subcenters == 1 else (-3, -2)
+        return {"prototypes": NeuronDimensions(index_axis=index, vector_axis=-1)}
 
     @property
     def margin(self) -> Margin:

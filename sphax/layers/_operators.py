@@ -12,6 +12,7 @@ from flax import nnx
 from sphax._checks import check_choice
 from sphax._hyperparameters import leaf_names
 from sphax.layers._common import add_bias, make_bias
+from sphax.neurons import NeuronDimensions
 from sphax.operators import Angular, Magnitude
 from sphax.operators._checks import check_functions
 from sphax.operators._decoupled import Emit
@@ -58,7 +59,7 @@ class Decoupled(nnx.Module):
         self.groups, self.radius, self.momentum = groups, radius, float(momentum)
         self.dtype, self.precision = dtype, precision
         self.use_running_average = False  # what model.eval() sets
-        features = kernel_shape[-1]
+        self.kernel_shape, features = tuple(kernel_shape), kernel_shape[-1]
         self.kernel = nnx.Param(kernel_init(rngs.params(), kernel_shape, param_dtype))
         self.bias = make_bias(use_bias, bias_init, features, param_dtype, rngs)
         self._own_functions((magnitude, angular), learn, features, param_dtype)
@@ -70,6 +71,11 @@ class Decoupled(nnx.Module):
             self.mean_norm = nnx.BatchStat(jnp.full((groups,), start, exact))
         if radius == "learned":
             self.radius_root = nnx.Param(jnp.ones((features,), param_dtype))
+
+    def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
+        """Which leaves hold neurons: the filters, see :func:`sphax.neurons.of`."""
+        fan_in = tuple(range(-len(self.kernel_shape), -1))
+        return {"kernel": NeuronDimensions(index_axis=-1, vector_axis=fan_in)}
 
     def _own_functions(self, functions, learn, features, param_dtype):
         """A variable for every hyperparameter, by its name."""

@@ -29,6 +29,10 @@ class _Orthonormal(Plain):
     kernel: nnx.Param[jax.Array]
     method: Method
 
+    def neuron_dimensions(self) -> dict[str, str]:
+        """Why no leaf holds neurons, see :func:`sphax.neurons.of`."""
+        return {"kernel": "not the kernel in use, whose neurons are orthonormal"}
+
     def weights(self) -> jax.Array:
         """The orthogonal kernel, in Flax layout."""
         rows = to_rows(self.kernel[...])

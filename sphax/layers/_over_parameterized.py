@@ -43,6 +43,10 @@ class _OverParameterized(Plain):
         self.parameterization, self.axes = parameterization, axes
         self.neurons, self.rotation = Frozen(neurons), nnx.Param(raw)
 
+    def neuron_dimensions(self) -> dict[str, str]:
+        """Why no leaf holds neurons, see :func:`sphax.neurons.of`."""
+        return {"rotation": "raw arrays of rotations, under which neurons are frozen"}
+
     def weights(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the neurons."""
         frozen = FrozenNeurons(self.neurons[...], None, None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from sphax.neurons._dimensions import NeuronDimensions
+from sphax.neurons._dimensions import NeuronDimensions, axes_of
 
 
 class Declarations(Mapping[str, NeuronDimensions | str]):
@@ -16,7 +16,7 @@ class Declarations(Mapping[str, NeuronDimensions | str]):
     Example:
         >>> found = sx.neurons.of(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
         >>> found["kernel"]
-        NeuronDimensions(index_axis=-1, vector_axis=-2, batch_axis=())
+        NeuronDimensions(index_axis=-1, vector_axis=-2, batch_axis=None)
         >>> found["bias"]
         'a bias'
     """
@@ -39,3 +39,19 @@ class Declarations(Mapping[str, NeuronDimensions | str]):
     def __len__(self) -> int:
         """The number of leaves."""
         return len(self._leaves)
+
+    def __repr__(self) -> str:
+        """The table: of each leaf its shape, and its neurons or why it has none."""
+        rows = [("leaf", "shape", "neurons")]
+        for path, reading in self._leaves.items():
+            shape = self._shapes[path]
+            if isinstance(reading, NeuronDimensions):
+                sets, n, d = axes_of(reading, shape, path).sizes(shape)
+                of_sets = "" if sets == 1 else f"{sets} x "
+                reading = f"{of_sets}{n} of {d} dimensions"
+            rows.append((path or "a single leaf", str(shape), reading))
+        widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+        return "\n".join(
+            f"{path.ljust(widths[0])}  {shape.ljust(widths[1])}  {reading}"
+            for path, shape, reading in rows
+        )

@@ -13,6 +13,7 @@ _PROJECTIONS = ("query", "key", "value", "q", "k", "v", "qkv", "kv")
 # What a kernel could be, with the declaration to copy.
 _READINGS_OF_RANK_THREE = {
     "query, key or value of attention, [in, heads, head_dim]": "batch_axis=1",
+    "the same, but all heads together": "index_axis=(1, 2)",
     "output of attention, [heads, head_dim, out]": "",
     "convolution over one axis, [window, in, out]": "",
     "stack of dense layers, [layers, in, out]": "batch_axis=0",

@@ -23,8 +23,9 @@ class RegularizerState(NamedTuple):
     ``count`` is the number of steps taken; ``values`` has, for every leaf that the
     transform found, by path, the penalty at the params of the last step that took its
     gradient, without its weight, in float32;
-    ``key`` is the one given: steps draw from it and from their number, so that a run
-    that resumes draws what it would have drawn.
+    ``key`` has the data of the one given, which every serialisation can take: steps
+    draw from it and from their number, so that a run that resumes draws what it would
+    have drawn.
 
     Example:
         >>> import optax
@@ -57,10 +58,15 @@ def add_gradient(
     def init(params):
         zero = jnp.zeros([], jnp.float32)
         values = jax.tree.map(lambda _: zero, find(params))
-        return RegularizerState(jnp.zeros([], jnp.int32), values, key)
+        data = None if key is None else jax.random.key_data(key)
+        return RegularizerState(jnp.zeros([], jnp.int32), values, data)
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
+        own_key = None
+        if key is not None:
+            impl = jax.random.key_impl(key)
+            own_key = jax.random.wrap_key_data(state.key, impl=impl)
         found = find(params, at_init=state.values)
         moves, leaves = select(updates, found), select(params, found)
         weights = weights_of_layers(weight, params, found, state.count, reduce)
@@ -71,26 +77,15 @@ def add_gradient(
         }
         fixed = {name: (axes, reduce) for name, axes in found.items()}
         period = None if is_always else every
-        values, gradients = {}, {}
-        for name, (value, gradient) in map_alike(
-            _value_and_gradient,
-            entries,
-            fixed,
-            as_pytree(penalty),
-            period,
-            state.count,
-            state.key,
-        ).items():
-            values[name] = value
-            factor = jnp.asarray(weights[name], gradient.dtype)
-            factor = factor * jnp.asarray(every, gradient.dtype)
-            gradients[name] = factor * gradient
-        news = {
-            name: (move.astype(gradients[name].dtype) + gradients[name]).astype(
-                move.dtype
-            )
-            for name, move in moves.items()
-        }
+        shared = as_pytree(penalty), period, state.count, own_key
+        after = map_alike(_value_and_gradient, entries, fixed, *shared)
+        values = {name: value for name, (value, _) in after.items()}
+        news = {}
+        for name, (_, gradient) in after.items():
+            scale = jnp.asarray(weights[name], gradient.dtype)
+            added = scale * jnp.asarray(every, gradient.dtype) * gradient
+            move = moves[name]
+            news[name] = (move.astype(added.dtype) + added).astype(move.dtype)
         count = jnp.asarray(optax.safe_increment(state.count))
         return replace(updates, news), state._replace(count=count, values=values)
 

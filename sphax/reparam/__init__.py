@@ -1,6 +1,9 @@
 """Whole params as rotated frozen neurons: orthogonal training and its descendants."""
 
 from sphax.reparam._boft import boft as boft
+from sphax.reparam._describe import Description as Description
+from sphax.reparam._describe import LeafDescription as LeafDescription
+from sphax.reparam._describe import describe as describe
 from sphax.reparam._dropout import multiplicative_dropout as multiplicative_dropout
 from sphax.reparam._frozen import FrozenNeurons as FrozenNeurons
 from sphax.reparam._moments import reset_moments as reset_moments

@@ -14,6 +14,7 @@ def boft(
     is_rescaled: bool = True,
     method: Method = "cayley",
     scale: float | None = None,
+    allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
 ) -> Reparameterization:
@@ -35,6 +36,7 @@ def boft(
         is_rescaled: As in :func:`oft`; the authors do it.
         method: As in :func:`orthogonal`, like all that follow.
         scale: See there.
+        allow_large: See there.
         where: See there.
         neurons: See there.
 
@@ -64,6 +66,7 @@ def boft(
         left=butterfly(block_size, factors),
         start="given",
         is_rescaled=is_rescaled,
+        allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions()

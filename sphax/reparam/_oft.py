@@ -15,6 +15,7 @@ def oft(
     is_rescaled: bool = False,
     method: Method = "cayley",
     scale: float | None = None,
+    allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
 ) -> Reparameterization:
@@ -39,6 +40,7 @@ def oft(
             implementation takes the series ``partial(sx.orthogonal.cayley_neumann,
             terms=4, is_last_halved=True)``.
         scale: See there.
+        allow_large: See there.
         where: See there.
         neurons: See there.
 
@@ -66,6 +68,7 @@ def oft(
         start="given",
         is_shared=is_shared,
         is_rescaled=is_rescaled,
+        allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions()

@@ -19,6 +19,7 @@ def orthogonal(
     start: Start = "gaussian",
     initial: Initial = "identity",
     scale: float | None = None,
+    allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
 ) -> Reparameterization:
@@ -60,12 +61,13 @@ def orthogonal(
         initial: ``"identity"``, or ``"normal"`` for raw arrays of standard normal
             entries, that is random rotations (the release).
         scale: :math:`c`, positive.
+        allow_large: Whether rotations may have more than four times the entries of
+            their kernel, as those of a 3 x 3 convolution with as many filters as
+            channels do: nine times.
         where: Says of a path, such as ``"conv/kernel"``, and its leaf whether it is
             reparameterised. By default, all kernels are: classifiers had better not.
-        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. By
-            default leaves named ``kernel`` of rank two and above, their last axis
-            counting the neurons. Leaves of one neuron or dimension are left as they
-            are.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves of one
+            neuron or dimension are left as they are.
 
     Returns:
         A :class:`Reparameterization`, whose ``advance`` does nothing. Dtypes are those
@@ -74,7 +76,7 @@ def orthogonal(
 
     Raises:
         ValueError: If an option is unknown or out of range; from ``init``, if there is
-            no leaf or a size has no fitting divisor.
+            no leaf, a size has no fitting divisor, or rotations are large.
         TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
 
     Example:
@@ -97,6 +99,7 @@ def orthogonal(
         start=start,
         is_shared=is_shared,
         is_tied=is_tied,
+        allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions()

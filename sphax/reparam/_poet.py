@@ -18,6 +18,7 @@ def poet(
     method: Method = "cayley_neumann",
     start: Start = "normalized",
     scale: float | None = None,
+    allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
 ) -> Reparameterization:
@@ -42,6 +43,7 @@ def poet(
             errors add up with every ``advance``. ``"cayley"`` is exact.
         start: See there; by default neurons of one length.
         scale: See there.
+        allow_large: See there.
         where: See there.
         neurons: See there.
 
@@ -76,6 +78,7 @@ def poet(
         right=plan,
         start=start,
         is_redrawn=True,
+        allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions()

@@ -20,6 +20,7 @@ def relaxed_orthogonal(
     block_size: int | None = None,
     is_shared: bool = False,
     start: Start = "gaussian",
+    allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
 ) -> Reparameterization:
@@ -39,6 +40,7 @@ def relaxed_orthogonal(
         block_size: As in :func:`orthogonal`, like all that follow.
         is_shared: See there.
         start: See there.
+        allow_large: See there.
         where: See there.
         neurons: See there.
 
@@ -73,6 +75,7 @@ def relaxed_orthogonal(
         left=contiguous(block_size),
         start=start,
         is_shared=is_shared,
+        allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions(penalty)

@@ -1,6 +1,7 @@
 """Kernels as rotated frozen neurons: the one construction behind all methods."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from sphax._norms import widen
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace, select
 from sphax.reparam._blocks import Plan, rotate
+from sphax.reparam._describe import in_words
 from sphax.reparam._frozen import FrozenNeurons, Start, check_start, draw
 from sphax.reparam._reparameterization import Frozen, Reparameterization
 from sphax.reparam._rotations import (
@@ -21,6 +23,9 @@ from sphax.reparam._rotations import (
     rotations_by_path,
 )
 from sphax.reparam._tied import Shapes, tie, untie
+
+# Rotations may have so many times the entries of their kernel, unless told so.
+_LARGEST = 4
 
 Where = Callable[[str, jax.Array], bool]
 Side = Literal["left", "right", "both"]
@@ -42,6 +47,7 @@ class Construction:
     is_tied: bool = False
     is_rescaled: bool = False
     is_redrawn: bool = False
+    allow_large: bool
     where: Where | None
     neurons: Neurons
 
@@ -60,15 +66,19 @@ class Construction:
     def _init(self, key, params):
         # A single neuron, or dimension, has nothing to be rotated against.
         found = find(params, self.neurons, at_least=2, where=self.where)
+        leaves = select(params, found)
+        shapes = self._shapes(found, leaves)
+        if not self.allow_large:
+            _check_sizes(leaves, shapes)
         free: dict[str, Any] = {}
         frozen: Frozen = {}
-        for number, (name, leaf) in enumerate(select(params, found).items()):
+        for number, (name, leaf) in enumerate(leaves.items()):
             draw_key, own = jax.random.split(jax.random.fold_in(key, number))
             rows = draw(draw_key, self.start, found[name].rows(leaf))
             kernel = found[name].from_rows(rows, leaf.shape)
             free[name], frozen[name] = self._begin(own, kernel, found[name])
         if self.is_tied:
-            free = tie(free, self._shapes(frozen))
+            free = tie(free, shapes)
         return replace(params, free), frozen
 
     def _axes(self, frozen: Frozen) -> dict[str, Axes]:
@@ -81,9 +91,10 @@ class Construction:
         matrices = {
             name: self.parameterization.matrices(own) for name, own in raw.items()
         }
-        if self.is_tied:
-            matrices = untie(matrices, self._shapes(frozen))
         axes = self._axes(frozen)
+        if self.is_tied:
+            kernels = {name: own.kernel for name, own in frozen.items()}
+            matrices = untie(matrices, self._shapes(axes, kernels))
         kernels = {
             name: rotated_kernel(matrices[name], frozen[name], axes[name])
             for name in raw
@@ -122,9 +133,11 @@ class Construction:
         raw = self.parameterization.start(raw_key, shape, dtype)
         return raw, plan.order(order_key, size)
 
-    def _shapes(self, frozen: Frozen) -> dict[str, Shapes]:
+    def _shapes(
+        self, found: dict[str, Axes], kernels: dict[str, jax.Array]
+    ) -> dict[str, Shapes]:
         def of(name, axes):
-            sets, n, d = axes.sizes(frozen[name].kernel.shape)
+            sets, n, d = axes.sizes(kernels[name].shape)
             sides = {"left": (self.left, d), "right": (self.right, n)}
             return {
                 side: self._shape(plan, sets, size)
@@ -132,11 +145,33 @@ class Construction:
                 if plan is not None
             }
 
-        return {name: of(name, axes) for name, axes in self._axes(frozen).items()}
+        return {name: of(name, axes) for name, axes in found.items()}
 
     def _shape(self, plan, sets, size):
         factors, blocks, block_size = plan.shape(size)
         return sets, factors, 1 if self.is_shared else blocks, block_size
+
+
+def _check_sizes(kernels: dict[str, jax.Array], shapes: dict[str, Shapes]) -> None:
+    """Raises if there are rotations of many more entries than their kernel."""
+    large = {}
+    for name, kernel in kernels.items():
+        blocks = {side: (*raw, raw[-1]) for side, raw in shapes[name].items()}
+        entries = sum(math.prod(raw) for raw in blocks.values())
+        if entries > _LARGEST * kernel.size:
+            large[name] = entries, blocks
+    if large:
+        name, (entries, blocks) = max(large.items(), key=lambda item: item[1][0])
+        sides = ", ".join(f"{side} {in_words(raw)}" for side, raw in blocks.items())
+        others = [other for other in large if other != name]
+        raise ValueError(
+            f"rotations of {name or 'params'} of shape {kernels[name].shape} would have"
+            f" {entries} entries ({sides}), {entries / kernels[name].size:.1f} times"
+            f" those of the kernel, more than {_LARGEST}: make blocks smaller by"
+            " block_size, declare its axes by neurons if these are others, rotate the"
+            " other side, leave it out by where, or say allow_large=True."
+            f"{f' The same holds for {listed(others)}.' if others else ''}"
+        )
 
 
 def _no_penalty(free):

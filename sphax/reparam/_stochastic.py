@@ -14,6 +14,7 @@ def stochastic_orthogonal(
     method: Method = "cayley",
     start: Start = "gaussian",
     scale: float | None = None,
+    allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
 ) -> Reparameterization:
@@ -31,6 +32,7 @@ def stochastic_orthogonal(
         method: As in :func:`orthogonal`, like all that follow.
         start: See there.
         scale: See there.
+        allow_large: See there.
         where: See there.
         neurons: See there.
 
@@ -62,6 +64,7 @@ def stochastic_orthogonal(
         left=random_subset(lambda d: max(2, round(fraction * d))),
         start=start,
         is_redrawn=True,
+        allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions()

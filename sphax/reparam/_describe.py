@@ -1,0 +1,146 @@
+"""Which leaves have rotations, of which size, in a table."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from sphax._paths import by_path
+from sphax.reparam._reparameterization import Frozen
+from sphax.reparam._rotations import Rotations
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafDescription:
+    """What is trained in the place of one leaf.
+
+    ``shape`` is that of the leaf in params; ``left`` and ``right`` are the shapes of
+    the raw arrays of its rotations, ``[sets, factors, blocks, b, b]``, or ``None``;
+    ``trained`` is the number of entries that are trained for it, ``frozen`` of those
+    that are not; ``note`` is a description in words.
+
+    Example:
+        >>> free, frozen = sx.reparam.orthogonal().init(
+        ...     jax.random.key(0), {"kernel": jnp.ones((8, 4))}
+        ... )
+        >>> sx.reparam.describe(free, frozen).leaves["kernel"].note
+        'left: 8 x 8'
+    """
+
+    shape: tuple[int, ...]
+    left: tuple[int, ...] | None
+    right: tuple[int, ...] | None
+    trained: int
+    frozen: int
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """The leaves of params by path, from :func:`describe`; prints as a table.
+
+    Example:
+        >>> params = {"kernel": jnp.ones((8, 4)), "bias": jnp.ones(4)}
+        >>> free, frozen = sx.reparam.orthogonal().init(jax.random.key(0), params)
+        >>> description = sx.reparam.describe(free, frozen)
+        >>> description.trained, description.frozen
+        (68, 32)
+    """
+
+    leaves: dict[str, LeafDescription]
+
+    @property
+    def trained(self) -> int:
+        """Number of all entries that are trained."""
+        return sum(leaf.trained for leaf in self.leaves.values())
+
+    @property
+    def frozen(self) -> int:
+        """Number of all entries of frozen neurons."""
+        return sum(leaf.frozen for leaf in self.leaves.values())
+
+    def __str__(self) -> str:
+        """The table."""
+        rows = [("leaf", "shape", "trained", "frozen", "rotations")]
+        for name, leaf in self.leaves.items():
+            numbers = str(leaf.trained), str(leaf.frozen)
+            rows.append((name or "params", str(leaf.shape), *numbers, leaf.note))
+        rows.append(("all", "", str(self.trained), str(self.frozen), ""))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            texts = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+            for i in (2, 3):
+                texts[i] = row[i].rjust(widths[i])
+            lines.append("  ".join(texts).rstrip())
+        return "\n".join(lines)
+
+
+def describe(free: Any, frozen: Frozen) -> Description:
+    """Says which leaves of params have rotations, of which size, and which have none.
+
+    Args:
+        free: As ``init`` of any method returns it, or the shapes of that, as
+            :func:`jax.eval_shape` makes them.
+        frozen: Likewise.
+
+    Returns:
+        A table, with the numbers of entries that are trained and frozen.
+
+    Example:
+        >>> params = {
+        ...     "conv": {"kernel": jnp.ones((3, 3, 2, 8)), "bias": jnp.ones(8)},
+        ...     "table": jnp.ones((5, 8)),
+        ... }
+        >>> training = sx.reparam.orthogonal(block_size=6)
+        >>> free, frozen = jax.eval_shape(training.init, jax.random.key(0), params)
+        >>> print(sx.reparam.describe(free, frozen))
+        leaf         shape         trained  frozen  rotations
+        conv/bias    (8,)                8       0  none: it has no neurons
+        conv/kernel  (3, 3, 2, 8)      108     144  left: 3 blocks of 6 x 6
+        table        (5, 8)             40       0  none: by its name, neurons or where
+        all                            156     144
+    """
+    leaves = {}
+    for name, leaf in by_path(free, Rotations).items():
+        if isinstance(leaf, Rotations):
+            leaves[name] = _of_rotations(leaf, jnp.shape(frozen[name].kernel))
+        else:
+            leaves[name] = _as_it_is(jnp.shape(leaf))
+    return Description(leaves)
+
+
+def _as_it_is(shape: tuple[int, ...]) -> LeafDescription:
+    is_vector = len(shape) < 2
+    why = "it has no neurons" if is_vector else "by its name, neurons or where"
+    return LeafDescription(shape, None, None, math.prod(shape), 0, f"none: {why}")
+
+
+def _of_rotations(rotations: Rotations, shape: tuple[int, ...]) -> LeafDescription:
+    arrays = {side: raw for side, raw in rotations._asdict().items() if raw is not None}
+    shapes = {side: jnp.shape(raw) for side, raw in arrays.items()}
+    notes = [
+        "a factor for each neuron" if side == "scale" else f"{side}: {in_words(own)}"
+        for side, own in shapes.items()
+    ]
+    return LeafDescription(
+        shape=shape,
+        left=shapes.get("left"),
+        right=shapes.get("right"),
+        trained=sum(math.prod(own) for own in shapes.values()),
+        frozen=math.prod(shape),
+        note="; ".join(notes) or "those of another kernel (tied)",
+    )
+
+
+def in_words(raw: tuple[int, ...]) -> str:
+    """The shape ``[sets, factors, blocks, b, b]``, such as "2 blocks of 8 x 8"."""
+    *counts, rows, columns = raw
+    words = ("sets", "factors", "blocks")
+    parts = [
+        f"{count} {word}"
+        for count, word in zip(counts, words, strict=True)
+        if count > 1
+    ]
+    return " of ".join([*parts, f"{rows} x {columns}"])
