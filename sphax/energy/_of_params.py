@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._alike import map_alike
 from sphax._norms import widen
 from sphax._penalties import Penalty, Reduce, as_pytree, penalty_of_sets, reduced
 from sphax.energy._hyperspherical import Distance, hyperspherical_energy
@@ -68,10 +67,11 @@ def energy_of_params(
         power=power, distance=distance, half_space=half_space, block_size=block_size
     )
     found = find(params, neurons, at_least=AT_LEAST)
-    leaves = select(params, found)
-    fixed = {name: (axes, reduce) for name, axes in found.items()}
-    energies = map_alike(_of_leaf, leaves, fixed, penalty)
-    return reduced(jnp.stack(list(energies.values())), reduce)
+    energies = [
+        penalty_of_sets(penalty, found[name].rows(widen(leaf)), None, reduce)
+        for name, leaf in select(params, found).items()
+    ]
+    return reduced(jnp.stack(energies), reduce)
 
 
 def energy_penalty(**options: Any) -> Penalty:
@@ -82,8 +82,3 @@ def energy_penalty(**options: Any) -> Penalty:
 def _energy(rows, key, **options):
     del key
     return hyperspherical_energy(rows, **options)
-
-
-def _of_leaf(fixed, leaf, penalty):
-    axes, reduce = fixed
-    return penalty_of_sets(penalty, axes.rows(widen(leaf)), None, reduce)

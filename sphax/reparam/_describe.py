@@ -99,7 +99,7 @@ def describe(free: Any, frozen: Frozen) -> Description:
         leaf         shape         trained  frozen  rotations
         conv/bias    (8,)                8       0  none: it has no neurons
         conv/kernel  (3, 3, 2, 8)      108     144  left: 3 blocks of 6 x 6
-        table        (5, 8)             40       0  none: by its name, neurons or where
+        table        (5, 8)             40       0  none: by name, size, or where
         all                            156     144
     """
     leaves = {}
@@ -113,7 +113,7 @@ def describe(free: Any, frozen: Frozen) -> Description:
 
 def _as_it_is(shape: tuple[int, ...]) -> LeafDescription:
     is_vector = len(shape) < 2
-    why = "it has no neurons" if is_vector else "by its name, neurons or where"
+    why = "it has no neurons" if is_vector else "by name, size, or where"
     return LeafDescription(shape, None, None, math.prod(shape), 0, f"none: {why}")
 
 
