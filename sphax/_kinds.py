@@ -18,7 +18,13 @@ def check_number(name: str, value: Any, *, others: str = "") -> None:
     is_number = isinstance(value, (int, float, np.number)) and value is not True
     is_array = isinstance(value, (jax.Array, np.ndarray))
     if not (is_array or is_number) or value is False:
-        raise TypeError(f"{name} must be a number{others}, got {_shown(value)}.")
+        raise TypeError(f"{name} must be a number{others}, got {shown(value)}.")
+
+
+def check_number_or_schedule(name: str, value: Any) -> None:
+    """Raises unless ``value`` is a number, or a function of the step."""
+    if not callable(value):
+        check_number(name, value, others=", or a schedule, a function of the step")
 
 
 def check_integer(name: str, value: Any) -> None:
@@ -29,7 +35,7 @@ def check_integer(name: str, value: Any) -> None:
             " is compiled; mark it static in jax.jit, or set it outside."
         )
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {_shown(value)}.")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}.")
 
 
 def check_key(name: str, key: Any) -> None:
@@ -42,10 +48,11 @@ def check_key(name: str, key: Any) -> None:
         if key.dtype == jnp.uint32 and key.ndim == 1:
             return  # as jax.random.PRNGKey makes them
     raise TypeError(
-        f"{name} must be a random key, as jax.random.key(0), got {_shown(key)}."
+        f"{name} must be a random key, as jax.random.key(0), got {shown(key)}."
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as errors show it: itself if it is short, else its type."""
     is_short = value is None or isinstance(value, (bool, int, float, str))
     return repr(value) if is_short else type(value).__name__

@@ -232,7 +232,7 @@ def test_update_needs_the_params_of_init(name):
 
 @each_transform
 def test_a_group_without_kernels(name):
-    """Such as `optax.partition` makes of biases, in one optimiser for all groups."""
+    """Such as `optax.partition` makes of biases, in one optimizer for all groups."""
     params, updates = draw(1), draw(0)
     labels = {"conv": {"kernel": "a", "bias": "b"}, "dense": "a", "head": "a"}
     whole = optax.partition({"a": make(name), "b": make(name)}, labels)

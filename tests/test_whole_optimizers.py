@@ -1,4 +1,4 @@
-"""Optimisers of all params: what they do not move themselves goes downhill too."""
+"""Optimizers of all params: what they do not move themselves goes downhill too."""
 
 from collections.abc import Callable
 from typing import Any

@@ -28,7 +28,7 @@ def lengths(w):
 
 
 def orthogonality_descent(learning_rate, weight, **options):
-    """The decoupled form, beside an optimiser that does nothing."""
+    """The decoupled form, beside an optimizer that does nothing."""
     regularizer = sx.optim.add_orthogonality_gradient(weight, **options)
     return sx.optim.decoupled(optax.identity(), learning_rate, regularizer)
 

@@ -1,4 +1,9 @@
-"""Optax transforms that see the neurons in a params pytree."""
+"""Optax transforms that see the neurons in a params pytree.
+
+As with all of optax, an update is best a part of a training step under :func:`jax.jit`,
+which compiles it with the rest. Updates outside of ``jit`` run what the first of them
+compiled, one program for each shape of kernels.
+"""
 
 from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
 from sphax.optim._decoupled_energy import decoupled as decoupled

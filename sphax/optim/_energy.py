@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._kinds import check_number
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
 from sphax.energy._of_params import AT_LEAST, energy_penalty
@@ -36,7 +37,7 @@ def add_energy_gradient(
     for each of the :math:`L` layers, the leaves :math:`W_l` with neurons, and with
     :math:`E_s` the :func:`sphax.energy.hyperspherical_energy`, a mean over pairs: as if
     ``weight * energy_of_params(params)`` were a part of the loss. Put it **before** the
-    optimiser, while updates are gradients: ``chain(add_energy_gradient(1.0),
+    optimizer, while updates are gradients: ``chain(add_energy_gradient(1.0),
     adam(1e-3))``. Behind one, updates are steps downhill, and a gradient added to them
     pushes uphill; beside one, use :func:`decoupled_energy`. Other energies, such as
     compressive ones, go by :func:`add_penalty_gradient`.
@@ -58,7 +59,7 @@ def add_energy_gradient(
             in a leaf with batch axes.
         every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
             step and in every k-th from there, times :math:`k`, so that the weight keeps
-            its meaning (lazy regularisation).
+            its meaning (lazy regularization).
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves with a
             single neuron, or neurons of one dimension, have no energy and are left out.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
@@ -95,6 +96,7 @@ def add_energy_gradient(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
     """
+    check_number("power", power)
     if not isinstance(power, (int, float)):
         power = jnp.asarray(power, dtype=float)  # an injected one may be an integer
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._kinds import check_number, shown
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace
 
@@ -63,12 +64,21 @@ def transform(
 
 def check_period(every: jax.typing.ArrayLike) -> None:
     """Raises unless the period, if it is a number, is a number of steps."""
+    check_number("every", every)
     if isinstance(every, (int, float)) and not (every >= 1 and every == int(every)):
         raise ValueError(f"every must be a whole number, 1 or more, got {every}.")
 
 
+def check_optimizer(name: str, value: Any) -> None:
+    """Raises unless ``value`` is what transforms of optax are."""
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"{name} must be an optimizer, such as optax.sgd(0.1), got {shown(value)}."
+        )
+
+
 def others_of(tree: Any, found: Iterable[str]) -> Any:
-    """The pytree with all leaves found masked: what another optimiser moves."""
+    """The pytree with all leaves found masked: what another optimizer moves."""
     if _stands_for_any(tree):
         return tree
     return replace(tree, dict.fromkeys(found, optax.MaskedNode()))
@@ -100,7 +110,7 @@ def _masked(params: Any, mask: Mask) -> Any:
 
 
 def _stands_for_any(params: Any) -> bool:
-    """Whether it is the node with which `optax.tree.map_params` initialises."""
+    """Whether it is the node with which `optax.tree.map_params` initializes."""
     is_container = params is None or isinstance(params, (Mapping, Sequence))
     structure = jax.tree.structure(params)
     return not is_container and structure.num_leaves == 0 and structure.num_nodes == 1

@@ -9,8 +9,15 @@ import optax
 
 from sphax._alike import map_alike
 from sphax._checks import check_choice
+from sphax._kinds import check_number, check_number_or_schedule
 from sphax.neurons import NeuronDimensions, Neurons, select
-from sphax.optim._neurons import Mask, find_neurons, others_of, update_all
+from sphax.optim._neurons import (
+    Mask,
+    check_optimizer,
+    find_neurons,
+    others_of,
+    update_all,
+)
 from sphax.optim._points import as_rows, as_update, zeros_like_leaves
 from sphax.orthogonal._cayley import cayley_of_skew
 from sphax.orthogonal._matrices import frobenius_norm, product
@@ -25,7 +32,7 @@ class OrthogonalDescentState(NamedTuple):
 
     ``count`` is the number of steps taken; ``momentum`` has the momentum of each matrix
     found, by path, in the shape of its leaf and float32 at least; ``others`` is the
-    state of the optimiser of all other leaves.
+    state of the optimizer of all other leaves.
 
     Example:
         >>> state = sx.optim.orthogonal_descent(0.02).init({"rotation": jnp.eye(3)})
@@ -67,7 +74,7 @@ def orthogonal_descent(
     the inverse, as the authors' code: without polishing, the columns then drift away
     from orthonormal as steps add up.
 
-    It is a whole optimiser of all params: leaves that it does not find have one of
+    It is a whole optimizer of all params: leaves that it does not find have one of
     their own, ``others``. Updates are differences to the new matrices: put nothing
     behind it in a chain.
 
@@ -77,7 +84,7 @@ def orthogonal_descent(
         step: ``"exact"`` or ``"released"``.
         polish: Whether :func:`sphax.orthogonal.polish` takes the rounding errors out of
             every new matrix, so that they cannot add up; the release does not.
-        others: Optimiser of all other leaves; by default :func:`optax.sgd` with the
+        others: Optimizer of all other leaves; by default :func:`optax.sgd` with the
             same learning rate and momentum.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. By default every
             leaf of rank two and more, but biases and scales, is ``[..., m, n]``,
@@ -116,8 +123,11 @@ def orthogonal_descent(
     """
     check_choice("step", step, ("exact", "released"))
 
+    check_number_or_schedule("learning_rate", learning_rate)
+    check_number("momentum", momentum)
     if others is None:
         others = optax.sgd(learning_rate, momentum)
+    check_optimizer("others", others)
     find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
 
     def init(params):

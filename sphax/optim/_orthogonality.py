@@ -34,7 +34,7 @@ def add_orthogonality_gradient(
 
     for every leaf :math:`W_l` with neurons, with :math:`P` the
     :func:`sphax.energy.orthogonality_penalty`: as if :math:`\lambda \sum_l P(W_l)` were
-    a part of the loss. Put it **before** the optimiser, while updates are gradients:
+    a part of the loss. Put it **before** the optimizer, while updates are gradients:
     ``chain(add_orthogonality_gradient(weight), adam(1e-3))``. Behind one, updates are
     steps downhill, and a gradient added to them pushes uphill; beside one, use
     :func:`decoupled`.

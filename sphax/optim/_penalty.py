@@ -30,7 +30,7 @@ def add_penalty_gradient(
 
     for each of the :math:`L` layers, the leaves :math:`W_l` with neurons: as if
     :math:`\lambda` times the mean of their penalties were a part of the loss. Put it
-    **before** the optimiser, while updates are gradients; :func:`decoupled` is for use
+    **before** the optimizer, while updates are gradients; :func:`decoupled` is for use
     beside one. Behind one, a gradient added pushes uphill.
 
     Args:
@@ -44,7 +44,7 @@ def add_penalty_gradient(
             in a leaf with batch axes.
         every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
             step and in every k-th from there, times :math:`k`, so that the weight keeps
-            its meaning (lazy regularisation).
+            its meaning (lazy regularization).
         key: For the penalty, which has another one in each step, leaf and set.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
@@ -74,7 +74,7 @@ def add_penalty_gradient(
 
     References:
         Karras et al., `Analyzing and Improving the Image Quality of StyleGAN
-        <https://arxiv.org/abs/1912.04958>`_, CVPR 2020 (lazy regularisation).
+        <https://arxiv.org/abs/1912.04958>`_, CVPR 2020 (lazy regularization).
     """
     find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
     return add_gradient(

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from sphax._alike import map_alike
+from sphax._kinds import check_key
 from sphax._norms import widen
 from sphax._penalties import Penalty, Reduce, as_pytree, penalty_of_sets
 from sphax.neurons import Axes, replace, select
 from sphax.optim._neurons import Mask, check_period, transform
-from sphax.optim._weights import Weight, weights_of_layers
+from sphax.optim._weights import Weight, check_weight, weights_of_layers
 
 ByPath = dict[str, jax.Array]
 
@@ -23,7 +24,7 @@ class RegularizerState(NamedTuple):
     ``count`` is the number of steps taken; ``values`` has, for every leaf that the
     transform found, by path, the penalty at the params of the last step that took its
     gradient, without its weight, in float32;
-    ``key`` has the data of the one given, which every serialisation can take: steps
+    ``key`` has the data of the one given, which every serialization can take: steps
     draw from it and from their number, so that a run that resumes draws what it would
     have drawn.
 
@@ -54,6 +55,14 @@ def add_gradient(
 ) -> optax.GradientTransformationExtraArgs:
     """Transform that adds the gradient of a penalty of the leaves that are found."""
     check_period(every)
+    check_weight(weight)
+    if key is not None:
+        check_key("key", key)
+    if not callable(penalty):
+        raise TypeError(
+            "penalty must be a function of the neurons as rows [n, d], and of a key,"
+            f" got {type(penalty).__name__}."
+        )
 
     def init(params):
         zero = jnp.zeros([], jnp.float32)

@@ -10,9 +10,16 @@ import optax
 from sphax import orthogonal, sphere
 from sphax._alike import map_alike
 from sphax._checks import check_choice
+from sphax._kinds import check_number, check_number_or_schedule
 from sphax._norms import direction, length, widen
 from sphax.neurons import Neurons, select
-from sphax.optim._neurons import Mask, find_neurons, others_of, update_all
+from sphax.optim._neurons import (
+    Mask,
+    check_optimizer,
+    find_neurons,
+    others_of,
+    update_all,
+)
 from sphax.optim._points import as_rows, as_update, zeros_like_leaves
 
 Manifold = Literal["sphere", "orthogonal"]
@@ -25,7 +32,7 @@ class RiemannianState(NamedTuple):
     found, by path, tangent at the params, in the shape of the leaf and float32 at
     least; ``nu`` the second moments, ``[batch, n, 1]`` on the sphere, which SGD does
     not use; ``lengths`` the length that each neuron keeps, ``[batch, n, 1]``;
-    ``others`` is the state of the optimiser of all other leaves.
+    ``others`` is the state of the optimizer of all other leaves.
 
     Example:
         >>> params = {"kernel": jnp.ones((3, 2))}
@@ -59,11 +66,11 @@ def riemannian_sgd(
         m \leftarrow \operatorname{transport}_{w \to w'}(m)
 
     with the gradient's tangent part. On the ``"sphere"`` every neuron keeps the length
-    that it has: retraction by normalisation, parallel transport. ``"orthogonal"``: the
+    that it has: retraction by normalization, parallel transport. ``"orthogonal"``: the
     neurons of a leaf, no more than their dimensions, stay orthonormal, together: polar
     retraction, transport by projection.
 
-    It is a whole optimiser of all params: leaves without neurons, such as biases, have
+    It is a whole optimizer of all params: leaves without neurons, such as biases, have
     one of their own, ``others``. Updates are differences to the new params: put nothing
     behind it in a chain.
 
@@ -71,7 +78,7 @@ def riemannian_sgd(
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
         momentum: :math:`\mu`, in ``[0, 1)``.
         manifold: ``"sphere"`` or ``"orthogonal"``.
-        others: Optimiser of all other leaves; by default :func:`optax.sgd` with the
+        others: Optimizer of all other leaves; by default :func:`optax.sgd` with the
             same learning rate and momentum.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to move over the manifold, a pytree of booleans or a callable that
@@ -105,6 +112,7 @@ def riemannian_sgd(
         Bonnabel, `Stochastic Gradient Descent on Riemannian Manifolds
         <https://arxiv.org/abs/1111.5280>`_, 2013.
     """
+    check_number("momentum", momentum)
     if others is None:
         has_momentum = not isinstance(momentum, (int, float)) or momentum != 0
         others = optax.sgd(learning_rate, momentum if has_momentum else None)
@@ -143,7 +151,7 @@ def riemannian_adam(
         b2: :math:`\beta_2`, decay of the second moment.
         eps: :math:`\epsilon`, beside the root.
         manifold: ``"sphere"`` or ``"orthogonal"``.
-        others: Optimiser of all other leaves; by default :func:`optax.adam` with the
+        others: Optimizer of all other leaves; by default :func:`optax.adam` with the
             same learning rate, ``b1``, ``b2`` and ``eps``.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to move over the manifold, a pytree of booleans or a callable that
@@ -171,6 +179,8 @@ def riemannian_adam(
         Bécigneul, Ganea, `Riemannian Adaptive Optimization Methods
         <https://arxiv.org/abs/1810.00760>`_, ICLR 2019.
     """
+    for name, value in {"b1": b1, "b2": b2, "eps": eps}.items():
+        check_number(name, value)
     if others is None:
         others = optax.adam(learning_rate, b1, b2, eps)
     find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
@@ -201,6 +211,8 @@ def _square(rows, manifold):
 
 
 def _riemannian(moments, hyperparams, learning_rate, manifold, others, find):
+    check_number_or_schedule("learning_rate", learning_rate)
+    check_optimizer("others", others)
     check_choice("manifold", manifold, get_args(Manifold))
 
     def init(params):
@@ -217,13 +229,8 @@ def _riemannian(moments, hyperparams, learning_rate, manifold, others, find):
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         count = jnp.asarray(optax.safe_increment(state.count))
         found = find(params, at_init=state.mu)
-        columns = (
-            select(updates, found),
-            select(params, found),
-            state.mu,
-            state.nu,
-            state.lengths,
-        )
+        slopes, olds = select(updates, found), select(params, found)
+        columns = slopes, olds, state.mu, state.nu, state.lengths
         entries = {name: tuple(column[name] for column in columns) for name in found}
         fixed = {name: (moments, axes, manifold) for name, axes in found.items()}
         after = map_alike(_advance, entries, fixed, rate, count, hyperparams)

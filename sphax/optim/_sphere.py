@@ -10,6 +10,7 @@ import optax
 
 from sphax import sphere
 from sphax._alike import map_alike
+from sphax._kinds import check_number
 from sphax._norms import direction, length
 from sphax.neurons import Neurons, replace, select
 from sphax.optim._neurons import Mask, check_period, find_neurons, transform
@@ -37,7 +38,7 @@ def project_gradients_to_tangent(
 
     :math:`u \leftarrow (I - \hat w \hat w^\top) u`. First in a chain, it projects the
     gradient; that of a function of directions is tangent already. Last in a chain, it
-    makes the step tangent, which adaptive optimisers, momentum and weight decay do not:
+    makes the step tangent, which adaptive optimizers, momentum and weight decay do not:
     lengths then grow to second order only, :math:`|w + u|^2 = |w|^2 + |u|^2`. AdamP
     does this for those neurons that it takes to be scale-invariant.
 
@@ -114,6 +115,7 @@ def scale_by_neuron_norm(
     References:
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
     """
+    check_number("power", power)
     return _neuronwise(_scale, (power,), neurons, mask, allow_empty)
 
 
@@ -166,6 +168,7 @@ def keep_params_on_sphere(
     References:
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
     """
+    check_number("radius", radius)
     if isinstance(radius, (int, float)) and not radius > 0:
         raise ValueError(f"radius must be positive, got {radius}.")
     check_period(every)

@@ -30,7 +30,7 @@ class Plan(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Contiguous:
-    """Neighbours together, in blocks of the largest size that leaves nothing over."""
+    """Neighbors together, in blocks of the largest size that leaves nothing over."""
 
     block_size: int | None
 
@@ -54,7 +54,7 @@ class Butterfly:
     """Factors that join halves of blocks, each time twice as far from one another.
 
     In factor i, counted from 0, a block has the chunks c and c + 2^i of ``b / 2``
-    neighbours each: those that differ in bit i of their number.
+    neighbors each: those that differ in bit i of their number.
     """
 
     block_size: int
@@ -139,7 +139,7 @@ class RandomBlocks:
         check_several(self.block_size)
 
     def shape(self, d: int) -> Shape:
-        """As many as there is room for."""
+        """As many as fit."""
         size = min(self.block_size, d)
         return 1, d // size, size
 

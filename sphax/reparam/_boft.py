@@ -27,7 +27,7 @@ def boft(
     .. math:: W = R_m \cdots R_1\, W_0\, D
 
     where :math:`R_i` is block-diagonal once its coordinates are permuted. Cut the
-    coordinates into chunks of :math:`b / 2` neighbours, and number these from 0: in the
+    coordinates into chunks of :math:`b / 2` neighbors, and number these from 0: in the
     ``"butterfly"`` of the authors, the chunks :math:`c` and :math:`c + 2^{i-1}`, whose
     numbers differ in bit :math:`i - 1` only, make a block of :math:`R_i`. One factor is
     :func:`oft`; :math:`m = 1 + \log_2 (d / b)` of them connect every coordinate with

@@ -52,7 +52,7 @@ def draw(key: jax.Array, start: Start, rows: jax.Array) -> jax.Array:
     return jnp.stack(drawn).astype(rows.dtype)
 
 
-# He's initialisation, and its mean squared length of 2 in the others as well.
+# He's initialization, and its mean squared length of 2 in the others as well.
 def _gaussian(key, n, d):
     return (2.0 / d) ** 0.5 * jax.random.normal(key, (n, d))
 

@@ -1,4 +1,4 @@
-"""Orthogonal over-parameterised training."""
+"""Orthogonal over-parameterized training."""
 
 from sphax._checks import check_choice
 from sphax.neurons import Neurons
@@ -31,11 +31,11 @@ def orthogonal(
     matrices :math:`R`, of all neurons of a kernel together, and :math:`P` (by default
     :math:`I`). :math:`R` leaves all angles and lengths what they are: hyperspherical
     energies and separations stay those of :math:`V`, near their minimum if it is
-    Gaussian, however long and by whatever optimiser one trains. Singular values stay
+    Gaussian, however long and by whatever optimizer one trains. Singular values stay
     with both.
 
     A raw array :math:`A` stands for an orthogonal matrix by a map of :math:`c A`, where
-    :math:`c = b^{-1/2}` for blocks of size :math:`b`: a step of an adaptive optimiser,
+    :math:`c = b^{-1/2}` for blocks of size :math:`b`: a step of an adaptive optimizer,
     :math:`\pm \eta` in every entry, turns neurons by an angle of the order of
     :math:`\eta` whatever :math:`b` is. With plain gradient descent, the steps have one
     more :math:`c`; ``scale=1.0`` has the published form.
@@ -67,7 +67,7 @@ def orthogonal(
             their kernel, as those of a 3 x 3 convolution with as many filters as
             channels do: nine times.
         where: Says of a path, such as ``"conv/kernel"``, and its leaf whether it is
-            reparameterised. By default, all kernels are: classifiers had better not.
+            reparameterized. By default, all kernels are: classifiers had better not.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves of one
             neuron or dimension are left as they are.
 

@@ -194,7 +194,7 @@ def rotation_mask(free: Any) -> Any:
     """Which leaves of ``free`` are raw arrays of rotations.
 
     For :func:`optax.masked` and :func:`optax.partition`: to leave rotations out of
-    weight decay, or to give them an optimiser of their own. The lengths of neurons,
+    weight decay, or to give them an optimizer of their own. The lengths of neurons,
     which some methods train too, are none: a decay of what has rank two shrinks them.
 
     Args:

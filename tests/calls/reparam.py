@@ -32,7 +32,7 @@ TRAININGS = {
 
 
 def cycle(training, key, params):
-    """All functions of a reparameterisation, once."""
+    """All functions of a reparameterization, once."""
     free, frozen = training.init(key, params)
     turned = training.apply(free, frozen)
     penalty = training.penalty(free)
@@ -59,7 +59,7 @@ def applied(training):
 
 
 def reset(moments):
-    """The moments of an optimiser in which all params were set back."""
+    """The moments of an optimizer in which all params were set back."""
     state = optax.TraceState(moments)
     moved = jax.tree.map(lambda _: True, moments)
     return sr.reset_moments(optax.trace(0.9), state, moved).trace
