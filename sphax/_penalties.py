@@ -50,8 +50,13 @@ def penalty_of_sets(
 ) -> jax.Array:
     """Mean, or sum, of the penalties of sets of neurons ``[sets, n, d]``."""
     keys = None if key is None else jax.random.split(key, len(sets))
-    in_axes = 0, None if keys is None else 0
-    return reduced(jax.vmap(penalty, in_axes)(sets, keys), reduce)
+    if len(sets) == 1:
+        # Not a batch of one: loops, which it changes, cost more to trace and compile.
+        values = penalty(jnp.squeeze(sets, 0), None if keys is None else keys[0])[None]
+    else:
+        in_axes = 0, None if keys is None else 0
+        values = jax.vmap(penalty, in_axes)(sets, keys)
+    return reduced(values, reduce)
 
 
 def reduced(values: jax.Array, reduce: Reduce) -> jax.Array:
