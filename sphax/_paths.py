@@ -4,7 +4,7 @@ They are the same whatever the containers are: nested dicts, an ``nnx.State``, a
 ``nnx.Optimizer`` makes of it between `init` and `update`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -30,15 +30,9 @@ def path_of(keys: jax.tree_util.KeyPath) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def covers(path: str, name: str) -> bool:
-    """Whether a path leads to a leaf, or to a subtree that has it."""
-    return not path or name == path or name.startswith(path + "/")
-
-
-def closest(declared: Iterable[str], name: str) -> str | None:
+def closest(declared: Container[str], name: str) -> str | None:
     """The longest of the paths that lead to a leaf or to a subtree that has it."""
-    covering = [path for path in declared if covers(path, name)]
-    return max(covering, key=len, default=None)
+    return next((path for path in _ways_to(name) if path in declared), None)
 
 
 def check_known(
@@ -49,10 +43,10 @@ def check_known(
 ) -> None:
     """Raises unless all paths lead to leaves, or to what a mask has left out."""
     # What a mask has left out is known: declarations may be shared between masks.
-    left_out = [name for name, leaf in leaves.items() if isinstance(leaf, masked)]
+    left_out = {name for name, leaf in leaves.items() if isinstance(leaf, masked)}
+    known = {path for name in leaves for path in _ways_to(name)}
     for path in declared:
-        is_known = any(covers(path, name) for name in leaves)
-        if not is_known and not any(covers(name, path) for name in left_out):
+        if path not in known and left_out.isdisjoint(_ways_to(path)):
             raise ValueError(
                 f"{argument} must declare leaves of params, got {path}, which is not"
                 f" among {listed(leaves)}."
@@ -62,3 +56,11 @@ def check_known(
 def listed(names: Iterable[str]) -> str:
     """Paths, as errors list them."""
     return ", ".join(sorted(name or "a single leaf" for name in names)) or "no leaf"
+
+
+def _ways_to(name: str) -> Iterator[str]:
+    """The paths of a leaf and of all subtrees that have it, the longest first."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    yield ""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen, nnx
 
@@ -46,6 +47,16 @@ def stacked(rows):
 def stack(make, out_axes=0):
     keys = jax.random.split(jax.random.key(0), 3)
     return nnx.vmap(lambda key: make(nnx.Rngs(key)), out_axes=out_axes)(keys)
+
+
+@nnx.scan(in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+def linear_after_linear(carry, key):
+    return carry, linear(nnx.Rngs(key))
+
+
+def scanned_stack():
+    keys = jax.random.split(jax.random.key(0), 3)
+    return linear_after_linear(jnp.zeros(()), keys)[1]
 
 
 def attention(rngs):
@@ -175,6 +186,7 @@ NNX = {
         "kernel",
         lambda k: [k[:, i].T for i in (0, 1, 2)],
     ),
+    "stack by scan": Row(lambda rngs: scanned_stack(), "kernel", stacked(dense)),
     "stack of attention": Row(Tower, "blocks/0/query/kernel", stacked(heads)),
     "stack of outputs": Row(
         Tower, "blocks/0/out/kernel", stacked(lambda k: [k.reshape(8, 6).T])
@@ -222,11 +234,22 @@ class InVmap(linen.Module):
     def __call__(self, x):
         return linen.vmap(
             linen.Dense,
-            in_axes=None,
+            in_axes=None,  # pyright: ignore[reportArgumentType]
             variable_axes={"params": 1},
             split_rngs={"params": True},
             axis_size=3,
         )(4, name="dense")(x)
+
+
+class OwnInLinen(linen.Module):
+    """A layer that tells its leaves itself."""
+
+    @linen.compact
+    def __call__(self, x):
+        return self.param("table", linen.initializers.normal(), (5, 3))
+
+    def neuron_dimensions(self):
+        return {"table": sx.neurons.NeuronDimensions(index_axis=-2, vector_axis=-1)}
 
 
 CARRY = (SIGNAL, SIGNAL)
@@ -286,6 +309,18 @@ LINEN = {
         lambda k: [k],
         (jax.ShapeDtypeStruct((2,), jnp.int32),),
     ),
+    "bridge": Row(
+        lambda: nnx.bridge.to_linen(
+            sx.layers.DecoupledConv,
+            *(6, 4, 3),
+            magnitude=sx.operators.Tanh(),
+            angular=sx.operators.Cosine(),
+        ),
+        "kernel",
+        filters,
+        (WORDS,),
+    ),
+    "a layer of one's own": Row(OwnInLinen, "table", lambda k: [k], (WORDS,)),
     "scan": Row(
         Scanned, "blocks/attend/query/kernel", stacked(heads), (WORDS, {"train": True})
     ),
@@ -364,6 +399,31 @@ def test_equal_neurons_of_one_head_show_in_the_energy(key):
         assert of_params(changed) > 1e8
 
 
+def test_an_optimizer_of_nnx_spreads_the_neurons_of_a_head():
+    model = attention(nnx.Rngs(0))
+    kernel = model.query.kernel[...]
+    near = kernel[:, 1, 0] + 0.1 * kernel[:, 0, 0]
+    model.query.kernel[...] = kernel.at[:, 1, 1].set(near)
+    add = sx.optim.add_energy_gradient(1.0, neurons=sx.neurons.of(model))
+    tx = optax.chain(add, optax.sgd(0.02))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    def angle():
+        head = np.asarray(model.query.kernel[:, 1], np.float64)
+        first, second = (head / np.linalg.norm(head, axis=0)).T[:2]
+        return np.arccos(first @ second)
+
+    @nnx.jit
+    def step(model, optimizer):
+        zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
+        optimizer.update(model, zeros)
+
+    before = angle()
+    step(model, optimizer)
+    step(model, optimizer)
+    assert angle() > before + 0.01
+
+
 def test_rotations_keep_the_angles_within_each_head(key):
     model = attention(nnx.Rngs(0))
     params, found = nnx.state(model, nnx.Param), sx.neurons.of(model)
@@ -382,7 +442,7 @@ def test_rotations_keep_the_angles_within_each_head(key):
         ("out/kernel", lambda k: [k.reshape(8, 6).T]),
     ):
         old, new = (
-            [np.float64(w) for w in rows(np.asarray(own[name]))] for own in (olds, news)
+            np.asarray(rows(np.asarray(own[name])), np.float64) for own in (olds, news)
         )
         for w, turned in zip(old, new, strict=True):
             assert np.max(np.abs(w - turned)) > 0.05
@@ -420,6 +480,7 @@ class Unknown(nnx.Module):
     def __init__(self, rngs):
         self.kernel = nnx.Param(jnp.ones((3, 4)))
         self.cube = nnx.Dict(kernel=nnx.Param(jnp.ones((2, 3, 4))))
+        self.hidden = nnx.Dict(kernel=nnx.Param(jnp.ones((2, 2, 3, 4))))  # of a stack?
         self.weight = nnx.Param(jnp.ones((3, 4)))
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.einsum = nnx.Einsum("ab,ab->b", (2, 3), rngs=rngs)
@@ -431,8 +492,9 @@ def test_leaves_without_neurons_have_a_reason():
     reasons = {name: own for name, own in found.items() if isinstance(own, str)}
     assert found.keys() - reasons.keys() == {"kernel"}
     for name, reason in (
-        ("cube/kernel", "several ways, and Dict does not say"),
-        ("weight", "not a kernel, and Unknown does not say"),
+        ("cube/kernel", "several things, and Dict does not say"),
+        ("hidden/kernel", "several things, and Dict does not say"),
+        ("weight", "not named kernel, and Unknown does not say"),
         ("norm/scale", "a scale"),
         ("norm/bias", "a bias"),
         ("einsum/kernel", "ab,ab->b, which is no product with neurons"),

@@ -19,7 +19,7 @@ from tests.transforms import run
 
 @pytest.mark.parametrize("shape", [(4, 6), (3, 4, 6), (3, 2, 4, 6)])
 def test_rows_and_back(shape):
-    kernel = np.random.default_rng(0).normal(size=shape)
+    kernel: Any = np.random.default_rng(0).normal(size=shape)
     rows = sx.neurons.to_rows(kernel)
     np.testing.assert_array_equal(rows[2], kernel[..., 2].ravel())
     np.testing.assert_array_equal(sx.neurons.from_rows(rows, shape), kernel)
@@ -34,7 +34,7 @@ def test_rows_and_back(shape):
     ],
 )
 def test_rows_of_several_batch_axes(dimensions):
-    kernel = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
+    kernel: Any = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
     rows = sx.neurons.to_rows(kernel, dimensions)
     assert rows.shape == (2, 4, 5, 3)
     np.testing.assert_array_equal(rows[1, 2, 3], kernel[:, 1, 2, 3])
@@ -190,7 +190,11 @@ def test_a_declared_leaf_may_be_masked():
         ("kernel", (2, 3, 3, 3, 2, 4), "stack of convolutions"),
         ("query/bias", (2, 4), None),
         ("dense/weight", (3, 4), None),
+        ("attn/q_einsum/w", (3, 2, 4), "query, key or value"),
+        ("query", (3, 2, 4), "query, key or value"),
         ("attention/bias", (3, 2, 4), None),
+        ("attention/relative_position_bias", (3, 2, 4), None),
+        ("moe/w", (3, 2, 4), None),
         ("kernel", (3,), None),
     ],
 )
@@ -242,6 +246,15 @@ def test_a_pytree_of_declarations_is_never_called():
         "weight": (0,),
         "layers/0/weight": (0,),
     }
+
+
+def test_a_mask_that_is_a_pytree_is_never_called():
+    params = Callable(np.ones((4, 3)), np.ones(4), np.ones((2, 4)))
+    mask = Callable(True, False, False)
+    transform = sx.optim.add_orthogonality_gradient(1.0, neurons=ROWS, mask=mask)
+    new, state = run(transform, params, params)
+    assert list(state.inner_state.values) == ["weight"]
+    np.testing.assert_array_equal(new.layers, params.layers)
 
 
 def test_biases_and_scales_are_declared_by_their_own_path_only():
@@ -308,6 +321,13 @@ TAKERS = {
     "reparam.poet": by_init_of(sx.reparam.poet, block_size=2),
     "neurons.find": sx.neurons.find,
 }
+
+
+def test_injected_hyperparams_leave_declarations_alone():
+    make = optax.inject_hyperparams(sx.optim.add_energy_gradient)
+    for neurons in (QUERY, {"query": QUERY}, sx.neurons.of(nnx.eval_shape(Attention))):
+        state = make(weight=1.0, neurons=neurons).init(HEADS)
+        assert list(optax.tree.get(state, "values")) == ["query/kernel"]
 
 
 def test_all_that_takes_neurons_has_a_row():

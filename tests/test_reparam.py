@@ -619,7 +619,7 @@ def test_sizes_that_do_not_divide_shrink_blocks_or_leave_a_kernel_as_it_is(
     assert sorted(frozen) == sorted(f"{name}/kernel" for name in blocks)
     assert free["d"]["kernel"].shape == (197, 2)
     described = sr.describe(free, frozen).leaves
-    assert described["d/kernel"].note == "none: by name, size, or where"
+    assert described["d/kernel"].note == "none: not chosen"
     assert jax.eval_shape(tuning.apply, free, frozen)["d"]["kernel"].shape == (197, 2)
 
 

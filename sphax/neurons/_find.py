@@ -9,12 +9,10 @@ import jax.numpy as jnp
 from sphax._paths import by_path, check_known, closest, listed, path_of
 from sphax.neurons._declarations import Declarations
 from sphax.neurons._dimensions import Axes, NeuronDimensions, axes_of, fitting_axes
-from sphax.neurons._undeclared import Refusal, refusal_of, undeclared
+from sphax.neurons._undeclared import Refusal, is_shift_or_scale, refusal_of, undeclared
 
 # What everything that looks into params takes as `neurons=`; see `find`.
 Neurons = NeuronDimensions | Declarations | Mapping[str, Any] | Any
-# A declaration of many leaves, however its axes fit, does not mean these.
-_NEVER_BY_SUBTREE = ("bias", "scale")
 
 
 def find(
@@ -31,8 +29,8 @@ def find(
 
     Everything that looks into a params pytree finds them so, and takes ``neurons``:
 
-    - one :class:`NeuronDimensions` for all leaves that have such axes, but for those
-      named ``bias`` or ``scale``;
+    - one :class:`NeuronDimensions` for all leaves that have such axes, but for biases
+      (``bias`` in their name) and those named ``scale``;
     - a mapping from paths to declarations, such as ``{"head/prototypes": ...}``, where
       the path of a subtree declares the leaves in it in the same way. The longest path
       to a leaf holds. A string in the place of a declaration leaves out, and is the
@@ -45,11 +43,11 @@ def find(
     dense, ``[in, out]``; of rank four and five a convolution, ``[*window, in, out]``;
     ``prototypes`` are ``[classes, features]`` or ``[classes, centers, features]``. A
     ``kernel`` of rank three is an attention kernel, a convolution over one axis, or a
-    stack of dense layers: it is refused, as are one of rank six and more, and one of
-    rank three and more whose path says attention: in any part of the path the words
-    ``attention`` or ``attn``, or as a whole part ``query``, ``key``, ``value``, ``q``,
-    ``k``, ``v``, ``qkv``, ``kv``, with or without ``_proj``. All other leaves are taken
-    to hold no neurons.
+    stack of dense layers: it is refused, as are a ``kernel`` of rank six and more, and
+    every leaf of rank three and more, but for biases and scales, whose path says
+    attention: in any part of the path the words ``attention`` or ``attn``, or as a
+    whole part ``query``, ``key``, ``value``, ``q``, ``k``, ``v``, ``qkv``, ``kv``, with
+    or without ``_proj``. All other leaves are taken to hold no neurons.
 
     Args:
         params: A pytree, such as ``nnx.state(model, nnx.Param)``.
@@ -91,7 +89,7 @@ def find(
     if not allow_empty:
         _check_fit(declared, readings)
     # In the order that jit gives a dict: leaves have the same numbers in all steps.
-    possible = {name: readings[name] for name in sorted(leaves) if readings[name]}
+    possible = {name: own for name, own in sorted(readings.items()) if own is not None}
     chosen = {
         name: reading
         for name, reading in possible.items()
@@ -105,7 +103,8 @@ def find(
     found = {
         name: axes
         for name, axes in chosen.items()
-        if min(axes.sizes(jnp.shape(leaves[name]))[1:]) >= at_least
+        if isinstance(axes, Axes)
+        and min(axes.sizes(jnp.shape(leaves[name]))[1:]) >= at_least
     }
     if not found and not allow_empty:
         raise ValueError(_nothing_found(readings, at_least))
@@ -188,22 +187,22 @@ def _read(
         return None
     if path == name:
         return axes_of(own, shape, name)
-    if name.rpartition("/")[2] in _NEVER_BY_SUBTREE:
-        return None
-    return fitting_axes(own, len(shape))
+    # In a stack a bias has two axes, as a kernel: a declaration of many means kernels.
+    return None if is_shift_or_scale(name) else fitting_axes(own, len(shape))
 
 
 def _check_fit(declared: Mapping[str, Any], readings: Mapping[str, Any]) -> None:
     """Raises if a declaration of many leaves fits not a single one of them."""
-    owners = {name: closest(declared, name) for name in readings}
-    for path, own in declared.items():
-        covered = [name for name, owner in owners.items() if owner == path]
-        if isinstance(own, str) or not covered:
-            continue
-        if all(readings[name] is None for name in covered):
+    covered: dict[str | None, list[str]] = {}
+    for name in readings:
+        covered.setdefault(closest(declared, name), []).append(name)
+    for path, names in covered.items():
+        own = None if path is None else declared[path]
+        is_unfit = all(readings[name] is None for name in names)
+        if isinstance(own, NeuronDimensions) and is_unfit:
             raise ValueError(
                 f"{own} at {path or 'all leaves'} must fit one leaf or more, got"
-                f" {listed(covered)}, which have no such axes."
+                f" {listed(names)}, which have no such axes."
             )
 
 

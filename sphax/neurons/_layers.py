@@ -1,11 +1,13 @@
 """What the layers of Flax say of their leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sphax.neurons._dimensions import NeuronDimensions
 
 Reading = NeuronDimensions | str
+# By which a layer says itself what no other knows.
+OWN_METHOD = "neuron_dimensions"
 
 
 def told_by(layer: Any) -> Mapping[str, Reading]:
@@ -15,8 +17,8 @@ def told_by(layer: Any) -> Mapping[str, Reading]:
     """
     from flax import linen, nnx
 
-    if hasattr(layer, "neuron_dimensions"):
-        return layer.neuron_dimensions()
+    if hasattr(type(layer), OWN_METHOD):
+        return getattr(layer, OWN_METHOD)()
     match layer:
         case nnx.MultiHeadAttention() | linen.MultiHeadDotProductAttention():
             head = NeuronDimensions(index_axis=-1, vector_axis=-3, batch_axis=-2)
@@ -34,10 +36,10 @@ def told_by(layer: Any) -> Mapping[str, Reading]:
         case linen.ConvLocal():  # [*positions, window and inputs, outputs]
             return {"kernel": _product(1, 1)}
         case nnx.ConvTranspose() | linen.ConvTranspose() if layer.transpose_kernel:
-            window = tuple(range(-2 - len(layer.kernel_size), -2))
+            window = tuple(range(-2 - _count(layer.kernel_size), -2))
             return {"kernel": _dimensions((-2,), (*window, -1))}
         case nnx.Conv() | linen.Conv() | nnx.ConvTranspose() | linen.ConvTranspose():
-            return {"kernel": _product(len(layer.kernel_size) + 1, 1)}
+            return {"kernel": _product(_count(layer.kernel_size) + 1, 1)}
         case nnx.Embed() | linen.Embed():
             return {"embedding": _dimensions((-2,), (-1,))}
         case nnx.LoRA():
@@ -90,5 +92,5 @@ def plain(axes: tuple[int, ...]) -> int | tuple[int, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
-def _count(axes: int | tuple[int, ...]) -> int:
+def _count(axes: int | Sequence[int]) -> int:
     return 1 if isinstance(axes, int) else len(axes)

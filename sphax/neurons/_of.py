@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from sphax._paths import by_path
 from sphax.neurons._declarations import Declarations
 from sphax.neurons._dimensions import Axes, NeuronDimensions, fitting_axes
-from sphax.neurons._layers import Reading, plain, shape_of_kernel, told_by
-from sphax.neurons._undeclared import Refusal, undeclared
+from sphax.neurons._layers import OWN_METHOD, Reading, plain, shape_of_kernel, told_by
+from sphax.neurons._undeclared import Refusal, is_shift_or_scale, undeclared
 
 Shape = tuple[int, ...]
 
@@ -25,14 +25,16 @@ def of(model: Any, *inputs: Any, **options: Any) -> Declarations:
     :mod:`sphax.layers`; in NNX and, under their names there, in Linen. A gate of a
     recurrent cell is a set of its own where its kernel is; cells of NNX that keep all
     gates in one kernel have one set. Several output axes of a ``LinearGeneral`` or an
-    ``Einsum`` count neurons together, as does the one of a grouped convolution.
+    ``Einsum`` count neurons together, as does the one of a grouped convolution. Of an
+    ``Embed`` these are the rows; a mask leaves them out where they are too many pairs.
     Layers in a stack, as :func:`flax.nnx.vmap`, :func:`flax.nnx.scan`,
     ``linen.scan`` and ``linen.vmap`` make them, are sets of their own.
 
     A layer of one's own says it by a method ``neuron_dimensions()``, a mapping from the
     paths of its leaves to declarations, or reasons to have none, with axes counted from
     the end. Leaves of other layers are read as :func:`find` reads what nothing
-    declares, and are left out, with the reason, where it would refuse them.
+    declares, and are left out, with the reason, where it would refuse them, or where
+    one of more than two axes could be that of a stack.
 
     Args:
         model: An ``nnx.Module``, abstract ones too, or a ``linen.Module``.
@@ -83,25 +85,25 @@ def of(model: Any, *inputs: Any, **options: Any) -> Declarations:
     told: dict[str, Reading] = {}
     owners = {layer.path: layer for layer in layers}
     # A layer that has others, such as attention, knows more of their leaves than they.
-    for layer in sorted(layers, key=lambda layer: layer.path, reverse=True):
-        for name, reading in told_by(layer.module).items():
-            told[_joined(layer.path, name)] = reading
+    for layer in sorted(layers, reverse=True, key=lambda layer: layer.path):
+        told |= {_joined(layer.path, name): own for name, own in layer.told.items()}
     leaves = {}
     for name, shape in sorted(shapes.items()):
         owner, _, own_name = name.rpartition("/")
         layer = owners.get(owner)
         own_shape = layer.shapes.get(own_name) if layer else None
-        kind = type(layer.module).__name__ if layer else "none that was called"
-        reading = told.get(name) or _by_name(name, own_shape or shape, kind)
+        kind = layer.kind if layer else "no layer that was called"
+        reading = told.get(name) or _by_name(name, own_shape, shape, kind)
         leaves[name] = _placed(reading, own_shape, shape)
     return Declarations(leaves, shapes)
 
 
 class _Layer(NamedTuple):
-    """A layer with the shapes of its leaves before they were stacked, if known."""
+    """What a layer says, and the shapes of its leaves without a stack, if known."""
 
     path: str
-    module: Any
+    kind: str
+    told: Mapping[str, Reading]
     shapes: Mapping[str, Shape]
 
 
@@ -114,25 +116,30 @@ def _nnx(model: Any) -> tuple[dict[str, Shape], list[_Layer]]:
     for path, module in nnx.iter_modules(model):
         shape = shape_of_kernel(module)
         own = {} if shape is None else {"kernel": shape, "embedding": shape}
-        layers.append(_Layer(_joined(*path), module, own))
+        kind = type(module).__name__
+        layers.append(_Layer(_joined(*path), kind, told_by(module), own))
     return shapes, layers
 
 
 def _linen(
     model: Any, inputs: tuple, options: dict[str, Any]
 ) -> tuple[dict[str, Shape], list[_Layer]]:
-    from flax import linen
+    from flax import linen, nnx
 
     layers: dict[str, _Layer] = {}
 
     def see(call, args, kwargs, context):
         outputs, module = call(*args, **kwargs), context.module
+        kind, method = type(module), context.method_name
         # What transforms call their wrappers by is not a method, and has no path.
-        if module.scope is not None and hasattr(type(module), context.method_name):
-            path = _joined(*module.path)
-            # Inside a transform: without the axis along which it stacks.
-            own = _shapes(module.variables.get("params", {}))
-            layers[path] = _Layer(path, module, own)
+        if module.scope is None or not hasattr(kind, method) or method == OWN_METHOD:
+            return outputs
+        path = _joined(*module.path)
+        is_bridge = isinstance(module, nnx.bridge.ToLinen)
+        told = _bridged(module) if is_bridge else told_by(module)
+        # Inside a transform: without the axis along which it stacks.
+        own = _shapes(module.variables.get("params", {}))
+        layers[path] = _Layer(path, kind.__name__, told, own)
         return outputs
 
     leaves, structure = jax.tree.flatten((inputs, options))
@@ -141,27 +148,38 @@ def _linen(
     def params_of(arrays):
         given = [arrays.get(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = structure.unflatten(given)
-        key = jax.random.key(0)
-        variables = model.init({"params": key, "dropout": key}, *args, **kwargs)
-        return variables.get("params", {})
+        return model.init(jax.random.key(0), *args, **kwargs).get("params", {})
 
     with linen.intercept_methods(see):
         params = jax.eval_shape(params_of, arrays)
     return _shapes(params), list(layers.values())
 
 
-def _by_name(name: str, shape: Shape, kind: str) -> Reading:
-    reading = undeclared(name, shape)
-    if isinstance(reading, Refusal):
-        return f"could be read in several ways, and {kind} does not say: declare it"
+def _bridged(layer: Any) -> Declarations:
+    """What an NNX model in a Linen module says."""
+    from flax import nnx
+
+    def make():
+        rngs = {} if layer.skip_rng else {"rngs": nnx.Rngs(0)}
+        return layer.nnx_class(*layer.args, **layer.kwargs, **rngs)
+
+    return of(nnx.eval_shape(make))
+
+
+def _by_name(name: str, own_shape: Shape | None, shape: Shape, kind: str) -> Reading:
+    reading = undeclared(name, own_shape or shape)
+    # One axis may be that of a stack, unless the shape without it is known.
+    is_unclear = reading is not None and own_shape is None and len(shape) > 2
+    if isinstance(reading, Refusal) or is_unclear:
+        return f"could be several things, and {kind} does not say which: declare it"
     if reading is not None:
-        return _from_the_end(reading, range(len(shape)), len(shape))
-    own = name.rpartition("/")[2]
-    if own in ("bias", "scale"):
-        return f"a {own}"
+        ndim = len(own_shape or shape)
+        return _from_the_end(reading, range(ndim), ndim)
+    if is_shift_or_scale(name):
+        return "a scale" if name.endswith("scale") else "a bias"
     if len(shape) < 2:
         return "a vector, or a number"
-    return f"by its name not a kernel, and {kind} does not say: declare it"
+    return f"not named kernel, and {kind} does not say what it is: declare it"
 
 
 def _placed(reading: Reading, own_shape: Shape | None, shape: Shape) -> Reading:

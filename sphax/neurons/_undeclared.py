@@ -38,14 +38,24 @@ class Refusal(NamedTuple):
 def undeclared(name: str, shape: tuple[int, ...]) -> Axes | Refusal | None:
     """The axes of a leaf by its name and rank; None if it holds no neurons."""
     own, ndim = name.rpartition("/")[2], len(shape)
-    if own == "prototypes" and ndim in (2, 3):  # [classes, features], or with centers
+    if ndim < 2 or is_shift_or_scale(name):
+        return None
+    if own == "prototypes" and ndim <= 3:  # [classes, features], or with centers
         index = tuple(range(ndim - 1))
         return fitting_axes(NeuronDimensions(index_axis=index), ndim)
-    if own != "kernel" or ndim < 2:
+    if ndim > 2 and _says_attention(name):
+        return Refusal(shape)
+    if own != "kernel":
         return None
-    if ndim == 2 or (ndim in (4, 5) and not _says_attention(name)):
+    if ndim in (2, 4, 5):
         return fitting_axes(NeuronDimensions(), ndim)
     return Refusal(shape)
+
+
+def is_shift_or_scale(name: str) -> bool:
+    """Whether a leaf is a bias or a scale: no neurons, whatever its rank."""
+    own = name.rpartition("/")[2].lower()
+    return "bias" in own or own == "scale"
 
 
 def refusal_of(refused: Mapping[str, Refusal]) -> str:
@@ -66,7 +76,7 @@ def refusal_of(refused: Mapping[str, Refusal]) -> str:
 
 
 def _says_attention(name: str) -> bool:
-    parts = name.lower().split("/")[:-1]
+    parts = name.lower().split("/")
     return any(
         part.removesuffix("_proj") in _PROJECTIONS
         or any(word in part for word in _ATTENTION)

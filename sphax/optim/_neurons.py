@@ -18,7 +18,7 @@ MASKED = (optax.MaskedNode,)
 
 
 def find_neurons(
-    params: optax.Params,
+    params: optax.Params | None,
     neurons: Neurons,
     *,
     at_least: int = 1,
@@ -59,7 +59,11 @@ def transform(
 ) -> optax.GradientTransformationExtraArgs:
     """The two functions as a transform, of the leaves of the mask if there is one."""
     whole = optax.GradientTransformationExtraArgs(init, update)
-    return whole if mask is None else optax.masked(whole, mask)
+    if mask is None:
+        return whole
+    # A pytree may be callable, as Equinox modules are: optax would call it.
+    is_function = callable(mask) and jax.tree_util.all_leaves([mask])
+    return optax.masked(whole, mask if is_function else lambda params: mask)
 
 
 def check_period(every: jax.typing.ArrayLike) -> None:

@@ -86,7 +86,9 @@ def describe(free: Any, frozen: Frozen) -> Description:
         frozen: Likewise.
 
     Returns:
-        A table, with the numbers of entries that are trained and frozen.
+        A table, with the numbers of entries that are trained and frozen. Leaves that
+        are not chosen hold no neurons by name or declaration, or a single one, are left
+        out by ``where``, or have a size that no blocks of the method divide.
 
     Example:
         >>> params = {
@@ -97,9 +99,9 @@ def describe(free: Any, frozen: Frozen) -> Description:
         >>> free, frozen = jax.eval_shape(training.init, jax.random.key(0), params)
         >>> print(sx.reparam.describe(free, frozen))
         leaf         shape         trained  frozen  rotations
-        conv/bias    (8,)                8       0  none: it has no neurons
+        conv/bias    (8,)                8       0  none: a bias
         conv/kernel  (3, 3, 2, 8)      108     144  left: 3 blocks of 6 x 6
-        table        (5, 8)             40       0  none: by name, size, or where
+        table        (5, 8)             40       0  none: not chosen
         all                            156     144
     """
     leaves = {}
@@ -107,13 +109,18 @@ def describe(free: Any, frozen: Frozen) -> Description:
         if isinstance(leaf, Rotations):
             leaves[name] = _of_rotations(leaf, jnp.shape(frozen[name].kernel))
         else:
-            leaves[name] = _as_it_is(jnp.shape(leaf))
+            leaves[name] = _as_it_is(name, jnp.shape(leaf))
     return Description(leaves)
 
 
-def _as_it_is(shape: tuple[int, ...]) -> LeafDescription:
-    is_vector = len(shape) < 2
-    why = "it has no neurons" if is_vector else "by name, size, or where"
+def _as_it_is(name: str, shape: tuple[int, ...]) -> LeafDescription:
+    own_name = name.rpartition("/")[2]
+    if own_name in ("bias", "scale"):
+        why = f"a {own_name}"
+    elif len(shape) < 2:
+        why = "a vector, or a number"
+    else:
+        why = "not chosen"
     return LeafDescription(shape, None, None, math.prod(shape), 0, f"none: {why}")
 
 
