@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments import _checkpoints, _data, _progress
+from experiments import _batches, _checkpoints, _data, _progress
 from experiments._autoencoder import Autoencoder
 
 
@@ -65,8 +65,7 @@ def fit(
             convolutions.
     """
     number = len(data.train.images)
-    if recipe.batch > number:
-        raise ValueError(f"batch must be at most {number} images, got {recipe.batch}.")
+    _batches.check_size(recipe.batch, number)
     model = Autoencoder(data.shape, recipe.channels, rngs=nnx.Rngs(seed))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     first = params, recipe.optimizer.init(params)

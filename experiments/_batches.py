@@ -25,19 +25,41 @@ class Budget(Protocol):
 def indices(
     config: Recipe, labels: np.ndarray, seed: int, start: int
 ) -> Iterator[np.ndarray]:
-    """Indices of the batches of a run from step ``start`` on."""
+    """Indices of the batches of a run from step ``start`` on.
+
+    Raises:
+        ValueError: At once, if there are too few images for a batch.
+    """
     if config.per_class is None:
         return by_epoch(config, len(labels), seed, start)
     return by_class(config, labels, seed, start)
+
+
+def check_size(batch: int, number: int) -> None:
+    """Refuses a batch of more images than there are.
+
+    Raises:
+        ValueError: Names the flag.
+    """
+    if batch > number:
+        raise ValueError(
+            f"--batch must be at most {number}, the number of training images, got"
+            f" {batch}."
+        )
 
 
 def by_epoch(
     budget: Budget, number: int, seed: int, start: int
 ) -> Iterator[np.ndarray]:
     """Every epoch takes every image once, but for a rest, in its own order."""
+    check_size(budget.batch, number)
+    return _by_epoch(budget, number, seed, start)
+
+
+def _by_epoch(
+    budget: Budget, number: int, seed: int, start: int
+) -> Iterator[np.ndarray]:
     per_epoch = number // budget.batch
-    if per_epoch == 0:
-        raise ValueError(f"batch must be at most {number} images, got {budget.batch}.")
     order, current = np.arange(number), -1
     for count in range(start, budget.steps):
         epoch, place = divmod(count, per_epoch)
@@ -60,9 +82,16 @@ def by_class(
     number, rest = divmod(config.batch, each)
     if rest or number > len(members):
         raise ValueError(
-            f"batch must be per_class = {each} times a number of classes, at most"
+            f"--batch must be --per-class = {each} times a number of classes, at most"
             f" {len(members)} of them, got {config.batch}."
         )
+    return _by_class(config, members, number, seed, start)
+
+
+def _by_class(
+    config: Recipe, members: list[np.ndarray], number: int, seed: int, start: int
+) -> Iterator[np.ndarray]:
+    each = config.per_class or 1
     for count in range(start, config.steps):
         rng = np.random.default_rng((seed, count))
         drawn = rng.choice(len(members), number, replace=False)

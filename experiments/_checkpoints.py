@@ -49,8 +49,12 @@ def remembered(path: pathlib.Path, compute: Callable[[], Any]) -> tuple[Any, boo
     Returns:
         The content, which is in the file now, and whether it was computed for that.
     """
-    if path.exists():
+    try:
         return json.loads(path.read_text()), False
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        warnings.warn(f"{path} is damaged; computing it anew.", stacklevel=2)
     content = compute()
     write(path, json.dumps(content).encode())
     return content, True
@@ -62,6 +66,9 @@ def restore(folder: pathlib.Path, like: Any) -> tuple[int, Any] | None:
     Args:
         folder: Where :func:`save` wrote.
         like: A tree of the structure, shapes and dtypes that were saved.
+
+    Raises:
+        ValueError: If a checkpoint is whole, and of another tree.
     """
     for path in _newest_first(folder):
         tree = _read(path, like)
@@ -85,7 +92,17 @@ def _read(path: pathlib.Path, like: Any) -> Any:
     digest, content = whole[:32], whole[32:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    saved = serialization.msgpack_restore(content)
+    saved: Any = serialization.msgpack_restore(content)
     leaves, structure = jax.tree.flatten(like)
-    restored = [saved[str(index)] for index in range(len(leaves))]
+    restored = [saved.get(str(index)) for index in range(len(leaves))]
+    if len(saved) != len(leaves) or any(map(_differs, restored, leaves)):
+        raise ValueError(
+            f"{path} is the checkpoint of another program: remove {path.parent}, or"
+            " give another folder with --checkpoints."
+        )
     return jax.tree.unflatten(structure, restored)
+
+
+def _differs(saved: Any, leaf: Any) -> bool:
+    found, expected = np.asarray(saved), np.asarray(leaf)
+    return (found.shape, found.dtype) != (expected.shape, expected.dtype)

@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import pathlib
+import re
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ class ImageSet:
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """The set is not prepared in the folder looked in."""
+    """The set is not prepared in the folder looked in, as it can be read."""
 
 
 def load(name: Name, data_dir: pathlib.Path | None = None) -> ImageSet:
@@ -131,15 +132,29 @@ def _builder(name: str, data_dir: pathlib.Path | None):
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = pathlib.Path(folder).expanduser().resolve()
     # Asked for here: by itself, tfds would try to download for minutes.
-    if not any(folder.glob(f"{name}/*/dataset_info.json")):
+    prepared = [path.parent for path in folder.glob(f"{name}/*/dataset_info.json")]
+    if not prepared:
         raise DatasetNotFoundError(
             f"{name} is not prepared in {folder} (--data-dir or TFDS_DATA_DIR)."
             f" {_how_to_prepare(name, folder)}"
         )
     import tensorflow_datasets as tfds
 
-    version = max(path.parent for path in folder.glob(f"{name}/*/dataset_info.json"))
-    return tfds.builder_from_directory(str(version))
+    builder = tfds.builder_from_directory(str(max(prepared, key=_version)))
+    kind = builder.info.file_format
+    if kind is None or kind.value not in ("array_record", "parquet"):
+        anew = folder.with_name(f"{folder.name}_array_record")
+        raise DatasetNotFoundError(
+            f"{name} in {folder} is prepared as {kind and kind.value}, which only"
+            " TensorFlow reads: prepare it as array_record, in another folder."
+            f" {_how_to_prepare(name, anew)}"
+        )
+    return builder
+
+
+def _version(folder: pathlib.Path) -> tuple[int, ...]:
+    """Numbers of a version, the folder's name: 3.0.10 is later than 3.0.2."""
+    return tuple(map(int, re.findall(r"\d+", folder.name)))
 
 
 def _how_to_prepare(name: str, folder: pathlib.Path) -> str:

@@ -5,20 +5,18 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
-import tyro
 from flax import nnx
-from tqdm import tqdm
 
 import sphax as sx
 from experiments import (
-    _checkpoints,
+    _command_line,
     _data,
     _evaluation,
-    _progress,
     _recipes,
     _results,
     _training,
 )
+from experiments._jobs import Jobs
 
 # Of a recipe, what one run of one method does not depend on.
 _ELSEWHERE = (
@@ -29,14 +27,12 @@ _ELSEWHERE = (
     "plane",
     "plane_steps",
     "checkpoint_every",
-    "data_dir",
-    "checkpoints",
-    "results",
+    *_results.ELSEWHERE,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_results.Config):
     """Which classifiers to train, and on what."""
 
     methods: tuple[_recipes.MethodName, ...] = tuple(_recipes.METHODS)
@@ -56,19 +52,15 @@ class Config:
     steps: int | None = None
     """Optimisation steps, learning rate and annealing stretched to them; those of the
     preset if None."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figure and the JSON file."""
 
     experiment: ClassVar[str] = ""
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.methods:
             known = ", ".join(_recipes.METHODS)
-            raise ValueError(f"methods must name at least one of {known}.")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be positive, got {self.steps}.")
+            raise ValueError(f"--methods must name at least one of {known}.")
+        _ = self.recipe  # raises if preset and images do not fit
 
     @property
     def recipe(self) -> _recipes.Config:
@@ -76,11 +68,17 @@ class Config:
         recipe = _recipes.preset(self.preset, self.dataset, self.augment)
         return recipe if self.steps is None else _recipes.stretched(recipe, self.steps)
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
         parts = [self.experiment, self.recipe.dataset]
         parts[1:1] = [self.preset] * (self.preset != "quick")
-        return self.results / ("_".join(parts + ["augmented"] * self.augment) + ending)
+        return "_".join(parts + ["augmented"] * self.augment)
+
+    @property
+    def root(self) -> str:
+        """Name of the folder of the checkpoints."""
+        return f"{self.experiment}-{self.recipe.digest()}-{self.seed}"
 
 
 class Trained(NamedTuple):
@@ -91,13 +89,14 @@ class Trained(NamedTuple):
 
 
 def trained(
-    config: Config, data: _data.ImageSet
+    config: Config, data: _data.ImageSet, jobs: Jobs
 ) -> Iterator[tuple[_recipes.MethodName, Trained]]:
     """Trains one method after the other, each from where it was killed.
 
     Args:
         config: What to train.
         data: The images of its recipe.
+        jobs: Runs of the experiment.
 
     Yields:
         Name and classifier of each method.
@@ -105,22 +104,18 @@ def trained(
     Raises:
         FloatingPointError: If a loss is not a number.
     """
-    run = f"{config.experiment}-{config.recipe.digest()}-{config.seed}"
-    folder = config.checkpoints / run
-    total = len(config.methods) * config.recipe.steps
-    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
-        for name in config.methods:
-            bar.set_description(_recipes.METHODS[name].title)
-            yield name, _train(config, name, data, folder / name, bar)
-    _checkpoints.clear(folder)
+    jobs.progress.expect(len(config.methods) * config.recipe.steps)
+    for name in config.methods:
+        with jobs.job(name) as folder:
+            found = _train(config, name, data, folder, jobs)
+        yield name, found
 
 
-def _train(config, name, data, folder, bar) -> Trained:
+def _train(config, name, data, folder, jobs) -> Trained:
     recipe, method = config.recipe, _recipes.METHODS[name]
     design = _recipes.architecture(recipe, data.shape)
-    seeds, report = (config.seed,), _progress.steps_on(bar)
     setting, (state,) = _training.fit(
-        recipe, design, method, data, seeds, folder, report
+        recipe, design, method, data, (config.seed,), folder, jobs.steps()
     )
     model = nnx.merge(setting.graph, state.params, state.rest)
     outputs = _evaluation.outputs(setting, state, data, data.test.images)
@@ -142,4 +137,5 @@ def main(
     table: Callable[[dict[str, Any]], Iterator[str]],
 ) -> None:
     """Runs from the command line, with the settings of ``kind``."""
-    _progress.main(lambda: tyro.cli(kind), train, table)
+    name = f"experiments.{kind.experiment}"
+    _command_line.main(name, lambda: _command_line.parse(name, kind), train, table)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import optax
 
 import sphax as sx
-from experiments import _data, _descent, _energies, _networks
+from experiments import _data, _descent, _energies, _networks, _results
 from experiments._regularizers import REGULARIZERS, regularizer
 from experiments._settings import Recipe, stretched
 from experiments._trace import trace
@@ -76,7 +76,7 @@ _PLANS: dict[tuple[PresetName, str], Plan] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_results.Config):
     """Regularisers that keep neurons apart: error, and energies during training.
 
     Without arguments: scikit-learn's handwritten digits, 24 regularisers, five seeds,
@@ -105,23 +105,16 @@ class Config:
     """Steps between checkpoints, from which a killed run goes on."""
     data_dir: pathlib.Path | None = None
     """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figure and the JSON file."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.regularizers == ():
-            raise ValueError("regularizers must name at least one, such as mhe-2.")
+            raise ValueError("--regularizers must name at least one, such as mhe-2.")
         for name in self.regularizers or ():
             regularizer(name)  # raises if there is none of that name
-        for name in ("seeds", "steps", "width", "strength", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}.")
         if self.preset == "cnn-9" and not self._is_of_cifar:
             raise ValueError(
-                f"preset cnn-9 is for cifar10 or cifar100, not {self.dataset}: give"
+                f"--preset cnn-9 is for cifar10 or cifar100, not {self.dataset}: give"
                 " --dataset cifar100."
             )
 
@@ -176,9 +169,10 @@ class Config:
         told = repr((self.dataset, self.plan.width, self.run("decay").digest()))
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
-        return self.results / f"energy_{self.preset}_{self.dataset}{ending}"
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
+        return f"energy_{self.preset}_{self.dataset}"
 
     @property
     def _is_of_cifar(self) -> bool:

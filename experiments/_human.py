@@ -31,11 +31,16 @@ def counts(
         FileNotFoundError: If there is no such file.
         ValueError: If the counts are not of these images, or in another order.
     """
-    original = np.load(path)
+    try:
+        original = np.load(path)
+    except ValueError as error:
+        raise ValueError(
+            f"--human-counts must be an array saved by NumPy, got {path}: {error}"
+        ) from error
     expected = (len(labels), int(labels.max()) + 1)
     if original.shape != expected:
         raise ValueError(
-            f"human_counts must be of shape {expected}, test images x classes, got"
+            f"--human-counts must be of shape {expected}, test images x classes, got"
             f" {original.shape} in {path}."
         )
     ids = _data.image_ids("cifar10", data_dir)

@@ -43,8 +43,9 @@ def _clouds(folder, names, part, points, seed):
     paths = [path for group in groups for path in group]
     if not paths:
         raise _data.DatasetNotFoundError(
-            f"{folder} has no files <class>/{part}/*.off. ModelNet40.zip, from the"
-            " authors' page at modelnet.cs.princeton.edu, unpacks to such a folder."
+            f"{folder} (--clouds-dir) has no files <class>/{part}/*.off."
+            " ModelNet40.zip, from the authors' page at modelnet.cs.princeton.edu,"
+            " unpacks to such a folder."
         )
     clouds = [
         _cloud(path, points, np.random.default_rng((*seed, place)))

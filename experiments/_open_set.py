@@ -15,7 +15,8 @@ from experiments import _data
 
 Name = Literal["digits", "orl_faces", "omniglot", "lfw_aligned"]
 
-_FOLDS = 10
+# Of the pairs, in every protocol.
+FOLDS = 10
 _PER_FOLD = 300  # of the same class, and of different ones, at most: as in LFW
 _PAIRED = 2_500  # test images at most of which all pairs are formed
 
@@ -151,11 +152,11 @@ def all_pairs(labels: np.ndarray, paired: int = _PAIRED) -> Pairs:
     first, second = np.triu_indices(len(images), 1)
     same = labels[images][first] == labels[images][second]
     kinds = np.flatnonzero(same), np.flatnonzero(~same)
-    per_fold = min(_PER_FOLD, *(len(kind) // _FOLDS for kind in kinds))
+    per_fold = min(_PER_FOLD, *(len(kind) // FOLDS for kind in kinds))
     folds = np.full(len(same), -1)
     for kind in kinds:
-        drawn = rng.choice(kind, _FOLDS * per_fold, replace=False)
-        folds[drawn] = np.arange(len(drawn)) % _FOLDS
+        drawn = rng.choice(kind, FOLDS * per_fold, replace=False)
+        folds[drawn] = np.arange(len(drawn)) % FOLDS
     return Pairs(images, first, second, same, folds)
 
 

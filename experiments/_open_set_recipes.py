@@ -2,14 +2,12 @@
 
 import argparse
 import dataclasses
-import pathlib
 from typing import get_args
 
 import optax
-import tyro
 
 import sphax as sx
-from experiments import _open_set
+from experiments import _command_line, _open_set, _results
 from experiments._objectives import METHODS
 from experiments._settings import Recipe, kernels, stretched
 
@@ -28,7 +26,7 @@ MAIN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Recipe):
+class Config(_results.Config, Recipe):
     """Open-set verification and identification with the losses of sphax.
 
     Without arguments: scikit-learn's handwritten digits, trained on 0 to 4 and tested
@@ -48,7 +46,7 @@ class Config(Recipe):
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown or not self.methods:
             raise ValueError(
-                f"methods must be some of {', '.join(METHODS)}, got {unknown}."
+                f"--methods must be some of {', '.join(METHODS)}, got {unknown}."
             )
 
     @property
@@ -56,9 +54,10 @@ class Config(Recipe):
         """Adam: its steps do not depend on the unit of a loss, and these differ."""
         return optax.adamw(self.rate, weight_decay=self.weight_decay, mask=kernels)
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
-        return self.results / f"verify_{self.dataset}{ending}"
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
+        return f"verify_{self.dataset}"
 
 
 def recipe(dataset: _open_set.Name = "digits") -> Config:
@@ -92,9 +91,12 @@ def of_method(config: Config, name: str) -> Config:
 def parse(arguments: list[str] | None = None) -> Config:
     """The command line's configuration: flags over the defaults of their dataset."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--dataset", default="digits", choices=get_args(_open_set.Name))
+    first.add_argument("--dataset", nargs="?")
     chosen, _ = first.parse_known_args(arguments)
-    return tyro.cli(Config, args=arguments, default=recipe(chosen.dataset))
+    # What has no such name is refused with all else.
+    is_known = chosen.dataset in get_args(_open_set.Name)
+    default = recipe(chosen.dataset if is_known else "digits")
+    return _command_line.parse("experiments.verify", Config, arguments, default)
 
 
 def architecture(shape: tuple[int, int, int]) -> sx.networks.Architecture:

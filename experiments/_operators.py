@@ -109,15 +109,15 @@ DCNET = (
 )
 
 
-def operator(name: str) -> Operator:
+def operator(name: str, flag: str = "--operator") -> Operator:
     """The operator of a name.
 
     Raises:
-        ValueError: If there is none; says which there are.
+        ValueError: If there is none; says of the flag which names it takes.
     """
     if name not in OPERATORS:
         raise ValueError(
-            "operator must be plain, sphere-learned-sigmoid, sphere-norm, or"
+            f"{flag} must be plain, sphere-learned-sigmoid, sphere-norm, or"
             f" MAGNITUDE-ANGULAR, with a magnitude of {', '.join(_MAGNITUDES)}, an"
             f" angular function of {', '.join(_ANGULAR)}, and after them -weighted,"
             f" -nonlinear or nothing; got {name!r}."

@@ -6,7 +6,7 @@ import hashlib
 import pathlib
 from typing import Literal
 
-from experiments import _citations, _data, _modelnet, _planetoid, _shapes
+from experiments import _citations, _data, _modelnet, _planetoid, _results, _shapes
 from experiments._opt_clouds import point_network
 from experiments._opt_graphs import graph_convolutional
 from experiments._opt_images import convolutional, perceptron
@@ -70,7 +70,7 @@ _OF_RECIPE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_results.Config):
     """Orthogonal training and its descendants: energies, losses and errors.
 
     Without arguments: a perceptron and a convolutional network on scikit-learn's
@@ -115,25 +115,20 @@ class Config:
     """
     data_dir: pathlib.Path | None = None
     """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figure and the JSON file."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("methods", "problems"):
             if getattr(self, name) == ():
-                raise ValueError(f"{name} must name at least one.")
-        for name in ("seeds", "width", *_OF_RECIPE):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}.")
+                raise ValueError(f"--{name} must name at least one.")
         for name in self.chosen:
             if (self.preset, name) not in _RECIPES:
-                raise ValueError(f"preset {self.preset} has no {name}: leave it out.")
+                raise ValueError(
+                    f"--preset {self.preset} has no {name}: leave it out of --problems."
+                )
         if self.preset == "cnn-6" and self.dataset == "digits":
             raise ValueError(
-                "preset cnn-6 is for larger images than digits: give --dataset"
+                "--preset cnn-6 is for larger images than digits: give --dataset"
                 " cifar100."
             )
 
@@ -199,10 +194,11 @@ class Config:
         ]
         return hashlib.sha256(repr(told).encode()).hexdigest()[:8]
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
         sources = dict.fromkeys(map(self._source, self.chosen))
-        return self.results / f"opt_{self.preset}_{'_'.join(sources)}{ending}"
+        return f"opt_{self.preset}_{'_'.join(sources)}"
 
     def _width(self, problem: ProblemName) -> float:
         return self.width or _WIDTHS[self.preset, problem]

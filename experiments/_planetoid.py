@@ -39,8 +39,8 @@ def read(name: str, folder: pathlib.Path) -> _graphs.Graph:
     for path in paths.values():
         if not path.is_file():
             raise _data.DatasetNotFoundError(
-                f"{path} is not there. The files ind.{name}.* are in the folder data of"
-                " the authors' repository, kimiyoung/planetoid."
+                f"{path} is not there (--graph-dir). The files ind.{name}.* are in the"
+                " folder data of the authors' repository, kimiyoung/planetoid."
             )
     places = np.loadtxt(paths.pop("test.index"), dtype=np.int64, ndmin=1)
     return _assembled(folder, {part: _load(paths[part]) for part in paths}, places)

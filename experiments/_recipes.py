@@ -2,14 +2,12 @@
 
 import argparse
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import Any, Literal
 
 import optax
-import tyro
 
-from experiments import _data, _descent, _networks
+from experiments import _command_line, _data, _descent, _networks, _results
 from experiments._methods import METHODS, MethodName
 from experiments._operators import DCNET, SPHERENET, operator
 from experiments._settings import Recipe, stretched
@@ -27,7 +25,7 @@ PresetName = Literal[
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Recipe):
+class Config(_results.Config, Recipe):
     """Any network with any operator, by softmax with and without margins, on images.
 
     Without arguments: scikit-learn's handwritten digits, seven losses, five seeds,
@@ -76,16 +74,14 @@ class Config(Recipe):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.plane_steps < 1:
-            raise ValueError(f"plane_steps must be positive, got {self.plane_steps}.")
         if not self.methods:
-            raise ValueError(f"methods must name at least one of {', '.join(METHODS)}.")
+            raise ValueError(
+                f"--methods must name at least one of {', '.join(METHODS)}."
+            )
         if not self.operator:
-            raise ValueError("operator must have at least one name, such as plain.")
+            raise ValueError("--operator must have at least one name, such as plain.")
         for name in self.operator:
             operator(name)  # raises if there is none of that name
-        if self.width <= 0.0:
-            raise ValueError(f"width must be positive, got {self.width}.")
 
     @property
     def conv(self) -> Callable[..., Any]:
@@ -107,16 +103,11 @@ class Config(Recipe):
 
     @property
     def name(self) -> str:
-        """Of the result files."""
+        """Name of the result files."""
         is_of_margins = self.preset == "quick" or self.preset.startswith("table")
         compared = is_of_margins and self.operator != ("plain",)
         plus = "_operators" * compared + "_augmented" * self.augment
         return f"classify_{self.preset}_{self.dataset}{plus}"
-
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
-        # Not with_suffix, which would cut off what follows the dot of "table-2.2".
-        return self.results / f"{self.name}{ending}"
 
 
 _FITTING: dict[PresetName, tuple[_data.Name, ...]] = {
@@ -138,7 +129,10 @@ def preset(
     fitting = _FITTING[name]
     dataset = dataset or fitting[0]
     if dataset not in fitting:
-        raise ValueError(f"preset {name} is for {' or '.join(fitting)}, not {dataset}.")
+        raise ValueError(
+            f"--preset {name} is for {' or '.join(fitting)}, not {dataset}: give"
+            f" --dataset {fitting[0]}."
+        )
     common = Config(preset=name, dataset=dataset, augment=augment)
     if name == "quick":
         return _quick(common)
@@ -231,12 +225,15 @@ def _operators(common: Config) -> Config:
 def parse(arguments: list[str] | None = None) -> Config:
     """The command line's configuration: flags over the defaults of their preset."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="quick", choices=_FITTING)
-    first.add_argument("--dataset", choices=_FITTING["quick"])
+    first.add_argument("--preset", nargs="?", default="quick")
+    first.add_argument("--dataset", nargs="?")
     first.add_argument("--augment", action="store_true")
     chosen, _ = first.parse_known_args(arguments)
-    default = preset(chosen.preset, chosen.dataset, chosen.augment)
-    return tyro.cli(Config, args=arguments, default=default)
+    default = preset("quick")
+    # What has no such name is refused with all else.
+    if chosen.preset in _FITTING and chosen.dataset in (None, *_FITTING["quick"]):
+        default = preset(chosen.preset, chosen.dataset, chosen.augment)
+    return _command_line.parse("experiments.classify", Config, arguments, default)
 
 
 def architecture(

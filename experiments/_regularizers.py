@@ -183,6 +183,6 @@ def regularizer(name: str) -> Regularizer:
     """
     if name not in REGULARIZERS:
         raise ValueError(
-            f"regularizers must be of {', '.join(REGULARIZERS)}; got {name!r}."
+            f"--regularizers must be of {', '.join(REGULARIZERS)}; got {name!r}."
         )
     return REGULARIZERS[name]

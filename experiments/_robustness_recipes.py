@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import optax
 
-from experiments import _data, _operators
+from experiments import _data, _operators, _results
 from experiments._attackers import Threat
 from experiments._settings import Recipe, kernels, stretched
 
@@ -93,7 +93,7 @@ SIZES: dict[_data.Name, Size] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_results.Config):
     """Decoupled networks under attack, trained naturally and on attacks.
 
     Without arguments: scikit-learn's handwritten digits, five operators, three seeds,
@@ -123,26 +123,19 @@ class Config:
     """Of the images attacked, those that the checks for masked gradients take."""
     data_dir: pathlib.Path | None = None
     """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figures and the JSON file."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("operators", "trainings"):
             if getattr(self, name) == ():
-                raise ValueError(f"{name} must name at least one.")
-        for name in ("seeds", "steps", "images", "restarts", "inner_steps", "checked"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive, got {value}.")
-        if self.eps is not None and not 0.0 < self.eps <= 1.0:
+                raise ValueError(f"--{name} must name at least one.")
+        if self.eps is not None and self.eps > 1.0:
             raise ValueError(
-                "eps must be in (0, 1], as a pixel is, got"
+                "--eps must be in (0, 1], as a pixel is, got"
                 f" {self.eps}; divide one of 0 to 255 by 255."
             )
         for name in self.operators or ():
-            _operators.operator(name)
+            _operators.operator(name, "--operators")
 
     @property
     def size(self) -> Size:
@@ -169,13 +162,11 @@ class Config:
         """The recipe of an operator, the same for all."""
         common = Run(
             learning_rate=self.size.learning_rate,
-            data_dir=self.data_dir,
-            checkpoints=self.checkpoints,
-            results=self.results,
             operator=operator,
         )
         return stretched(common, self.size.steps)
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
-        return self.results / f"robustness_{self.dataset}{ending}"
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
+        return f"robustness_{self.dataset}"

@@ -16,7 +16,7 @@ from experiments._results import ELSEWHERE
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(abc.ABC):
-    """How one run of one method is trained, and where its files go."""
+    """How one run of one method is trained, and on what."""
 
     data_dir: pathlib.Path | None = None
     """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
@@ -46,16 +46,6 @@ class Recipe(abc.ABC):
     approached."""
     checkpoint_every: int = 100
     """Steps between checkpoints, from which a killed run goes on."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figures and the JSON file."""
-
-    def __post_init__(self):
-        for name in ("seeds", "steps", "batch", "per_class", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive, got {value}.")
 
     @property
     def rate(self) -> optax.Schedule:

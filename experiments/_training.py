@@ -185,7 +185,10 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is not a number; says in which step.
+        ValueError: If there are too few images for a batch.
     """
+    # Too large a batch is refused before anything is compiled.
+    _batches.indices(config, data.train.labels, seeds[0], 0)
     setting, first = _start(config, design, method, data.classes, seeds)
     begun, state = _checkpoints.restore(folder, first) or (0, first)
     report(begun, {})

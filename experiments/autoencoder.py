@@ -15,18 +15,16 @@ For what "nothing" is, there are the mean training image, and another test image
 import dataclasses
 import hashlib
 import pathlib
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tyro
-from tqdm import tqdm
 
-from experiments import _checkpoints, _data, _figures, _progress, _results
+from experiments import _command_line, _data, _figures, _progress, _results
 from experiments._autoencoder import Autoencoder
 from experiments._autoencoder_sources import BASELINES, SOURCES, decoded, measure
 from experiments._autoencoder_training import Recipe, fit, pixels
+from experiments._jobs import Jobs
 
 _DRAWN = 12
 _TITLES = {name: source.title for name, source in SOURCES.items()} | BASELINES
@@ -42,7 +40,7 @@ _RECIPES: dict[_data.Name, Recipe] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_results.Config):
     """An autoencoder decoded from inner products, from magnitudes, and from angles.
 
     Without arguments: scikit-learn's handwritten digits, five seeds, a minute on two
@@ -67,20 +65,11 @@ class Config:
     """Of Adam at the start; it falls to zero along a cosine."""
     checkpoint_every: int = 100
     """Steps between checkpoints, from which a killed run goes on."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figure and the JSON file."""
 
     def __post_init__(self):
-        if self.channels == () or min(self.channels or (1,)) < 1:
-            raise ValueError(
-                f"channels must be one or more positive numbers, got {self.channels}."
-            )
-        for name in ("seeds", "steps", "batch", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive, got {value}.")
+        super().__post_init__()
+        if self.channels == ():
+            raise ValueError("--channels must be one or more numbers, got none.")
 
     @property
     def recipe(self) -> Recipe:
@@ -93,9 +82,10 @@ class Config:
             self.learning_rate,
         )
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
-        return self.results / f"autoencoder_{self.dataset}{ending}"
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
+        return f"autoencoder_{self.dataset}"
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -106,21 +96,18 @@ def train(config: Config) -> dict[str, Any]:
         FloatingPointError: If a loss is not a number.
         ValueError: If the images do not fit the convolutions or the batch.
     """
-    started = time.perf_counter()
-    data, recipe = _data.load(config.dataset, config.data_dir), config.recipe
+    recipe, every, models = config.recipe, config.checkpoint_every, []
     digest = hashlib.sha256(repr((config.dataset, recipe)).encode()).hexdigest()[:8]
-    root, every = config.checkpoints / f"autoencoder-{digest}", config.checkpoint_every
-    models = []
-    total = config.seeds * recipe.steps
-    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
+    with Jobs(config, f"autoencoder-{digest}") as jobs:
+        jobs.progress.expect(config.seeds * recipe.steps)
+        data = _data.load(config.dataset, config.data_dir)
         for seed in range(config.seeds):
-            bar.set_description(f"seed {seed}")
-            folder, report = root / f"seed-{seed}", _progress.steps_on(bar)
-            models.append(fit(recipe, data, seed, folder, every, report))
-    measured = [measure(model, data) for model in models]
-    results = _save(config, summary(measured), started)
+            with jobs.job(f"seed {seed}") as folder:
+                models.append(fit(recipe, data, seed, folder, every, jobs.steps()))
+        measured = [measure(model, data) for model in models]
+    results = _save(config, summary(measured), jobs.seconds)
     _draw(config, models[0], data.test.images[:_DRAWN])
-    _checkpoints.clear(root)
+    jobs.clear()
     return results
 
 
@@ -148,9 +135,9 @@ def _draw(config: Config, model: Autoencoder, images: np.ndarray) -> None:
     _figures.image_rows(config.result(".png"), rows)
 
 
-def _save(config: Config, sources: dict[str, Any], started: float) -> dict[str, Any]:
+def _save(config: Config, sources: dict[str, Any], seconds: float) -> dict[str, Any]:
     found = {"recipe": config.recipe._asdict(), "sources": sources}
-    return _results.save(config, found, time.perf_counter() - started)
+    return _results.save(config, found, seconds)
 
 
 def table(results: dict[str, Any]) -> Iterator[str]:
@@ -170,7 +157,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(lambda: tyro.cli(Config), train, table)
+    name = "experiments.autoencoder"
+    _command_line.main(name, lambda: _command_line.parse(name, Config), train, table)
 
 
 if __name__ == "__main__":

@@ -11,24 +11,22 @@ same command, it goes on from its last checkpoint.
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from experiments import (
-    _checkpoints,
+    _command_line,
     _data,
     _evaluation,
     _figures,
-    _progress,
     _results,
     _training,
     report,
 )
+from experiments._jobs import Jobs
 from experiments._methods import METHODS, MethodName
 from experiments._recipes import Config, architecture, parse, stretched
 
@@ -66,19 +64,18 @@ def train(config: Config) -> dict[str, Any]:
         DatasetNotFoundError: If the images are not prepared.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    data = _data.load(config.dataset, config.data_dir)
-    data = dataclasses.replace(data, gray=config.gray)
     freely = ("operator", "methods", "seeds", "plane")
-    root = config.checkpoints / f"{config.name}-{config.digest(*freely)}"
-    jobs = list(_jobs(config))
-    total = sum(len(job.seeds) * _recipe(config, job).steps for job in jobs)
-    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
-        outcomes = {job: _run(config, job, data, root, bar) for job in jobs}
-    seconds = time.perf_counter() - started
-    results = _results.save(config, _by_name(config, outcomes), seconds)
+    planned = list(_planned(config))
+    with Jobs(config, f"{config.name}-{config.digest(*freely)}") as jobs:
+        data = _data.load(config.dataset, config.data_dir)
+        data = dataclasses.replace(data, gray=config.gray)
+        jobs.progress.expect(
+            sum(len(job.seeds) * _recipe(config, job).steps for job in planned)
+        )
+        outcomes = {job: _run(config, job, data, jobs) for job in planned}
+    results = _results.save(config, _by_name(config, outcomes), jobs.seconds)
     _draw(config, outcomes, data.train.labels[:_DRAWN])
-    _checkpoints.clear(root)
+    jobs.clear()
     return results
 
 
@@ -95,7 +92,7 @@ def _by_name(config: Config, outcomes: dict[Job, list[Any]]) -> dict[str, Any]:
     return {"operators": operators}
 
 
-def _jobs(config: Config) -> Iterator[Job]:
+def _planned(config: Config) -> Iterator[Job]:
     together = config.side_by_side
     if together is None:
         # A vmapped convolution takes five times as long on a CPU.
@@ -115,20 +112,15 @@ def _recipe(config: Config, job: Job) -> Config:
     return stretched(config, config.plane_steps) if job.in_plane else config
 
 
-def _run(
-    config: Config, job: Job, data: _data.ImageSet, root: pathlib.Path, bar: tqdm
-) -> list[Any]:
+def _run(config: Config, job: Job, data: _data.ImageSet, jobs: Jobs) -> list[Any]:
     """What the job measures, or has measured before the experiment was killed."""
-    config = _recipe(config, job)
-    folder = root / str(job).replace(", ", "-").replace(" ", "-")
-    advance = _progress.steps_on(bar, len(job.seeds))
-    bar.set_description(str(job))
+    config, runs = _recipe(config, job), len(job.seeds)
 
-    def measured() -> list[Any]:
+    def measured(folder: pathlib.Path) -> list[Any]:
         design = architecture(config, data.shape, in_plane=job.in_plane)
         method = METHODS[job.method]._replace(label_smoothing=config.label_smoothing)
         setting, states = _training.fit(
-            config, design, method, data, job.seeds, folder, advance
+            config, design, method, data, job.seeds, folder, jobs.steps(runs)
         )
         if not job.in_plane:
             return [_evaluation.evaluate(setting, state, data) for state in states]
@@ -136,14 +128,11 @@ def _run(
         features = _evaluation.outputs(setting, states[0], data, shown).embeddings
         return np.round(features.astype(np.float64), 3).tolist()
 
-    outcome, is_new = _checkpoints.remembered(folder / "outcome.json", measured)
-    if not is_new:
-        advance(config.steps, {})
-    return outcome
+    return jobs.outcome(str(job), runs * config.steps, measured)
 
 
 def _draw(config: Config, outcomes: dict[Job, Any], labels: np.ndarray) -> None:
-    _figures.psi_curves(config.results / "psi.png")
+    _figures.psi_curves(config.folder / "psi.png")
     plane: dict[MethodName, Any] = {
         job.method: out for job, out in outcomes.items() if job.in_plane
     }
@@ -153,7 +142,7 @@ def _draw(config: Config, outcomes: dict[Job, Any], labels: np.ndarray) -> None:
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(parse, train, report.classification)
+    _command_line.main("experiments.classify", parse, train, report.classification)
 
 
 if __name__ == "__main__":

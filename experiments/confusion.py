@@ -10,7 +10,6 @@ the pairs of different images of the class. Prototypes play no part.
 """
 
 import dataclasses
-import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ import numpy as np
 
 import sphax as sx
 from experiments import _data, _diagnostics, _figures, _progress, _recipes
+from experiments._jobs import Jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +47,19 @@ def train(config: Config) -> dict[str, Any]:
         DatasetNotFoundError: If the images are not prepared.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    data = _data.load(config.recipe.dataset, config.data_dir)
     methods: dict[_recipes.MethodName, Any] = {}
-    for name, (_, outputs) in _diagnostics.trained(config, data):
-        labels = data.test.labels
-        cosines = class_cosines(outputs.embeddings, labels, data.classes)
-        error = float(100.0 * np.mean(outputs.predictions != labels))
-        methods[name] = {"error": error, **summary(cosines)}
-    seconds = time.perf_counter() - started
-    results = _diagnostics.save(config, methods, seconds)
+    with Jobs(config, config.root) as jobs:
+        data = _data.load(config.recipe.dataset, config.data_dir)
+        for name, (_, outputs) in _diagnostics.trained(config, data, jobs):
+            labels = data.test.labels
+            cosines = class_cosines(outputs.embeddings, labels, data.classes)
+            error = float(100.0 * np.mean(outputs.predictions != labels))
+            methods[name] = {"error": error, **summary(cosines)}
+    results = _diagnostics.save(config, methods, jobs.seconds)
     _figures.confusion(
         config.result(".png"), {name: row["cosines"] for name, row in methods.items()}
     )
+    jobs.clear()
     return results
 
 

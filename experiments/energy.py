@@ -10,17 +10,15 @@ Killed, and started again with the same command, it goes on from its last checkp
 """
 
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tyro
-from tqdm import tqdm
 
 from experiments import (
-    _checkpoints,
+    _command_line,
+    _comparison,
     _data,
     _energies,
     _energy_curves,
@@ -57,19 +55,18 @@ def train(config: Config) -> dict[str, Any]:
         DatasetNotFoundError: If the images are not prepared.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    plan, data = config.plan, _data.load(config.dataset, config.data_dir)
-    root = config.checkpoints / f"energy-{config.digest}"
+    plan = config.plan
     total = plan.seeds * sum(config.run(name).steps for name in plan.regularizers)
-    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
-        shared = Shared(config, data, Jobs(root, bar))
+    with Jobs(config, f"energy-{config.digest}") as jobs:
+        jobs.progress.expect(total)
+        shared = Shared(config, _data.load(config.dataset, config.data_dir), jobs)
         runs = {
             name: [_outcome(shared, name, seed) for seed in range(plan.seeds)]
             for name in plan.regularizers
         }
-    results = _save(config, runs, started)
+    results = _save(config, runs, jobs.seconds)
     _energy_curves.draw(config.result(".png"), results)
-    _checkpoints.clear(root)
+    jobs.clear()
     return results
 
 
@@ -86,7 +83,7 @@ def _outcome(shared: Shared, name: str, seed: int) -> dict[str, Any]:
             data,
             (seed,),
             folder,
-            _progress.steps_on(jobs.bar),
+            jobs.steps(),
         )
         # Without what the regulariser keeps, so that one compiled function serves all.
         bare = state._replace(optimizer=())
@@ -111,7 +108,7 @@ def _of_training(state: _training.State) -> dict[str, Any]:
 
 
 def _save(
-    config: Config, runs: dict[str, list[dict[str, Any]]], started: float
+    config: Config, runs: dict[str, list[dict[str, Any]]], seconds: float
 ) -> dict[str, Any]:
     """Writes what was measured, with its provenance; returns all that is written."""
     recipe = config.run("decay")
@@ -135,11 +132,11 @@ def _save(
             for name, own in runs.items()
         },
     }
-    return _results.save(config, found, time.perf_counter() - started)
+    return _results.save(config, found, seconds)
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
-    """Markdown table of the results: one row for each regulariser."""
+    """Markdown table of the results, one row for each regulariser, and its verdict."""
     runs, seeds = results["runs"], results["plan"]["seeds"]
     official = {}
     if results["config"]["preset"] == "cnn-9":
@@ -160,11 +157,14 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
     before = [""] * (1 + is_paired)
     rows.append(["*no neurons fall below*", *before, *least, *[""] * bool(official)])
     yield from _progress.markdown(rows)
+    errors = {regularizer(name).title: run["error"] for name, run in runs.items()}
+    yield from _comparison.verdict("weight decay", errors, is_error=True)
 
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(lambda: tyro.cli(Config), train, tables)
+    name = "experiments.energy"
+    _command_line.main(name, lambda: _command_line.parse(name, Config), train, tables)
 
 
 if __name__ == "__main__":

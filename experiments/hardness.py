@@ -18,7 +18,6 @@ Hardness and figure are of Chen et al., `Angular Visual Hardness
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -28,6 +27,7 @@ from scipy import special, stats
 
 import sphax as sx
 from experiments import _data, _diagnostics, _figures, _human, _progress, _recipes
+from experiments._jobs import Jobs
 
 # What is drawn and correlated, upright against across; with human counts these too.
 _PAIRS = (("avh", "confidence"), ("avh", "norm"))
@@ -54,7 +54,7 @@ class Config(_diagnostics.Config):
         super().__post_init__()
         if self.human_counts is not None and self.recipe.dataset != "cifar10":
             raise ValueError(
-                "human_counts are for the test images of CIFAR-10, got dataset"
+                "--human-counts are for the test images of CIFAR-10, got dataset"
                 f" {self.recipe.dataset}: add --dataset cifar10."
             )
 
@@ -67,22 +67,23 @@ def train(config: Config) -> dict[str, Any]:
         ValueError: If the human counts are not of these images.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    data = _data.load(config.recipe.dataset, config.data_dir)
-    labels = data.test.labels
-    human, pairs = {}, _PAIRS
-    if config.human_counts is not None:
-        counts = _human.counts(config.human_counts, config.data_dir, labels)
-        human, pairs = {"hsf": _human.frequency(counts, labels)}, _PAIRS + _HUMAN_PAIRS
     measured: dict[_recipes.MethodName, dict[str, np.ndarray]] = {}
     methods: dict[_recipes.MethodName, Any] = {}
-    for name, classifier in _diagnostics.trained(config, data):
-        measured[name] = measure(classifier, labels) | human
-        error = float(100.0 * np.mean(classifier.outputs.predictions != labels))
-        methods[name] = {"error": error, **summary(measured[name], pairs)}
-    seconds = time.perf_counter() - started
-    results = _diagnostics.save(config, methods, seconds)
+    human, pairs = {}, _PAIRS
+    with Jobs(config, config.root) as jobs:
+        data = _data.load(config.recipe.dataset, config.data_dir)
+        labels = data.test.labels
+        if config.human_counts is not None:
+            counts = _human.counts(config.human_counts, config.data_dir, labels)
+            human = {"hsf": _human.frequency(counts, labels)}
+            pairs = _PAIRS + _HUMAN_PAIRS
+        for name, classifier in _diagnostics.trained(config, data, jobs):
+            measured[name] = measure(classifier, labels) | human
+            error = float(100.0 * np.mean(classifier.outputs.predictions != labels))
+            methods[name] = {"error": error, **summary(measured[name], pairs)}
+    results = _diagnostics.save(config, methods, jobs.seconds)
     _figures.hardness(config.result(".png"), measured, pairs)
+    jobs.clear()
     return results
 
 

@@ -11,16 +11,14 @@ command, it goes on from its last checkpoint.
 """
 
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tyro
-from tqdm import tqdm
 
 from experiments import (
-    _checkpoints,
+    _command_line,
+    _comparison,
     _opt_curves,
     _opt_training,
     _progress,
@@ -39,23 +37,19 @@ def train(config: Config) -> dict[str, Any]:
         DatasetNotFoundError: If images, a graph or point clouds are not prepared.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    root = config.checkpoints / f"opt-{config.digest}"
-    problems: dict[ProblemName, Problem] = {
-        name: config.load(name) for name in config.chosen
-    }
-    steps = sum(config.recipe(name, "plain").steps for name in problems)
-    total = config.runs * len(config.methods) * steps
-    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
-        jobs = Jobs(root, bar)
+    steps = sum(config.recipe(name, "plain").steps for name in config.chosen)
+    with Jobs(config, f"opt-{config.digest}") as jobs:
+        jobs.progress.expect(config.runs * len(config.methods) * steps)
+        problems: dict[ProblemName, Problem] = {
+            name: config.load(name) for name in config.chosen
+        }
         found = {
             name: _learned(config, name, problem, jobs)
             for name, problem in problems.items()
         }
-    seconds = time.perf_counter() - started
-    results = _results.save(config, {"problems": found}, seconds)
+    results = _results.save(config, {"problems": found}, jobs.seconds)
     _opt_curves.draw(config.result(".png"), results["problems"])
-    _checkpoints.clear(root)
+    jobs.clear()
     return results
 
 
@@ -91,8 +85,7 @@ def _run(
     recipe = config.recipe(name, method)
 
     def measured(folder: pathlib.Path) -> dict[str, Any]:
-        report = _progress.steps_on(jobs.bar)
-        curves = _opt_training.fit(problem, recipe, seed, folder, report)
+        curves = _opt_training.fit(problem, recipe, seed, folder, jobs.steps())
         above = 100.0 * (curves.energy / curves.energy[0] - 1.0)
         return {
             "loss": curves.loss.tolist(),
@@ -118,9 +111,13 @@ def _together(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
-    """A Markdown table for each problem: one row for each method."""
+    """A Markdown table for each problem, one row for each method, and its verdict."""
     for problem in results["problems"].values():
         yield from _progress.markdown([*_rows(problem)])
+        errors = {
+            METHODS[name].title: own["error"] for name, own in problem["runs"].items()
+        }
+        yield from _comparison.verdict("plain", errors, is_error=True)
         yield ""
 
 
@@ -145,7 +142,8 @@ def _rows(problem: dict[str, Any]) -> Iterator[list[str]]:
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(lambda: tyro.cli(Config), train, tables)
+    name = "experiments.opt"
+    _command_line.main(name, lambda: _command_line.parse(name, Config), train, tables)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m experiments.report
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, NAME being that of a file
-in ``experiments/results``. Nothing is run: the files are what the experiments wrote.
+in ``experiments/results``. Nothing is run: the files are what is published there.
 """
 
 import dataclasses
@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 
 from experiments import (
+    _command_line,
+    _comparison,
     _objectives,
+    _open_set,
     _open_set_recipes,
     _progress,
     _recipes,
+    _results,
     autoencoder,
     confusion,
     energy,
@@ -76,7 +80,7 @@ def verification(results: dict[str, Any]) -> Iterator[str]:
     above = sum(_center(runs)[0] > pixels for runs in results["methods"].values())
     number = len(results["methods"])
     yield ""
-    yield f"{above} of {number} losses are more accurate than the pixels themselves."
+    yield f"The accuracy of {above} of {number} losses is above that of the pixels."
     yield from verdict(results)
 
 
@@ -87,27 +91,43 @@ def verdict(results: dict[str, Any]) -> Iterator[str]:
     if softmax is None:
         yield "Softmax was not trained: there is nothing to compare with."
         return
-    base, deviation = _center(softmax)
-    spread = "seeds" if len(softmax) > 1 else "folds, of the mean"
-    yield (
-        f"Accuracy less that of softmax ({base:.2f} %), in points; a difference within"
-        f" one pooled standard deviation (over the {spread}) is not told apart:"
-    )
+    differences = {
+        _objectives.METHODS[name].title: _difference(runs, softmax)
+        for name, runs in methods.items()
+    }
+    base, _ = _center(softmax)
+    rule = _comparison.RULE
+    if len(softmax) == 1:
+        rule = rule.replace("paired t-test over the seeds", "t-test over the folds")
+    yield f"Accuracy less that of softmax ({base:.2f} %), in points, told apart {rule}:"
     yield ""
+    signs = _comparison.signs(differences)
     for kind, has_margin in (("margin", True), ("other", False)):
-        groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
-        for name, runs in methods.items():
-            method, (mean, own) = _objectives.METHODS[name], _center(runs)
-            if method.has_margin == has_margin:
-                is_told = abs(mean - base) > np.sqrt((own**2 + deviation**2) / 2.0)
-                sign = int(np.sign(mean - base)) if is_told else 0
-                groups[sign].append(f"{method.title} ({mean - base:+.2f})")
-        number = sum(map(len, groups.values()))
-        better, alike, worse = (", ".join(group) or "none" for group in groups.values())
+        own = {
+            method.title: signs[method.title]
+            for method in map(_objectives.METHODS.__getitem__, methods)
+            if method.has_margin == has_margin
+        }
+        better, alike, worse = (
+            _comparison.listed(differences, own, sign) for sign in (1, 0, -1)
+        )
+        number = sum(sign > 0 for sign in own.values())
         yield (
-            f"- {len(groups[1])} of {number} {kind} losses beat softmax: {better}."
+            f"- {number} of {len(own)} {kind} losses beat softmax: {better}."
             f" Not told apart: {alike}. Worse: {worse}."
         )
+
+
+def _difference(
+    runs: list[dict[str, Any]], base: list[dict[str, Any]]
+) -> _comparison.Difference:
+    """Over the seeds; of one run, by its error over the folds."""
+    if len(runs) > 1:
+        accuracies = ([run["accuracy"] for run in each] for each in (runs, base))
+        return _comparison.paired(*accuracies)
+    (mean, error), (other, other_error) = _center(runs), _center(base)
+    error = float(np.hypot(error, other_error))
+    return _comparison.between(mean - other, error, 2 * (_open_set.FOLDS - 1))
 
 
 def _center(runs: list[dict[str, Any]]) -> tuple[float, float]:
@@ -210,11 +230,26 @@ def rewrite(text: str, results: pathlib.Path) -> str:
     return _PLACE.sub(table, text)
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Writes the tables of README.md and experiments/README.md, in place.
+
+    They are made from the committed files in experiments/results. Nothing is run, and
+    nothing outside of the marks of the tables is changed.
+    """
+
+
 def main() -> None:
-    """Rewrites the READMEs in place."""
-    for path in (_ROOT / "README.md", _ROOT / "experiments" / "README.md"):
-        path.write_text(rewrite(path.read_text(), _ROOT / "experiments" / "results"))
-        print(f"wrote {path.relative_to(_ROOT)}")
+    """Runs from the command line."""
+    with _command_line.ending("experiments.report", "run the same command again."):
+        _command_line.parse("experiments.report", Config)
+        for path in (_ROOT / "README.md", _ROOT / "experiments" / "README.md"):
+            before = path.read_text()
+            after = rewrite(before, _results.PUBLISHED)
+            if after != before:
+                path.write_text(after)
+            state = "left as it is" if after == before else "written"
+            print(f"{path.relative_to(_ROOT)}: {state}")
 
 
 if __name__ == "__main__":

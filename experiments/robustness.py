@@ -12,17 +12,14 @@ started again with the same command, it goes on from its last checkpoint.
 
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
-from tqdm import tqdm
 
 from experiments import (
     _attackers,
-    _checkpoints,
+    _command_line,
     _data,
     _masking,
     _methods,
@@ -71,18 +68,23 @@ def train(config: Config) -> dict[str, Any]:
         DatasetNotFoundError: If the images are not prepared.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    size, data = config.size, _data.load(config.dataset, config.data_dir)
-    root = config.checkpoints / f"robustness-{config.digest}"
+    size = config.size
     runs = len(config.trainings) * (len(size.operators) * size.seeds + 1)
-    with tqdm(total=runs * size.steps, unit=" steps", dynamic_ncols=True) as bar:
-        shared = Shared(config, data, Jobs(root, bar))
+    with Jobs(config, f"robustness-{config.digest}") as jobs:
+        jobs.progress.expect(runs * size.steps)
+        data = _data.load(config.dataset, config.data_dir)
+        if size.images > len(data.test.labels):
+            raise ValueError(
+                f"--images must be at most {len(data.test.labels)}, the number of test"
+                f" images, got {size.images}."
+            )
+        shared = Shared(config, data, jobs)
         models: dict[TrainingName, Any] = {
             training: _all(shared, training) for training in config.trainings
         }
-    results = _save(config, models, started)
+    results = _save(config, models, jobs.seconds)
     _draw(config, results)
-    _checkpoints.clear(root)
+    jobs.clear()
     return results
 
 
@@ -115,7 +117,7 @@ def _outcome(
         del folder
         others = transferred()
         target = _target(shared, job)
-        jobs.bar.set_postfix_str("under attack")
+        jobs.progress.show("under attack")
         return _robustness.measure(target, config.threat, others, config.checked)
 
     return jobs.outcome(str(job), config.size.steps, measured)
@@ -126,7 +128,7 @@ def _target(shared: Shared, job: Job) -> _attackers.Target:
     config, data, jobs = shared
     run, size = config.run(job.operator), config.size
     # Also of the network that attacks come from, which has no outcome of its own.
-    jobs.bar.set_description(str(job))
+    jobs.progress.begin(str(job))
     perturb = _attackers.natural
     if job.training == "adversarial":
         perturb = _attackers.adversarial(size.eps, config.inner_steps)
@@ -137,7 +139,7 @@ def _target(shared: Shared, job: Job) -> _attackers.Target:
         data,
         (job.seed,),
         jobs.folder(str(job)),
-        _progress.steps_on(jobs.bar),
+        jobs.steps(),
         perturb,
     )
     model = _attackers.classifier(setting, state, data.mean)
@@ -145,7 +147,7 @@ def _target(shared: Shared, job: Job) -> _attackers.Target:
     return _attackers.Target(model, images, data.test.labels[: size.images], run.batch)
 
 
-def _save(config: Config, models: dict[TrainingName, Any], started: float) -> Any:
+def _save(config: Config, models: dict[TrainingName, Any], seconds: float) -> Any:
     """Writes what was measured, with its provenance; returns all that is written."""
     recipe = config.run("plain")
     found = {
@@ -155,7 +157,7 @@ def _save(config: Config, models: dict[TrainingName, Any], started: float) -> An
         "steps": _masking.STEPS,
         "models": models,
     }
-    return _results.save(config, found, time.perf_counter() - started)
+    return _results.save(config, found, seconds)
 
 
 def _draw(config: Config, results: dict[str, Any]) -> None:
@@ -206,7 +208,8 @@ def _check(values: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(lambda: tyro.cli(Config), train, tables)
+    name = "experiments.robustness"
+    _command_line.main(name, lambda: _command_line.parse(name, Config), train, tables)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,16 @@ Sphere, Transactions of the AMS 350, 1998).
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-import tyro
-from tqdm import tqdm
 
 import sphax as sx
-from experiments import _checkpoints, _progress, _results, _spheres
+from experiments import _command_line, _progress, _results, _spheres
+from experiments._jobs import Jobs
 
 # c = -3 sqrt(sqrt(3) / (8 pi)) zeta(1/2) L(1/2), L of the Dirichlet character mod 3.
 LATTICE = 0.553051293358
@@ -34,7 +33,7 @@ _DATA = pathlib.Path(__file__).with_name("thomson_energies.txt")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_results.Config):
     """Least energies of 2, 3, ... charges on the sphere, from random starts.
 
     Without arguments: up to 32 charges, three minutes on two cores.
@@ -46,20 +45,16 @@ class Config:
     """Random starts for each number of charges."""
     seed: int = 0
     """Of the starts."""
-    checkpoints: pathlib.Path = pathlib.Path("checkpoints")
-    """Folder for checkpoints, one for each number; they are removed at the end."""
-    results: pathlib.Path = pathlib.Path("experiments/results")
-    """Folder for the figure and the JSON file."""
 
     def __post_init__(self):
+        super().__post_init__()
         if not 2 <= self.largest <= 100:
-            raise ValueError(f"largest must lie in [2, 100], got {self.largest}.")
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be positive, got {self.restarts}.")
+            raise ValueError(f"--largest must be in [2, 100], got {self.largest}.")
 
-    def result(self, ending: str) -> pathlib.Path:
-        """A result file, by the ending of its name."""
-        return self.results / f"thomson{ending}"
+    @property
+    def name(self) -> str:
+        """Name of the result files."""
+        return "thomson"
 
 
 def published() -> dict[int, float]:
@@ -70,26 +65,31 @@ def published() -> dict[int, float]:
 
 def train(config: Config) -> dict[str, Any]:
     """Minimises for every number of charges; writes and returns the results."""
-    folder = config.checkpoints / f"thomson-{config.restarts}-{config.seed}"
-    rows, pictures, seconds, known = [], {}, 0.0, published()
-    for n in tqdm(range(2, config.largest + 1), unit=" n", dynamic_ncols=True):
-        found, _ = _checkpoints.remembered(
-            folder / f"{n}.json", lambda n=n: minimize(config, n)
-        )
-        rows.append({"n": n, **compare(np.array(found["energies"]), known[n])})
-        seconds += found["seconds"]
-        if n in _PICTURED:
-            pictures[n] = np.array(found["points"])
-    results = _results.save(config, {"charges": rows}, seconds)
+    rows, pictures, known = [], {}, published()
+    with Jobs(config, f"thomson-{config.restarts}-{config.seed}", "numbers") as jobs:
+        jobs.progress.expect(config.largest - 1)
+        for n in range(2, config.largest + 1):
+            found = jobs.outcome(
+                f"{n} charges", 1, partial(_minimized, config, n, jobs)
+            )
+            rows.append({"n": n, **compare(np.array(found["energies"]), known[n])})
+            if n in _PICTURED:
+                pictures[n] = np.array(found["points"])
+    results = _results.save(config, {"charges": rows}, jobs.seconds)
     gaps = {row["n"]: scaled_gap(row["n"], row["energy"]) for row in rows}
     _spheres.draw(config.result(".png"), pictures, gaps, 2.0 * LATTICE)
-    _checkpoints.clear(folder)
+    jobs.clear()
     return results
 
 
+def _minimized(config: Config, n: int, jobs: Jobs, _: pathlib.Path) -> dict[str, Any]:
+    found = minimize(config, n)
+    jobs.progress.advance(1)
+    return found
+
+
 def minimize(config: Config, n: int) -> dict[str, Any]:
-    """The best points, where each start ended, summed over pairs, and the seconds."""
-    started = time.perf_counter()
+    """The best points, and where each start ended, summed over pairs."""
     with jax.enable_x64(True):
         key = jax.random.fold_in(jax.random.key(config.seed), n)
         found = sx.energy.minimize_energy(key, n, 3, restarts=config.restarts)
@@ -97,7 +97,6 @@ def minimize(config: Config, n: int) -> dict[str, Any]:
     return {
         "points": np.asarray(found.points).tolist(),
         "energies": energies.tolist(),
-        "seconds": time.perf_counter() - started,
     }
 
 
@@ -147,7 +146,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(lambda: tyro.cli(Config), train, table)
+    name = "experiments.thomson"
+    _command_line.main(name, lambda: _command_line.parse(name, Config), train, table)
 
 
 if __name__ == "__main__":

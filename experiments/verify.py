@@ -9,23 +9,21 @@ same command, it goes on from its last checkpoint.
 """
 
 import pathlib
-import time
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments import (
-    _checkpoints,
+    _command_line,
     _evaluation,
     _figures,
     _open_set,
-    _progress,
     _results,
     _training,
     _verification,
     report,
 )
+from experiments._jobs import Jobs
 from experiments._objectives import METHODS
 from experiments._open_set_recipes import MAIN, Config, architecture, of_method, parse
 
@@ -37,15 +35,15 @@ def train(config: Config) -> dict[str, Any]:
         DatasetNotFoundError: If the images are not prepared.
         FloatingPointError: If a loss is not a number.
     """
-    started = time.perf_counter()
-    splits = _open_set.load(config.dataset, config.data_dir)
-    root = config.checkpoints / f"verify-{config.digest('methods', 'seeds')}"
     seeds = range(config.seeds)
-    total = len(config.methods) * len(seeds) * len(splits) * config.steps
-    methods: dict[str, list[Any]] = {}
-    with tqdm(total=total, unit=" steps", dynamic_ncols=True) as bar:
-        for name in config.methods:
-            methods[name] = [_run(config, name, s, splits, root, bar) for s in seeds]
+    with Jobs(config, f"verify-{config.digest('methods', 'seeds')}") as jobs:
+        splits = _open_set.load(config.dataset, config.data_dir)
+        runs = len(config.methods) * len(seeds) * len(splits)
+        jobs.progress.expect(runs * config.steps)
+        methods = {
+            name: [_run(config, name, seed, splits, jobs) for seed in seeds]
+            for name in config.methods
+        }
     curves = {
         name: _mean([run.pop("roc") for run in methods[name]]) for name in methods
     }
@@ -55,33 +53,25 @@ def train(config: Config) -> dict[str, Any]:
         "methods": methods,
         "roc": {"far": _verification.FAR.tolist(), "tar": curves},
     }
-    results = _results.save(config, found, time.perf_counter() - started)
+    results = _results.save(config, found, jobs.seconds)
     _draw(config, results)
-    _checkpoints.clear(root)
+    jobs.clear()
     return results
 
 
 def _run(
-    config: Config,
-    name: str,
-    seed: int,
-    splits: list[_open_set.Split],
-    root: pathlib.Path,
-    bar: tqdm,
+    config: Config, name: str, seed: int, splits: list[_open_set.Split], jobs: Jobs
 ) -> dict[str, Any]:
     """What is measured of one seed, or was before the experiment was killed."""
-    folder, method = root / f"{name}-seed-{seed}", METHODS[name]
-    recipe = of_method(config, name)
-    advance = _progress.steps_on(bar)
-    bar.set_description(f"{name}, seed {seed}")
+    method, recipe = METHODS[name], of_method(config, name)
 
-    def measured() -> dict[str, Any]:
+    def measured(folder: pathlib.Path) -> dict[str, Any]:
         embedded = []
         for number, split in enumerate(splits):
             data, place = split.data, folder / f"split-{number}"
             design = architecture(data.shape)
             setting, (state,) = _training.fit(
-                recipe, design, method, data, (seed,), place, advance
+                recipe, design, method, data, (seed,), place, jobs.steps()
             )
             sides = [data.test.images]
             sides += [data.train.images] * (config.components is not None)
@@ -89,10 +79,8 @@ def _run(
             embedded.append(_verification.Embedded(*found))
         return _verification.measure(splits, embedded, config.components)
 
-    outcome, is_new = _checkpoints.remembered(folder / "outcome.json", measured)
-    if not is_new:
-        advance(config.steps * len(splits), {})
-    return outcome
+    steps = len(splits) * config.steps
+    return jobs.outcome(f"{name}, seed {seed}", steps, measured)
 
 
 def _without_roc(run: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +122,7 @@ def _draw(config: Config, results: dict[str, Any]) -> None:
 
 def main() -> None:
     """Runs from the command line."""
-    _progress.main(parse, train, report.verification)
+    _command_line.main("experiments.verify", parse, train, report.verification)
 
 
 if __name__ == "__main__":

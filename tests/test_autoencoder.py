@@ -223,7 +223,7 @@ def test_the_experiment_leaves_its_results_and_goes_on_where_it_was_killed(
 
 @pytest.mark.usefixtures("few_images")
 def test_a_loss_that_is_no_number_is_told(config):
-    wild = dataclasses.replace(config, learning_rate=float("inf"))
+    wild = dataclasses.replace(config, learning_rate=1e38)
     with pytest.raises(FloatingPointError, match=r"seed 0: the loss is nan in step 1"):
         autoencoder.train(wild)
 
@@ -231,9 +231,9 @@ def test_a_loss_that_is_no_number_is_told(config):
 def test_settings_out_of_range_are_refused(config):
     with pytest.raises(ValueError, match="steps must be positive, got 0"):
         dataclasses.replace(config, steps=0)
-    with pytest.raises(ValueError, match=r"one or more positive numbers, got \(\)"):
+    with pytest.raises(ValueError, match=r"channels must be one or more numbers"):
         dataclasses.replace(config, channels=())
-    with pytest.raises(ValueError, match="batch must be at most 898 images, got 1000"):
+    with pytest.raises(ValueError, match=r"batch must be at most 898, .*got 1000"):
         autoencoder.train(dataclasses.replace(config, batch=1000))
 
 

@@ -42,6 +42,27 @@ def test_behind_a_damaged_one_is_the_one_before(tmp_path, damage):
         assert_restored(tmp_path, 5, 5.0)
 
 
+def test_those_of_another_program_are_refused(tmp_path):
+    _checkpoints.save(tmp_path, 5, tree(5.0))
+    others = (
+        tree(0.0) | {"c": jnp.zeros(2)},
+        {"a": jnp.zeros((2, 3))},
+        tree(0.0) | {"a": jnp.zeros((3, 2))},
+        tree(0.0) | {"a": jnp.zeros((2, 3), jnp.bfloat16)},
+    )
+    for other in others:
+        with pytest.raises(ValueError, match=r"another program: remove .*--checkpoint"):
+            _checkpoints.restore(tmp_path, other)
+
+
+def test_what_is_remembered_is_computed_anew_if_damaged(tmp_path):
+    path = tmp_path / "outcome.json"
+    path.write_text('{"error": 1')
+    with pytest.warns(UserWarning, match=r"outcome.json is damaged; computing it anew"):
+        assert _checkpoints.remembered(path, lambda: 2.5) == (2.5, True)
+    assert _checkpoints.remembered(path, lambda: 3.5) == (2.5, False)
+
+
 def test_a_write_that_was_cut_off_is_not_seen(tmp_path):
     _checkpoints.save(tmp_path, 5, tree(5.0))
     (tmp_path / "000000010.ckpt.partial").write_bytes(b"half a check")

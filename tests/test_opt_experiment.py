@@ -298,7 +298,7 @@ def test_settings_decide_what_is_learned_and_where_it_goes(tmp_path):
     [
         (dict(methods=()), "methods must name at least one"),
         (dict(steps=0), "steps must be positive, got 0"),
-        (dict(rotation_rate=-1.0), r"rotation_rate must be positive, got -1\.0"),
+        (dict(rotation_rate=-1.0), r"rotation-rate must be positive, got -1\.0"),
         (dict(preset="cnn-6"), "is for larger images than digits"),
         (dict(preset="cnn-6", problems=("mlp",)), "cnn-6 has no mlp: leave it out"),
     ],

@@ -335,7 +335,7 @@ def test_settings_out_of_range_are_refused():
         Config(eps=8)
     with pytest.raises(ValueError, match="operators must name at least one"):
         Config(operators=())
-    with pytest.raises(ValueError, match="operator must be plain.*got 'cube'"):
+    with pytest.raises(ValueError, match="operators must be plain.*got 'cube'"):
         Config(operators=("plain", "cube"))
 
 

@@ -73,7 +73,7 @@ def test_goes_on_where_it_was_killed_and_leaves_its_results(config, monkeypatch)
         if n == 4:
             return minimize(config, n)
         # Of the others it does not matter where their energies come from.
-        return {"points": [], "energies": [known[n]] * config.restarts, "seconds": 1.0}
+        return {"points": [], "energies": [known[n]] * config.restarts}
 
     monkeypatch.setattr(thomson, "minimize", killed_once)
     with pytest.raises(KeyboardInterrupt):
@@ -85,7 +85,6 @@ def test_goes_on_where_it_was_killed_and_leaves_its_results(config, monkeypatch)
     assert str(config.results.parent) not in path.read_text()
     assert path.with_suffix(".png").stat().st_size > 10_000
     assert not list(config.checkpoints.iterdir())
-    assert results["seconds"] > 2.0
     last = results["charges"][-1]
     assert last["energy"] == pytest.approx(known[4], rel=1e-9)
     assert (last["n"], last["reached"], last["minima"]) == (4, 2, 1)
@@ -98,7 +97,7 @@ def test_goes_on_where_it_was_killed_and_leaves_its_results(config, monkeypatch)
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        (dict(largest=101), r"largest must lie in \[2, 100\], got 101"),
+        (dict(largest=101), r"largest must be in \[2, 100\], got 101"),
         (dict(restarts=0), "restarts must be positive, got 0"),
     ],
 )

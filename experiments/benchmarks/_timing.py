@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
+
+from experiments import _progress
 
 # A bare product that took this much longer after than before, or whose repetitions
 # spread this widely, says that something else was running.
@@ -49,11 +50,12 @@ def interleave(
 ) -> dict[str, np.ndarray]:
     """Times of every candidate, ``[repetitions]`` each, taken in turns.
 
-    Turns that take long are told by a bar of the name given.
+    Turns that take long are told as progress, by the name given.
     """
+    turns = range(repetitions)
     taken = [
         {name: seconds(candidate) for name, candidate in candidates.items()}
-        for _ in tqdm(range(repetitions), desc=told, disable=told is None)
+        for _ in (turns if told is None else _progress.each(turns, told))
     ]
     return {name: np.array([row[name] for row in taken]) for name in candidates}
 

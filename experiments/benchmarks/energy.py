@@ -15,24 +15,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
-from tqdm import tqdm
 
 import sphax as sx
+from experiments import _progress
 from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_energy.json")
     points: tuple[int, ...] = (1024, 4096, 16384)
     """Numbers of directions, one table each."""
     features: int = 512
@@ -47,10 +47,16 @@ class Config:
     """Turns taken by the training step."""
     large: tuple[int, int] = (100_000, 128)
     """Number and dimension of one large set, swept once; 0 directions leave it out."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_energy.json"
-    )
-    """File to write the figures to; "None" writes none."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ("batch", "large")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.points) != len(self.repetitions):
+            raise ValueError(
+                "--repetitions must be as many as --points ="
+                f" {' '.join(map(str, self.points))}, got"
+                f" {' '.join(map(str, self.repetitions))}."
+            )
 
 
 PRODUCTS = "two products"
@@ -69,18 +75,14 @@ SWEEPS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures every size, prints the tables and returns the figures."""
-
-    def measure():
-        sizes = list(zip(config.points, config.repetitions, strict=True))
-        return {
-            "sizes": [_measure(config, *size) for size in tqdm(sizes, desc="sizes")],
-            "step": _training_step(config) if config.batch else None,
-            "large": _large(*config.large) if config.large[0] else None,
-        }
-
-    return _figures.publish(config, measure, tables)
+def measure(config: Config) -> dict[str, Any]:
+    """Measures every size, the training step and the large set."""
+    sizes = list(zip(config.points, config.repetitions, strict=True))
+    return {
+        "sizes": [_measure(config, *size) for size in _progress.each(sizes, "sizes")],
+        "step": _training_step(config) if config.batch else None,
+        "large": _large(*config.large) if config.large[0] else None,
+    }
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -218,5 +220,10 @@ def _large(n: int, d: int) -> dict[str, Any]:
     }
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("energy", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

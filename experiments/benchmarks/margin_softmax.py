@@ -12,7 +12,7 @@ A million classes, once, to show that they fit:
 
     python -m experiments.benchmarks.margin_softmax --classes 1000000 --features 256
     --block-size 10000 --blocked-only
-    --output experiments/results/benchmark_margin_softmax_million.json
+    --output runs/benchmark_margin_softmax_million.json
 """
 
 import pathlib
@@ -25,17 +25,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from tqdm import tqdm
 
 import sphax as sx
+from experiments import _progress
 from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_margin_softmax.json")
     classes: tuple[int, ...] = (10_000, 100_000)
     """Numbers of classes, one table each."""
     batch: int = 256
@@ -50,21 +50,13 @@ class Config:
     """Turns taken by each candidate; the median is reported."""
     blocked_only: bool = False
     """Run the blocked form once and nothing else: for sizes that only it can hold."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_margin_softmax.json"
-    )
-    """File to write the figures to; "None" writes none."""
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures every size, prints the tables and returns the figures."""
+def measure(config: Config) -> dict[str, Any]:
+    """Measures every size."""
     one = _run_blocked if config.blocked_only else _measure
-
-    def measure():
-        sizes = tqdm(config.classes, desc="sizes")
-        return {"sizes": [one(config, classes) for classes in sizes]}
-
-    return _figures.publish(config, measure, tables)
+    sizes = _progress.each(config.classes, "sizes")
+    return {"sizes": [one(config, classes) for classes in sizes]}
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -175,5 +167,10 @@ def _run_blocked(config: Config, classes: int) -> dict[str, Any]:
     return {"classes": classes, "quietness": None, "rows": [row]}
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("margin_softmax", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

@@ -17,10 +17,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
-from tqdm import tqdm
 
 import sphax as sx
+from experiments import _progress
 from experiments.benchmarks import _figures, _timing
 
 so = sx.operators
@@ -28,9 +27,10 @@ PLAIN = "plain convolution"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_operators.json")
     sides: tuple[int, ...] = (32, 8)
     """Height and width of the maps, one table each."""
     channels: tuple[int, ...] = (128, 256)
@@ -43,22 +43,23 @@ class Config:
     """Dtype of inputs and kernel."""
     repetitions: int = 9
     """Turns taken by each candidate."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_operators.json"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.sides) != len(self.channels):
+            raise ValueError(
+                f"--channels must be as many as --sides ="
+                f" {' '.join(map(str, self.sides))}, got"
+                f" {' '.join(map(str, self.channels))}."
+            )
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """Measures every size."""
+    sizes = _progress.each(
+        list(zip(config.sides, config.channels, strict=True)), "sizes"
     )
-    """File to write the figures to; "None" writes none."""
-
-
-def main(config: Config) -> dict[str, Any]:
-    """Measures every size, prints the tables and returns the figures."""
-
-    def measure():
-        sizes = list(zip(config.sides, config.channels, strict=True))
-        return {
-            "sizes": [_measure(config, *size) for size in tqdm(sizes, desc="sizes")]
-        }
-
-    return _figures.publish(config, measure, tables)
+    return {"sizes": [_measure(config, *size) for size in sizes]}
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -158,5 +159,10 @@ def _measure(config: Config, side: int, channels: int) -> dict[str, Any]:
     }
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("operators", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

@@ -19,25 +19,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
-from tqdm import tqdm
 
 import sphax as sx
-from experiments import _opt_methods
+from experiments import _opt_methods, _progress
 from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Size and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_opt.json")
     batch: int = 128
     """Images in a batch, 32 x 32."""
     repetitions: int = 5
     """Turns taken by each candidate; the median is reported."""
-    output: pathlib.Path | None = pathlib.Path("experiments/results/benchmark_opt.json")
-    """File to write the figures to; "None" writes none."""
 
 
 _MOMENTUM = optax.sgd(0.1, momentum=0.9)
@@ -60,11 +57,6 @@ _PROBE = 1024
 _PROBES = 5
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures all methods, prints the tables and returns the figures."""
-    return _figures.publish(config, lambda: _measure(config), tables)
-
-
 def tables(figures: dict[str, Any]) -> Iterator[str]:
     """The Markdown table of the figures."""
     yield f"| CNN-6, batch {figures['config']['batch']} | ms | / plain |"
@@ -75,7 +67,8 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
     yield from _figures.end_of_table(figures["quietness"])
 
 
-def _measure(config: Config) -> dict[str, Any]:
+def measure(config: Config) -> dict[str, Any]:
+    """Measures all methods."""
     network = sx.networks.ConvNet(
         (32, 32, 3), [sx.networks.Stage(64, 2)] * 3, 64, rngs=nnx.Rngs(0)
     )
@@ -90,7 +83,7 @@ def _measure(config: Config) -> dict[str, Any]:
         return model(images) @ params["head"]
 
     candidates, merged = {}, params
-    for name, training in tqdm(METHODS.items(), desc="compiling"):
+    for name, training in _progress.each([*METHODS.items()], "compiled"):
         free, frozen = training.init(jax.random.key(3), params)
         merged = training.merge(free, frozen)
         candidates[f"step, {name}"] = _timing.compile_candidate(
@@ -136,5 +129,10 @@ def _turns(config: Config, candidates: dict[str, _timing.Candidate]) -> dict[str
     return {"quietness": _timing.quietness(before, after), "rows": rows}
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("opt", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

@@ -17,25 +17,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from tqdm import tqdm
 
 import sphax as sx
+from experiments import _progress
 from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_orthogonal.json")
     sizes: tuple[int, ...] = (256, 512, 1024)
     """Rows and columns of the matrices, one table each."""
     repetitions: int = 15
     """Turns taken by each candidate; the median is reported."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_orthogonal.json"
-    )
-    """File to write the figures to; "None" writes none."""
 
 
 def _neumann(a: jax.Array) -> jax.Array:
@@ -56,14 +52,10 @@ MAPS: dict[str, Callable[[jax.Array], jax.Array]] = {
 _PRODUCTS = 5
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures every size, prints the tables and returns the figures."""
-
-    def measure():
-        sizes = tqdm(config.sizes, desc="sizes")
-        return {"sizes": [_measure(config, n) for n in sizes]}
-
-    return _figures.publish(config, measure, tables)
+def measure(config: Config) -> dict[str, Any]:
+    """Measures every size."""
+    sizes = _progress.each(config.sizes, "sizes")
+    return {"sizes": [_measure(config, n) for n in sizes]}
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -129,5 +121,10 @@ def _measure(config: Config, n: int) -> dict[str, Any]:
     }
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("orthogonal", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

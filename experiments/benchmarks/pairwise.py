@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from tqdm import tqdm
 
 import sphax as sx
+from experiments import _progress
 from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_pairwise.json")
     rows: tuple[int, ...] = (1024, 4096)
     """Numbers of embeddings, one table each."""
     features: int = 512
@@ -39,10 +39,6 @@ class Config:
     """Turns taken by each candidate; the median is reported."""
     optax: bool = False
     """Time optax's NT-Xent as well, for up to 1024 embeddings: 16 s a call, 6 GiB."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_pairwise.json"
-    )
-    """File to write the figures to; "None" writes none."""
 
 
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -53,14 +49,10 @@ LOSSES: dict[str, Callable[..., Any]] = {
 }
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures every size, prints the tables and returns the figures."""
-
-    def measure():
-        sizes = tqdm(config.rows, desc="sizes")
-        return {"sizes": [_measure(config, n) for n in sizes]}
-
-    return _figures.publish(config, measure, tables)
+def measure(config: Config) -> dict[str, Any]:
+    """Measures every size."""
+    sizes = _progress.each(config.rows, "sizes")
+    return {"sizes": [_measure(config, n) for n in sizes]}
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -125,5 +117,10 @@ def _measure(config: Config, n: int) -> dict[str, Any]:
     }
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("pairwise", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

@@ -21,16 +21,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import sphax as sx
 from experiments.benchmarks import _figures, _timing
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_verification.json")
     pairs: tuple[int, ...] = (10_000_000, 100_000_000)
     """Numbers of pairs, at least: all are streamed, and the first is held as well."""
     features: int = 512
@@ -41,15 +41,11 @@ class Config:
     """Embeddings on each side of a block of pairs."""
     repetitions: int = 5
     """Runs of each form and its bound, in turns; the medians are reported."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_verification.json"
-    )
-    """File to write the figures to; "None" writes none."""
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures both forms, prints the table and returns the figures."""
-    return _figures.publish(config, lambda: {"rows": _measure(config)}, tables)
+def measure(config: Config) -> dict[str, Any]:
+    """Measures both forms."""
+    return {"rows": _measure(config)}
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -144,5 +140,10 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("verification", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()

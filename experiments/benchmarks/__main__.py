@@ -1,0 +1,15 @@
+"""Lists the benchmarks.
+
+python -m experiments.benchmarks
+"""
+
+from experiments import _command_line
+
+
+def main() -> None:
+    """Runs from the command line."""
+    _command_line.list_commands("experiments.benchmarks", __file__)
+
+
+if __name__ == "__main__":
+    main()
