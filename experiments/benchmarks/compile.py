@@ -19,10 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from tqdm import tqdm
 
 import sphax as sx
+from experiments import _progress
 from experiments.benchmarks import _figures, _timing
 
 METHODS = (
@@ -43,31 +42,15 @@ _PROBES = 2
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_figures.Config):
     """Size of the networks."""
 
+    output: pathlib.Path | None = pathlib.Path("runs/benchmark_compile.json")
     width: int = 16
     """Channels of the first stage of the ResNet; the transformer has twelve times as
     many features."""
     blocks: int = 12
     """Blocks of the transformer."""
-    output: pathlib.Path | None = pathlib.Path(
-        "experiments/results/benchmark_compile.json"
-    )
-    """File to write the figures to; "None" writes none."""
-
-
-def main(config: Config) -> dict[str, Any]:
-    """Measures both networks, prints the tables and returns the figures."""
-    networks = {
-        "ResNet-50": resnet(config.width),
-        "transformer": transformer(12 * config.width, config.blocks),
-    }
-
-    def measure():
-        return {"networks": [_measure(*network) for network in networks.items()]}
-
-    return _figures.publish(config, measure, tables)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -81,6 +64,15 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
             seconds = f"{tracing:.1f} | {compiling:.1f} | {tracing + compiling:.1f}"
             yield f"| {row['name']} | {seconds} |"
         yield from _figures.end_of_table(network["quietness"])
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """Measures both networks."""
+    networks = {
+        "ResNet-50": resnet(config.width),
+        "transformer": transformer(12 * config.width, config.blocks),
+    }
+    return {"networks": [_measure(*network) for network in networks.items()]}
 
 
 def resnet(width: int) -> dict[str, Any]:
@@ -140,7 +132,7 @@ def _measure(name: str, params: dict[str, Any]) -> dict[str, Any]:
     probe = programs["Adam"]
     before = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])
     rows = []
-    for own, program in tqdm(programs.items(), desc=name):
+    for own, program in _progress.each(list(programs.items()), name):
         tracing, compiling = _cpu_seconds(*program)
         rows.append({"name": own, "tracing": tracing, "compiling": compiling})
     after = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])
@@ -184,5 +176,10 @@ def _cpu_seconds(function: Callable[..., Any], arguments: tuple) -> tuple[float,
     return traced - start, compiled - traced
 
 
+def main() -> None:
+    """Runs from the command line."""
+    _figures.main("compile", Config, measure, tables)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()
