@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def check_number(name: str, value: Any, *, others: str = "") -> None:
@@ -29,7 +30,7 @@ def check_number_or_schedule(name: str, value: Any) -> None:
 
 def check_integer(name: str, value: Any) -> None:
     """Raises unless ``value`` is an integer, known when a function is traced."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise TypeError(
             f"{name} must be an integer, got a traced array: it is fixed when a program"
             " is compiled; mark it static in jax.jit, or set it outside."

@@ -238,6 +238,6 @@ def test_a_group_without_kernels(name):
     whole = optax.partition({"a": make(name), "b": make(name)}, labels)
     with pytest.raises(ValueError, match="params must have neurons"):
         whole.init(params)
-    groups = {"a": make(name), "b": make(name, allow_empty=True)}
+    groups: dict[Any, Any] = {"a": make(name), "b": make(name, allow_empty=True)}
     new, _ = run(optax.partition(groups, labels), updates, params)
     close(new, expected(name, updates, params), rtol=1e-5, atol=1e-5)

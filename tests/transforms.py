@@ -27,9 +27,13 @@ def lengths(w):
     return np.linalg.norm(w, axis=1, keepdims=True)
 
 
-def orthogonality_descent(learning_rate, weight, **options):
+def orthogonality_descent(
+    learning_rate, weight, *, neurons=None, mask=None, allow_empty=False
+):
     """The decoupled form, beside an optimizer that does nothing."""
-    regularizer = sx.optim.add_orthogonality_gradient(weight, **options)
+    regularizer = sx.optim.add_orthogonality_gradient(
+        weight, neurons=neurons, mask=mask, allow_empty=allow_empty
+    )
     return sx.optim.decoupled(optax.identity(), learning_rate, regularizer)
 
 

@@ -164,7 +164,7 @@ def _rotation(method, params):
 
 def _cpu_seconds(function: Callable[..., Any], arguments: tuple) -> tuple[float, float]:
     """Of tracing and of compiling, from nothing: no cache has any part of it."""
-    cache = jax.config.jax_enable_compilation_cache
+    cache = jax.config.read("jax_enable_compilation_cache")
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     start = time.process_time()
