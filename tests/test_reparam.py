@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 import sphax as sx
 from sphax._paths import by_path
 
-sr = sx.reparam
+sr: Any = sx.reparam
 is_rotations = partial(lambda kind, x: isinstance(x, kind), sr.Rotations)
 
 # All that rotate by Cayley's map, of kernels with 12 dimensions and 8 neurons.
@@ -668,32 +668,31 @@ def test_errors_of_params(key):
 
 
 KEY, PARAMS = jax.random.key(0), {"kernel": jnp.ones((8, 4))}
-given: Any = sr
 # Wrong kinds of arguments, and what their errors teach.
 WRONG: list[tuple[Any, str]] = [
-    (lambda: given.orthogonal(where="conv"), "where must be a function .* got 'conv'"),
+    (lambda: sr.orthogonal(where="conv"), "where must be a function .* got 'conv'"),
     (
-        lambda: given.orthogonal(block_size="8"),
+        lambda: sr.orthogonal(block_size="8"),
         "block_size must be an integer, got '8'",
     ),
-    (lambda: given.oft(block_size=8.0), "block_size must be an integer, got 8.0"),
-    (lambda: given.boft(factors="2"), "factors must be an integer, got '2'"),
-    (lambda: given.poet(block_size=None), "block_size must be an integer, got None"),
-    (lambda: given.orthogonal(scale="1"), "scale must be a number, got '1'"),
-    (lambda: given.oft(bound="1"), "bound must be a number, got '1'"),
-    (lambda: given.stochastic_orthogonal(fraction="1"), "fraction must be a number"),
-    (lambda: given.relaxed_orthogonal("1.0"), "weight must be a number, .* got '1.0'"),
+    (lambda: sr.oft(block_size=8.0), "block_size must be an integer, got 8.0"),
+    (lambda: sr.boft(factors="2"), "factors must be an integer, got '2'"),
+    (lambda: sr.poet(block_size=None), "block_size must be an integer, got None"),
+    (lambda: sr.orthogonal(scale="1"), "scale must be a number, got '1'"),
+    (lambda: sr.oft(bound="1"), "bound must be a number, got '1'"),
+    (lambda: sr.stochastic_orthogonal(fraction="1"), "fraction must be a number"),
+    (lambda: sr.relaxed_orthogonal("1.0"), "weight must be a number, .* got '1.0'"),
     (
-        lambda: given.oft().init(PARAMS, KEY),
+        lambda: sr.oft().init(PARAMS, KEY),
         "key, the first .* random key, .* got dict",
     ),
-    (lambda: given.oft().init(0, PARAMS), r"as jax.random.key\(0\), got 0"),
-    (lambda: given.poet().advance(0, PARAMS, {}), "of advance, must be a random key"),
+    (lambda: sr.oft().init(0, PARAMS), r"as jax.random.key\(0\), got 0"),
+    (lambda: sr.poet().advance(0, PARAMS, {}), "of advance, must be a random key"),
     (
-        lambda: given.multiplicative_dropout(PARAMS, KEY, 0.1),
+        lambda: sr.multiplicative_dropout(PARAMS, KEY, 0.1),
         "key, the first .* random key, .* got dict",
     ),
-    (lambda: given.multiplicative_dropout(KEY, {}, "1"), "rate must be a number"),
+    (lambda: sr.multiplicative_dropout(KEY, {}, "1"), "rate must be a number"),
 ]
 
 

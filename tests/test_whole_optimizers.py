@@ -43,7 +43,7 @@ def first_step(slope, name):
 
 @each_optimizer
 def test_an_nnx_layer_is_trained_with_its_bias(name):
-    model = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
+    model: Any = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
     model.kernel[...] = layer(0)["kernel"]
     optimizer = nnx.Optimizer(model, WHOLE[name](0.05), wrt=nnx.Param)
     inputs = jnp.asarray(np.random.default_rng(1).normal(size=(16, 8)), jnp.float32)
