@@ -164,15 +164,16 @@ def _rotation(method, params):
 
 def _cpu_seconds(function: Callable[..., Any], arguments: tuple) -> tuple[float, float]:
     """Of tracing and of compiling, from nothing: no cache has any part of it."""
-    cache = jax.config.read("jax_enable_compilation_cache")
-    jax.config.update("jax_enable_compilation_cache", False)
+    config: Any = jax.config
+    cache = config.jax_enable_compilation_cache
+    config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     start = time.process_time()
     lowered = jax.jit(lambda *given: function(*given)).lower(*arguments)
     traced = time.process_time()
     lowered.compile()
     compiled = time.process_time()
-    jax.config.update("jax_enable_compilation_cache", cache)
+    config.update("jax_enable_compilation_cache", cache)
     return traced - start, compiled - traced
 
 

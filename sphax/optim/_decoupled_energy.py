@@ -63,6 +63,7 @@ def decoupled(
         :func:`optax.inject_hyperparams`, none needs to be in ``static_args``.
 
     Raises:
+        TypeError: If an argument is not an optimizer, or the rate of another kind.
         ValueError: If ``learning_rate``, given as a number, is negative.
 
     Example:

@@ -102,7 +102,8 @@ def orthogonal_descent(
         and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``step`` is unknown; from ``init``, if there are no matrices or
             declared axes do not fit; from ``update``, without ``params``.
 

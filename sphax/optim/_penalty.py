@@ -59,7 +59,8 @@ def add_penalty_gradient(
         and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``every``, given as a number, is out of range; from ``init``, if
             there are no neurons or declared axes do not fit; from ``update``, without
             ``params``, or if ``weight`` or ``reduce`` does not fit.

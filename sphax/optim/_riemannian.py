@@ -95,7 +95,8 @@ def riemannian_sgd(
         callables ``neurons`` and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``manifold`` is unknown; from ``init``, if there are no neurons
             or declared axes do not fit; from ``update``, without ``params``, or for
             more neurons than dimensions on ``"orthogonal"``.
@@ -164,7 +165,8 @@ def riemannian_adam(
         of float32: ``b2`` would be rounded to 1.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: As :func:`riemannian_sgd`.
 
     Example:

@@ -102,7 +102,8 @@ def scale_by_neuron_norm(
         ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: From ``init``, if there are no neurons or declared axes do not fit;
             from ``update``, without ``params``.
 
@@ -151,7 +152,8 @@ def keep_params_on_sphere(
         ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``radius`` or ``every``, given as a number, is out of range; from
             ``init``, if there are no neurons or declared axes do not fit; from
             ``update``, without ``params``.

@@ -33,6 +33,7 @@ def multiplicative_dropout(
         neurons stay.
 
     Raises:
+        TypeError: If ``key`` is not a key, or ``rate`` not a number.
         ValueError: If ``free`` has no rotations; if ``rate`` is a number out of range.
 
     Example:

@@ -79,8 +79,9 @@ def orthogonal(
     Raises:
         ValueError: If an option is unknown or out of range; from ``init``, if there is
             no leaf, no size has a fitting divisor, or rotations are large.
-        TypeError: If ``where`` is not a function; from ``init``, if ``neurons`` is not
-            made of `NeuronDimensions`, or the first argument is not a key.
+        TypeError: If an argument is of another kind, such as a ``where`` that is not a
+            function; from ``init``, if ``neurons`` is not made of `NeuronDimensions`,
+            or the first argument is not a key.
 
     Example:
         >>> params = {"kernel": jnp.ones((8, 4))}
