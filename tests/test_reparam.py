@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import sphax as sx
@@ -333,6 +333,18 @@ def test_gradients_of_one_shard_each_add_up(key):
     )
     whole, parts = jax.jit(gradient)(free, inputs), jax.jit(sharded)(free, inputs)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), parts, whole)
+
+
+def test_kernels_lie_as_they_did_outside_of_jit_too(key):
+    """Even those that are drawn, of which the kernels given say the shape only."""
+    sharding = NamedSharding(jax.make_mesh((4, 2), ("a", "b")), P("a", "b"))
+    params = {"kernel": jax.device_put(draw(16, 8), sharding)}
+    training = sr.poet(block_size=8)
+    free, frozen = training.init(key, params)
+    turned = training.apply(free, frozen)
+    _, folded, _ = training.advance(key, free, frozen)
+    for own in (frozen["kernel"].kernel, turned["kernel"], folded["kernel"].kernel):
+        assert own.sharding == sharding
 
 
 def test_vmap_is_a_loop(key):
