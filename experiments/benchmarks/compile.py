@@ -38,7 +38,7 @@ TRANSFORMS = {
     "add_orthogonality_gradient": sx.optim.add_orthogonality_gradient(1.0),
     "riemannian_adam": sx.optim.riemannian_adam(1e-3),
 }
-_PROBES = 2
+_PROBES = 3
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ def _measure(name: str, params: dict[str, Any]) -> dict[str, Any]:
         **{f"orthogonal, {own}": _rotation(own, params) for own in METHODS},
     }
     probe = programs["Adam"]
+    _cpu_seconds(*probe)  # the first compilation of a process takes longer
     before = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])
     rows = []
     for own, program in _progress.each(list(programs.items()), name):
