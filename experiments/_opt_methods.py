@@ -110,7 +110,7 @@ METHODS: dict[MethodName, Method] = {
     "oft": Method("OFT", partial(sx.reparam.oft, block_size=_BLOCK), _UNSCALED),
     "boft": Method(
         "BOFT",
-        partial(sx.reparam.boft, block_size=_RADIX, factors=_FACTORS),
+        partial(sx.reparam.boft, block_size=_RADIX, factors=_FACTORS, pattern="digits"),
         _UNSCALED,
         divisor=_RADIX**_FACTORS,
     ),

@@ -33,6 +33,7 @@ from experiments import (
     thomson,
 )
 from experiments._classification import classification
+from experiments.benchmarks import compile as compile_benchmark
 from experiments.benchmarks import energy as energy_benchmark
 from experiments.benchmarks import (
     margin_softmax,
@@ -188,6 +189,7 @@ def _caption(command: list[str], figures: dict[str, Any]) -> str:
 # Results whose module makes the table, by the beginning of their names.
 _TABLES: dict[str, tuple[Any, Callable[[dict[str, Any]], Iterable[str]]]] = {
     "autoencoder": (autoencoder, autoencoder.table),
+    "benchmark_compile": (compile_benchmark, compile_benchmark.tables),
     "benchmark_energy": (energy_benchmark, energy_benchmark.tables),
     "benchmark_margin_softmax": (margin_softmax, margin_softmax.tables),
     "benchmark_operators": (operators, operators.tables),

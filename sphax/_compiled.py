@@ -33,7 +33,8 @@ def compiled(*static: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
 
-        @functools.partial(jax.jit, static_argnames=static)
+        # An argument of which only the shape is used still says which devices to use.
+        @functools.partial(jax.jit, static_argnames=static, keep_unused=True)
         @functools.wraps(function)
         def on_any_mesh(*args, **kwargs):
             given = signature.bind(*args, **kwargs).arguments

@@ -1,4 +1,4 @@
-"""Energy in a chain and beside an optimiser: its value, its sign, where it applies.
+"""Energy in a chain and beside an optimizer: its value, its sign, where it applies.
 
 What all transforms have in common is in ``test_transforms.py``.
 """
@@ -119,7 +119,7 @@ def test_both_documented_forms_lower_the_energy(transform):
     assert values[-1] < 0.675  # an octahedron has 0.6657
 
 
-def test_behind_an_optimiser_the_gradient_pushes_uphill():
+def test_behind_an_optimizer_the_gradient_pushes_uphill():
     """Which is why there is a decoupled form."""
     wrong = optax.chain(optax.adam(0.05), sx.optim.add_energy_gradient(0.003))
     values = train(wrong, steps=15)
@@ -303,7 +303,7 @@ def test_a_key_goes_through_all_that_transforms_compose_with():
     np.testing.assert_allclose(model.kernel[...], 0.9 * before, rtol=1e-6)
 
 
-def test_the_optimiser_does_not_see_what_is_decoupled():
+def test_the_optimizer_does_not_see_what_is_decoupled():
     """Its updates and its state are those that it has alone."""
     params, adam = (
         {"kernel": jnp.ones((2, 2))},

@@ -92,6 +92,8 @@ def test_sharded_as_on_one_device(name):
         if AxisType.Explicit in mesh.axis_types:
             for number, gradient in zip(call.differentiable, found, strict=True):
                 jax.tree.map(check_alike, gradient, arguments[number])
+            if call.sharded_like is not None:
+                jax.tree.map(check_alike, results, arguments[call.sharded_like])
 
 
 def check_alike(gradient, argument):

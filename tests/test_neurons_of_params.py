@@ -122,11 +122,11 @@ PARAMS = {"head": {"table": jnp.ones((4, 3)), "bias": jnp.ones(3)}}
 )
 def test_declarations_that_do_not_fit(error, match, neurons):
     with pytest.raises(error, match=match):
-        sx.optim.project_to_tangent(neurons=neurons).init(PARAMS)
+        sx.optim.project_gradients_to_tangent(neurons=neurons).init(PARAMS)
 
 
 def test_a_mask_that_leaves_nothing_is_an_error():
-    transform = sx.optim.project_to_tangent(mask={"kernel": False})
+    transform = sx.optim.project_gradients_to_tangent(mask={"kernel": False})
     with pytest.raises(ValueError, match="params must have neurons"):
         transform.init({"kernel": jnp.ones((2, 2))})
 
@@ -134,13 +134,13 @@ def test_a_mask_that_leaves_nothing_is_an_error():
 @pytest.mark.parametrize("params", [{}, None, (), {"a": {}}])
 def test_no_params_are_an_error(params):
     with pytest.raises(ValueError, match="got no leaf"):
-        sx.optim.project_to_tangent().init(params)
+        sx.optim.project_gradients_to_tangent().init(params)
 
 
 def test_paths_that_are_the_same_are_an_error():
     params = {"a/kernel": jnp.ones((2, 2)), "a": {"kernel": jnp.ones((2, 2))}}
     with pytest.raises(ValueError, match="two leaves of one path among a/kernel"):
-        sx.optim.project_to_tangent().init(params)
+        sx.optim.project_gradients_to_tangent().init(params)
 
 
 def test_a_box_with_sharding_goes_by_the_name_of_its_array():
@@ -161,7 +161,9 @@ def test_a_declared_leaf_may_be_masked():
     params = {"table": jnp.ones((2, 2)), "kernel": jnp.ones((2, 2))}
     mask = {"table": False, "kernel": True}
     for argument in (mask, lambda params: mask):
-        transform = sx.optim.project_to_tangent(neurons={"table": ROWS}, mask=argument)
+        transform = sx.optim.project_gradients_to_tangent(
+            neurons={"table": ROWS}, mask=argument
+        )
         new, _ = run(transform, params, params)
         np.testing.assert_array_equal(new["table"], params["table"])
         np.testing.assert_allclose(new["kernel"], np.zeros((2, 2)), atol=1e-6)
@@ -293,7 +295,9 @@ TAKERS = {
         params, neurons=neurons
     ),
     "energy.energy_report": reported,
-    "optim.project_to_tangent": by_init(sx.optim.project_to_tangent),
+    "optim.project_gradients_to_tangent": by_init(
+        sx.optim.project_gradients_to_tangent
+    ),
     "optim.scale_by_neuron_norm": by_init(sx.optim.scale_by_neuron_norm),
     "optim.keep_params_on_sphere": by_init(sx.optim.keep_params_on_sphere),
     "optim.add_energy_gradient": by_init(sx.optim.add_energy_gradient, 1.0),

@@ -61,7 +61,7 @@ def test_params_return_to_the_sphere_in_every_third_step():
 
 def test_tangent_steps_lengthen_to_second_order_only():
     params, updates = draw(1), draw(0)
-    new, _ = run(make("project_to_tangent"), updates, params)
+    new, _ = run(make("project_gradients_to_tangent"), updates, params)
     w, u = params["head"]["prototypes"], np.asarray(new["head"]["prototypes"])
     np.testing.assert_allclose(
         lengths(w + u) ** 2, lengths(w) ** 2 + lengths(u) ** 2, rtol=1e-5
@@ -188,3 +188,38 @@ def test_errors_of_the_penalty_reach_the_user():
     params = {"kernel": jnp.ones((2, 2))}
     with pytest.raises(ValueError, match="kind must be one of"):
         transform.update(params, transform.init(params), params)
+
+
+so, SGD = sx.optim, optax.sgd(0.1)
+# Wrong kinds of arguments, and what their errors teach.
+WRONG: list[tuple[Any, str]] = [
+    (lambda: so.scale_by_neuron_norm("1"), "power must be a number, got '1'"),
+    (lambda: so.keep_params_on_sphere("1"), "radius must be a number, got '1'"),
+    (lambda: so.keep_params_on_sphere(every="2"), "every must be a number, got '2'"),
+    (lambda: so.add_energy_gradient("1.0"), "weight must be .* schedule.*, got '1.0'"),
+    (lambda: so.add_energy_gradient({"a": "1"}), "weight at 'a' must be a number"),
+    (lambda: so.add_energy_gradient(1.0, power="log"), "power must be .*, got 'log'"),
+    (lambda: so.add_orthogonality_gradient(1.0, key=0), "key must be .*, got 0"),
+    (lambda: so.add_penalty_gradient(1.0, 2.0), "penalty must be a function"),
+    (lambda: so.add_penalty_gradient(1.0, len, key=0), "key must be a random key"),
+    (
+        lambda: so.decoupled("adam", 0.1, SGD),
+        "optimizer must be .*, got 'adam'",
+    ),
+    (
+        lambda: so.decoupled_energy(SGD, "0.1", 1.0),
+        "learning_rate must be a number, or",
+    ),
+    (lambda: so.riemannian_sgd("0.1"), "learning_rate must be a number, or a schedule"),
+    (lambda: so.riemannian_sgd(0.1, momentum="0.9"), "momentum must be a number"),
+    (lambda: so.riemannian_adam(0.1, b1=None), "b1 must be a number, got None"),
+    (lambda: so.riemannian_adam(0.1, others="sgd"), "others must be an optimizer"),
+    (lambda: so.orthogonal_descent(None), "learning_rate must be a number, or"),
+    (lambda: so.orthogonal_descent(0.1, others=0.1), "others must be an optimizer"),
+]
+
+
+@pytest.mark.parametrize(("call", "match"), WRONG)
+def test_arguments_of_the_wrong_kind(call, match):
+    with pytest.raises(TypeError, match=match):
+        call()

@@ -9,13 +9,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import sphax as sx
 from sphax._paths import by_path
 
-sr = sx.reparam
+sr: Any = sx.reparam
 is_rotations = partial(lambda kind, x: isinstance(x, kind), sr.Rotations)
 
 # All that rotate by Cayley's map, of kernels with 12 dimensions and 8 neurons.
@@ -335,6 +335,18 @@ def test_gradients_of_one_shard_each_add_up(key):
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), parts, whole)
 
 
+def test_kernels_lie_as_they_did_outside_of_jit_too(key):
+    """Even those that are drawn, of which the kernels given say the shape only."""
+    sharding = NamedSharding(jax.make_mesh((4, 2), ("a", "b")), P("a", "b"))
+    params = {"kernel": jax.device_put(draw(16, 8), sharding)}
+    training = sr.poet(block_size=8)
+    free, frozen = training.init(key, params)
+    turned = training.apply(free, frozen)
+    _, folded, _ = training.advance(key, free, frozen)
+    for own in (frozen["kernel"].kernel, turned["kernel"], folded["kernel"].kernel):
+        assert own.sharding == sharding
+
+
 def test_vmap_is_a_loop(key):
     training, params = sr.orthogonal(), {"kernel": draw(6, 4)}
 
@@ -508,8 +520,120 @@ def test_half_precision_stays(name, key):
         free, frozen, _ = training.advance(key, free, frozen)
         return free, training.apply(free, frozen)
 
-    shapes = jax.eval_shape(run, key, params_of(jnp.bfloat16))
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.bfloat16)}
+    free, kernels = jax.eval_shape(run, key, params_of(jnp.bfloat16))
+    assert {leaf.dtype for leaf in jax.tree.leaves(kernels)} == {jnp.dtype("bfloat16")}
+    rotations = by_path(free, sr.Rotations)["conv/kernel"]
+    assert {raw.dtype for raw in jax.tree.leaves(rotations)} == {jnp.dtype("float32")}
+
+
+def test_rotations_of_bfloat16_kernels_train_as_those_of_float32(key):
+    """Steps that are small beside a raw array count, as rounding would not let them."""
+    given, inputs = draw(16, 8), draw(64, 16, seed=2)
+    turn = sx.orthogonal.cayley(0.1 * draw(16, 16, seed=3))
+    tuning, adam = sr.oft(block_size=None), optax.adam(5e-3)
+
+    @partial(jax.jit, static_argnums=0)
+    def train(dtype):
+        params = {"kernel": given.astype(dtype)}
+        free, frozen = tuning.init(key, params)
+        outputs = inputs @ turn @ params["kernel"].astype(jnp.float32)
+
+        def loss(free):
+            # The rotation itself, without the rounding of the kernel that it makes.
+            exact = {"kernel": frozen["kernel"]._replace(kernel=params["kernel"] * 1.0)}
+            exact = jax.tree.map(lambda x: x.astype(jnp.float32), exact)
+            kernel = tuning.apply(free, exact)["kernel"]
+            return jnp.mean((inputs @ kernel - outputs) ** 2)
+
+        def step(carry, _):
+            free, state = carry
+            value, gradient = jax.value_and_grad(loss)(free)
+            updates, state = adam.update(gradient, state, free)
+            return (optax.apply_updates(free, updates), state), value
+
+        return jax.lax.scan(step, (free, adam.init(free)), length=400)[1]
+
+    losses = train(jnp.bfloat16)
+    assert losses[0] > 1.0
+    assert losses[-1] < 1e-3 * losses[0]
+
+
+def butterfly(raw, d):
+    """R_m ... R_1 of the paper, in float64: an FFT butterfly on chunks of b / 2."""
+    total, size = np.eye(d), raw.shape[-1]
+    half = size // 2
+    for i, blocks in enumerate(np.asarray(raw, np.float64)[0]):
+        factor, seen, number = np.zeros((d, d)), set(), 0
+        for chunk in range(d // half):
+            partner = chunk ^ 2**i
+            if chunk in seen:
+                continue
+            seen |= {chunk, partner}
+            at = [c * half + k for c in (chunk, partner) for k in range(half)]
+            s = np.triu(blocks[number], 1) / size**0.5
+            s, eye, number = s - s.T, np.eye(size), number + 1
+            factor[np.ix_(at, at)] = np.linalg.inv(eye - s) @ (eye + s)
+        total = factor @ total
+    return total
+
+
+@pytest.mark.parametrize(("size", "factors", "d"), [(4, 3, 16), (2, 2, 12), (6, 2, 12)])
+def test_butterflies_are_those_of_the_paper(size, factors, d, key):
+    tuning = sr.boft(block_size=size, factors=factors)
+    free, frozen = tuning.init(key, {"kernel": draw(d, 5)})
+    free = perturbed(free, 1)
+    own, v = free["kernel"], np.asarray(draw(d, 5), np.float64)
+    assert own.left.shape == (1, factors, d // size, size, size)
+    expected = butterfly(own.left, d) @ v * np.asarray(own.scale)
+    np.testing.assert_allclose(
+        tuning.apply(free, frozen)["kernel"], expected, atol=1e-5
+    )
+
+
+def released_permutation(d, blocks, half):
+    """Where the release puts each coordinate: in runs, even chunks, then the odd."""
+    run = d // blocks
+    order = np.arange(run).reshape(-1, half)
+    order = np.concatenate([order[0::2], order[1::2]]).ravel()
+    return np.concatenate([order + start for start in range(0, d, run)])
+
+
+def test_butterflies_have_the_blocks_of_the_release(key):
+    """So that its checkpoints fit: row x of a factor is row perm[x] of its blocks."""
+    d, size, factors = 32, 4, 3
+    tuning = sr.boft(block_size=size, factors=factors)
+    _, frozen = tuning.init(key, {"kernel": draw(d, 5)})
+    order = np.asarray(frozen["kernel"].left)
+    for i in range(factors):
+        perm = released_permutation(d, d // size // 2**i, size // 2)
+        places = np.argsort(perm).reshape(-1, size)
+        np.testing.assert_array_equal(order[i], places)
+    assert order[1, 0].tolist() == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("tuning", "blocks"),
+    [
+        (sr.boft(), {"a": 4, "c": 2}),
+        (sr.boft(pattern="digits"), {"a": 4, "c": 2, "b": 3}),
+        (sr.oft(block_size=6), {"a": 4, "b": 3, "c": 6}),
+        (sr.orthogonal(block_size=6), {"a": 4, "b": 3, "c": 6}),
+        (sr.relaxed_orthogonal(block_size=6), {"a": 4, "b": 3, "c": 6}),
+    ],
+)
+def test_sizes_that_do_not_divide_shrink_blocks_or_leave_a_kernel_as_it_is(
+    tuning, blocks, key
+):
+    sizes = {"a": 16, "b": 27, "c": 12, "d": 197}
+    params = {name: {"kernel": jnp.ones((d, 2))} for name, d in sizes.items()}
+    free, frozen = jax.eval_shape(tuning.init, key, params)
+    found = {name: free[name]["kernel"].left.shape[-1] for name in blocks}
+    assert found == blocks
+    assert sorted(frozen) == sorted(f"{name}/kernel" for name in blocks)
+    assert free["d"]["kernel"].shape == (197, 2)
+    described = sr.describe(free, frozen).leaves
+    assert described["d/kernel"].note == "none: not chosen"
+    assert jax.eval_shape(tuning.apply, free, frozen)["d"]["kernel"].shape == (197, 2)
 
 
 @pytest.mark.parametrize(
@@ -537,8 +661,11 @@ def test_errors_of_options(make, options, match):
 def test_errors_of_params(key):
     params = {"kernel": draw(7, 4)}
     for training, match in (
-        (sr.orthogonal(block_size=4), "have such a divisor up to it, got 4 and 7"),
-        (sr.boft(), r"must divide .* got 4 \*\* 2 and 7"),
+        (
+            sr.orthogonal(block_size=4),
+            r"must divide the dimension .* got kernel \(7, 4",
+        ),
+        (sr.boft(), r"must divide the dimension .* got kernel \(7, 4\)"),
         (
             sr.orthogonal(where=lambda path, leaf: False),
             "where must choose one leaf or",
@@ -550,3 +677,38 @@ def test_errors_of_params(key):
     free, _ = training.init(key, params)
     with pytest.raises(ValueError, match="frozen must be that of free, got neurons"):
         training.apply(free, {})
+
+
+KEY, PARAMS = jax.random.key(0), {"kernel": jnp.ones((8, 4))}
+# Wrong kinds of arguments, and what their errors teach.
+WRONG: list[tuple[Any, str]] = [
+    (lambda: sr.orthogonal(where="conv"), "where must be a function .* got 'conv'"),
+    (
+        lambda: sr.orthogonal(block_size="8"),
+        "block_size must be an integer, got '8'",
+    ),
+    (lambda: sr.oft(block_size=8.0), "block_size must be an integer, got 8.0"),
+    (lambda: sr.boft(factors="2"), "factors must be an integer, got '2'"),
+    (lambda: sr.poet(block_size=None), "block_size must be an integer, got None"),
+    (lambda: sr.orthogonal(scale="1"), "scale must be a number, got '1'"),
+    (lambda: sr.oft(bound="1"), "bound must be a number, got '1'"),
+    (lambda: sr.stochastic_orthogonal(fraction="1"), "fraction must be a number"),
+    (lambda: sr.relaxed_orthogonal("1.0"), "weight must be a number, .* got '1.0'"),
+    (
+        lambda: sr.oft().init(PARAMS, KEY),
+        "key, the first .* random key, .* got dict",
+    ),
+    (lambda: sr.oft().init(0, PARAMS), r"as jax.random.key\(0\), got 0"),
+    (lambda: sr.poet().advance(0, PARAMS, {}), "of advance, must be a random key"),
+    (
+        lambda: sr.multiplicative_dropout(PARAMS, KEY, 0.1),
+        "key, the first .* random key, .* got dict",
+    ),
+    (lambda: sr.multiplicative_dropout(KEY, {}, "1"), "rate must be a number"),
+]
+
+
+@pytest.mark.parametrize(("call", "match"), WRONG)
+def test_arguments_of_the_wrong_kind(call, match):
+    with pytest.raises(TypeError, match=match):
+        call()

@@ -70,7 +70,7 @@ def test_kernels_of_one_dimension_turn_together(side, key):
 
 
 def test_all_kernels_move_what_they_share(key):
-    """In a model, by an optimiser, with energies that stay what they were."""
+    """In a model, by an optimizer, with energies that stay what they were."""
     model = nnx.Sequential(
         nnx.Linear(6, 6, rngs=nnx.Rngs(0)), nnx.Linear(6, 6, rngs=nnx.Rngs(1))
     )

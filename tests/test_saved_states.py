@@ -33,7 +33,7 @@ def random_penalty(rows, key):
 
 
 TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
-    "project_to_tangent": sx.optim.project_to_tangent,
+    "project_gradients_to_tangent": sx.optim.project_gradients_to_tangent,
     "scale_by_neuron_norm": sx.optim.scale_by_neuron_norm,
     "keep_params_on_sphere": partial(sx.optim.keep_params_on_sphere, every=2),
     "add_energy_gradient": partial(sx.optim.add_energy_gradient, 1.0, every=2),

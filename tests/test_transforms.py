@@ -228,3 +228,16 @@ def test_update_needs_the_params_of_init(name):
             transform.update(other, state, other)
     with pytest.raises(ValueError, match="got none for dense/kernel"):
         transform.update(other, state, params)
+
+
+@each_transform
+def test_a_group_without_kernels(name):
+    """Such as `optax.partition` makes of biases, in one optimizer for all groups."""
+    params, updates = draw(1), draw(0)
+    labels = {"conv": {"kernel": "a", "bias": "b"}, "dense": "a", "head": "a"}
+    whole = optax.partition({"a": make(name), "b": make(name)}, labels)
+    with pytest.raises(ValueError, match="params must have neurons"):
+        whole.init(params)
+    groups: dict[Any, Any] = {"a": make(name), "b": make(name, allow_empty=True)}
+    new, _ = run(optax.partition(groups, labels), updates, params)
+    close(new, expected(name, updates, params), rtol=1e-5, atol=1e-5)

@@ -27,17 +27,19 @@ def lengths(w):
     return np.linalg.norm(w, axis=1, keepdims=True)
 
 
-def orthogonality_descent(learning_rate, weight, *, neurons=None, mask=None):
-    """The decoupled form, beside an optimiser that does nothing."""
+def orthogonality_descent(
+    learning_rate, weight, *, neurons=None, mask=None, allow_empty=False
+):
+    """The decoupled form, beside an optimizer that does nothing."""
     regularizer = sx.optim.add_orthogonality_gradient(
-        weight, neurons=neurons, mask=mask
+        weight, neurons=neurons, mask=mask, allow_empty=allow_empty
     )
     return sx.optim.decoupled(optax.identity(), learning_rate, regularizer)
 
 
 TRANSFORMS = {
-    "project_to_tangent": Row(
-        sx.optim.project_to_tangent,
+    "project_gradients_to_tangent": Row(
+        sx.optim.project_gradients_to_tangent,
         {},
         lambda u, w: u - np.sum(u * w, 1, keepdims=True) * w / lengths(w) ** 2,
     ),

@@ -5,10 +5,10 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
+from sphax._alike import map_alike
 from sphax._checks import check_choice
-from sphax._compiled import compiled
 from sphax._norms import widen
-from sphax._penalties import Penalty, Reduce, reduced
+from sphax._penalties import Penalty, Reduce, as_pytree, reduced
 from sphax.energy._hyperspherical import (
     Distance,
     as_form,
@@ -96,4 +96,25 @@ def _energy_of_leaves(form, power, leaves, *, axes, reduce):
 
 def energy_penalty(**options: Any) -> Penalty:
     """The energy, with these options, as a penalty; it draws nothing."""
-    return lambda rows, key: hyperspherical_energy(rows, **options)
+    form, traced = as_form(power, distance, half_space, block_size)
+    check_choice("reduce", reduce, get_args(Reduce))
+    found = find(params, neurons, at_least=AT_LEAST)
+    fixed = {name: (form, axes, reduce) for name, axes in found.items()}
+    energies = map_alike(_energy_of_leaf, select(params, found), fixed, traced)
+    return reduced(jnp.stack(list(energies.values())), reduce)
+
+
+def _energy_of_leaf(fixed, leaf, power):
+    form, axes, reduce = fixed
+    points = as_set("params", axes.rows(widen(leaf)), None)
+    return reduced(mean_energy(form, power, (points,)), reduce)
+
+
+def energy_penalty(**options: Any) -> Penalty:
+    """The energy, with these options, as a penalty; it draws nothing."""
+    return as_pytree(_energy, **options)
+
+
+def _energy(rows, key, **options):
+    del key
+    return hyperspherical_energy(rows, **options)

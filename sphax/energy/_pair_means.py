@@ -15,6 +15,7 @@ from sphax.energy._tiles import (
     Side,
     from_blocks,
     into_blocks,
+    map_blocks,
     sum_between,
     sum_within,
 )
@@ -103,7 +104,7 @@ def _pull_back(blocks, of_rows):
         block, of_rows = args
         return jax.vjp(_to_rows, block.vectors, block.weights)[1](of_rows)
 
-    return jax.lax.map(pull_back, (blocks, of_rows))
+    return map_blocks(pull_back, (blocks, of_rows))
 
 
 def _pair_weight(weights, ids):

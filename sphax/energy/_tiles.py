@@ -50,13 +50,24 @@ def from_blocks(tree: Any, n: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], tree)
 
 
+def map_blocks(function: Callable[[Any], Any], blocks: Any) -> Any:
+    """``function`` of each block, one after the other.
+
+    A single block goes without a loop, which costs more to trace than what is in it.
+    """
+    if jax.tree.leaves(blocks)[0].shape[0] > 1:
+        return jax.lax.map(function, blocks)
+    result = function(jax.tree.map(lambda x: jnp.squeeze(x, 0), blocks))
+    return jax.tree.map(lambda x: jnp.expand_dims(x, 0), result)
+
+
 def sum_within(
     energies: Energies, parameter: Any, side: Side
 ) -> tuple[jax.Array, tuple[Any, Rows]]:
     """Over the ordered pairs of a set: the sum, its gradients in parameter and rows."""
     # Energies are symmetric: the gradient in the other side is the same.
     step = jax.value_and_grad(partial(_tile_sum, energies), (0, 1))
-    values, (of_parameter, of_left) = jax.lax.map(
+    values, (of_parameter, of_left) = map_blocks(
         lambda block: step(parameter, block.rows, block.rows, block.ids, block.ids),
         side,
     )

@@ -11,7 +11,7 @@ from sphax.layers._plain import Plain, PlainConv, PlainDense
 from sphax.neurons import NeuronDimensions, find
 from sphax.operators._padding import PaddingLike
 from sphax.reparam import FrozenNeurons, Rotations
-from sphax.reparam._blocks import contiguous
+from sphax.reparam._blocks import Contiguous
 from sphax.reparam._rotated import rotated_kernel
 from sphax.reparam._rotations import Initial, Method, Parameterization
 
@@ -37,8 +37,14 @@ class _OverParameterized(Plain):
     def _freeze(self, neurons, parameterization, block_size, is_shared, rngs):
         axes = find({"kernel": neurons}, NeuronDimensions())["kernel"]
         sets, _, dimension = axes.sizes(neurons.shape)
-        factors, blocks, size = contiguous(block_size).shape(dimension)
-        shape = sets, factors, 1 if is_shared else blocks, size
+        blocks = Contiguous(block_size).shape(dimension)
+        if blocks is None:
+            raise ValueError(
+                "block_size must be 2 or more, and the dimension of the neurons have"
+                f" such a divisor up to it, got {block_size} and {dimension}."
+            )
+        factors, count, size = blocks
+        shape = sets, factors, 1 if is_shared else count, size
         raw = parameterization.start(rngs.params(), shape, neurons.dtype)
         self.parameterization, self.axes = parameterization, axes
         self.neurons, self.rotation = Frozen(neurons), nnx.Param(raw)
@@ -50,8 +56,8 @@ class _OverParameterized(Plain):
     def weights(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the neurons."""
         frozen = FrozenNeurons(self.neurons[...], None, None)
-        matrices = self.parameterization.matrices(Rotations(self.rotation[...]))
-        return rotated_kernel(matrices, frozen, self.axes)
+        matrices = self.parameterization.matrix(self.rotation[...])
+        return rotated_kernel(Rotations(matrices), frozen, self.axes)
 
 
 class OPTDense(_OverParameterized, PlainDense):

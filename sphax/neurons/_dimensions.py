@@ -46,7 +46,7 @@ class NeuronDimensions:
         >>> sx.neurons.to_rows(jnp.zeros((64, 8, 4)), query).shape
         (8, 4, 64)
         >>> params = {"query": {"kernel": jnp.ones((64, 8, 4))}}
-        >>> tx = sx.optim.project_to_tangent(neurons={"query/kernel": query})
+        >>> tx = sx.optim.project_gradients_to_tangent(neurons={"query/kernel": query})
         >>> state = tx.init(params)
     """
 

@@ -22,6 +22,7 @@ def find(
     at_least: int = 1,
     where: Callable[[str, jax.Array], bool] | None = None,
     partial: bool = False,
+    allow_empty: bool = False,
     masked: tuple[type, ...] = (),
 ) -> dict[str, Axes]:
     """Which leaves of ``params`` hold neurons, and along which axes.
@@ -57,6 +58,8 @@ def find(
             neurons. What it leaves out is not refused.
         partial: Whether ``neurons`` may declare leaves that are not in ``params``, as
             what :func:`of` returned always may.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only.
         masked: Types that stand for leaves that a mask has left out.
 
     Returns:
@@ -83,7 +86,8 @@ def find(
         name: leaf for name, leaf in leaves.items() if not isinstance(leaf, masked)
     }
     readings = {name: _read(name, jnp.shape(leaves[name]), declared) for name in leaves}
-    _check_fit(declared, readings)
+    if not allow_empty:
+        _check_fit(declared, readings)
     # In the order that jit gives a dict: leaves have the same numbers in all steps.
     possible = {name: own for name, own in sorted(readings.items()) if own is not None}
     chosen = {
@@ -102,7 +106,7 @@ def find(
         if isinstance(axes, Axes)
         and min(axes.sizes(jnp.shape(leaves[name]))[1:]) >= at_least
     }
-    if not found:
+    if not found and not allow_empty:
         raise ValueError(_nothing_found(readings, at_least))
     return found
 

@@ -1,4 +1,9 @@
-"""Optax transforms that see the neurons in a params pytree."""
+"""Optax transforms that see the neurons in a params pytree.
+
+As with all of optax, an update is best a part of a training step under :func:`jax.jit`,
+which compiles it with the rest. Updates outside of ``jit`` run what the first of them
+compiled, one program for each shape of kernels.
+"""
 
 from sphax import _discovery
 from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
@@ -19,7 +24,9 @@ from sphax.optim._riemannian import riemannian_adam as riemannian_adam
 from sphax.optim._riemannian import riemannian_sgd as riemannian_sgd
 from sphax.optim._sphere import NeuronsState as NeuronsState
 from sphax.optim._sphere import keep_params_on_sphere as keep_params_on_sphere
-from sphax.optim._sphere import project_to_tangent as project_to_tangent
+from sphax.optim._sphere import (
+    project_gradients_to_tangent as project_gradients_to_tangent,
+)
 from sphax.optim._sphere import scale_by_neuron_norm as scale_by_neuron_norm
 
 __dir__ = _discovery.dir_of(__name__)

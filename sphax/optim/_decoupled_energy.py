@@ -1,4 +1,4 @@
-"""Regularisers that an optimiser does not see: descent on them, beside it."""
+"""Regularizers that an optimizer does not see: descent on them, beside it."""
 
 from typing import NamedTuple
 
@@ -6,19 +6,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._kinds import check_number_or_schedule
 from sphax._norms import widen
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
 from sphax.neurons import Neurons
 from sphax.optim._energy import add_energy_gradient
-from sphax.optim._neurons import Mask
+from sphax.optim._neurons import Mask, check_optimizer
 from sphax.optim._weights import Weight
 
 
 class DecoupledState(NamedTuple):
-    """State of an optimiser with descent on a regulariser beside it.
+    """State of an optimizer with descent on a regularizer beside it.
 
-    ``optimizer`` is the state of the optimiser, ``descent`` that of the regulariser and
+    ``optimizer`` is the state of the optimizer, ``descent`` that of the regularizer and
     of its learning rate.
 
     Example:
@@ -40,28 +41,29 @@ def decoupled(
     learning_rate: optax.ScalarOrSchedule,
     regularizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descends on a regulariser beside an optimiser, which does not see it.
+    r"""Descends on a regularizer beside an optimizer, which does not see it.
 
     .. math::
         u \leftarrow u - \eta\, \lambda\, \nabla P(W)
 
-    with the updates :math:`u` of the whole optimiser, as AdamW decouples its decay: no
-    preconditioner rescales the gradient, no momentum keeps it. It wraps the optimiser,
+    with the updates :math:`u` of the whole optimizer, as AdamW decouples its decay: no
+    preconditioner rescales the gradient, no momentum keeps it. It wraps the optimizer,
     and so cannot come behind it with the wrong sign.
 
     Args:
         optimizer: All that makes updates of gradients, learning rate included.
         learning_rate: :math:`\eta`, not negative, a scalar or a schedule: as a rule,
-            that of the optimiser.
+            that of the optimizer.
         regularizer: What adds :math:`\lambda \nabla P(W)` to its updates, such as
             :func:`add_energy_gradient` or :func:`add_orthogonality_gradient`.
 
     Returns:
-        The optimiser, with a :class:`DecoupledState`; ``update`` needs ``params``. The
+        The optimizer, with a :class:`DecoupledState`; ``update`` needs ``params``. The
         updates keep their dtype, and are added in float32 at least. In
         :func:`optax.inject_hyperparams`, none needs to be in ``static_args``.
 
     Raises:
+        TypeError: If an argument is not an optimizer, or the rate of another kind.
         ValueError: If ``learning_rate``, given as a number, is negative.
 
     Example:
@@ -79,6 +81,9 @@ def decoupled(
         Loshchilov, Hutter, `Decoupled Weight Decay Regularization
         <https://arxiv.org/abs/1711.05101>`_, ICLR 2019.
     """
+    check_optimizer("optimizer", optimizer)
+    check_optimizer("regularizer", regularizer)
+    check_number_or_schedule("learning_rate", learning_rate)
     if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
         raise ValueError(f"learning_rate must not be negative, got {learning_rate}.")
     optimizer = optax.with_extra_args_support(optimizer)
@@ -120,20 +125,21 @@ def decoupled_energy(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descends on the energy of the neurons beside an optimiser (decoupled MHE).
+    r"""Descends on the energy of the neurons beside an optimizer (decoupled MHE).
 
     .. math::
         u_l \leftarrow u_l - \eta\, \frac{\lambda}{L}\, \nabla E_s(W_l)
 
     :func:`decoupled`, of :func:`add_energy_gradient`. The gradient shrinks as
     :math:`1 / |w|`, which nothing takes out here: long neurons turn slowly, unless
-    :func:`scale_by_neuron_norm` follows in the regulariser of :func:`decoupled`.
+    :func:`scale_by_neuron_norm` follows in the regularizer of :func:`decoupled`.
 
     Args:
         optimizer: All that makes updates of gradients, learning rate included.
         learning_rate: :math:`\eta`, not negative, a scalar or a schedule: as a rule,
-            that of the optimiser.
+            that of the optimizer.
         weight: :math:`\lambda`, as all below in :func:`add_energy_gradient`.
         power: :math:`s`, 0 or more, a scalar.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
@@ -143,9 +149,10 @@ def decoupled_energy(
         every: Period in steps.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat.
+        allow_empty: Whether there may be no neurons.
 
     Returns:
-        The optimiser, with a :class:`DecoupledState`; ``update`` needs ``params``. In
+        The optimizer, with a :class:`DecoupledState`; ``update`` needs ``params``. In
         :func:`optax.inject_hyperparams`, ``block_size`` and callables ``neurons`` and
         ``mask`` belong in ``static_args``.
 
@@ -174,5 +181,6 @@ def decoupled_energy(
         every=every,
         neurons=neurons,
         mask=mask,
+        allow_empty=allow_empty,
     )
     return decoupled(optimizer, learning_rate, regularizer)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._kinds import check_number
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
 from sphax.energy._of_params import AT_LEAST, energy_penalty
@@ -26,6 +27,7 @@ def add_energy_gradient(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of the energy of the neurons to the updates (MHE).
 
@@ -35,7 +37,7 @@ def add_energy_gradient(
     for each of the :math:`L` layers, the leaves :math:`W_l` with neurons, and with
     :math:`E_s` the :func:`sphax.energy.hyperspherical_energy`, a mean over pairs: as if
     ``weight * energy_of_params(params)`` were a part of the loss. Put it **before** the
-    optimiser, while updates are gradients: ``chain(add_energy_gradient(1.0),
+    optimizer, while updates are gradients: ``chain(add_energy_gradient(1.0),
     adam(1e-3))``. Behind one, updates are steps downhill, and a gradient added to them
     pushes uphill; beside one, use :func:`decoupled_energy`. Other energies, such as
     compressive ones, go by :func:`add_penalty_gradient`.
@@ -57,11 +59,13 @@ def add_energy_gradient(
             in a leaf with batch axes.
         every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
             step and in every k-th from there, times :math:`k`, so that the weight keeps
-            its meaning (lazy regularisation).
+            its meaning (lazy regularization).
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves with a
             single neuron, or neurons of one dimension, have no energy and are left out.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
@@ -71,7 +75,8 @@ def add_energy_gradient(
         ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``every``, given as a number, is out of range; from ``init``, if
             there are no neurons or declared axes do not fit; from ``update``, without
             ``params``, if ``weight`` or ``reduce`` does not fit, or by the energy.
@@ -92,13 +97,16 @@ def add_energy_gradient(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
     """
+    check_number("power", power)
     if not isinstance(power, (int, float)):
         power = jnp.asarray(power, dtype=float)  # an injected one may be an integer
 
     penalty = energy_penalty(
         power=power, distance=distance, half_space=half_space, block_size=block_size
     )
-    find = partial(find_neurons, neurons=neurons, at_least=AT_LEAST)
+    find = partial(
+        find_neurons, neurons=neurons, at_least=AT_LEAST, allow_empty=allow_empty
+    )
     return add_gradient(
         penalty, weight, find, reduce=reduce, every=every, key=None, mask=mask
     )

@@ -1,15 +1,24 @@
 """Gradient descent on orthogonal matrices, the matrices themselves being the params."""
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._alike import map_alike
 from sphax._checks import check_choice
-from sphax.neurons import NeuronDimensions, Neurons
-from sphax.optim._neurons import Mask, find_neurons, transform
-from sphax.optim._points import move, zeros_like_points
+from sphax._kinds import check_number, check_number_or_schedule
+from sphax.neurons import NeuronDimensions, Neurons, select
+from sphax.optim._neurons import (
+    Mask,
+    check_optimizer,
+    find_neurons,
+    others_of,
+    update_all,
+)
+from sphax.optim._points import as_rows, as_update, zeros_like_leaves
 from sphax.orthogonal._cayley import cayley_of_skew
 from sphax.orthogonal._matrices import frobenius_norm, product
 from sphax.orthogonal._newton_schulz import step as polish_step
@@ -22,7 +31,8 @@ class OrthogonalDescentState(NamedTuple):
     """State of :func:`orthogonal_descent`.
 
     ``count`` is the number of steps taken; ``momentum`` has the momentum of each matrix
-    found, by path, ``[batch, n, m]``, its columns as rows, in float32 at least.
+    found, by path, in the shape of its leaf and float32 at least; ``others`` is the
+    state of the optimizer of all other leaves.
 
     Example:
         >>> state = sx.optim.orthogonal_descent(0.02).init({"rotation": jnp.eye(3)})
@@ -32,6 +42,7 @@ class OrthogonalDescentState(NamedTuple):
 
     count: jax.Array
     momentum: dict[str, jax.Array]
+    others: optax.OptState
 
 
 def orthogonal_descent(
@@ -40,8 +51,10 @@ def orthogonal_descent(
     momentum: jax.typing.ArrayLike = 0.9,
     step: Literal["exact", "released"] = "exact",
     polish: bool = True,
+    others: optax.GradientTransformation | None = None,
     neurons: Neurons = _COLUMNS,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Descends on orthogonal matrices by Cayley steps, with momentum (OGD).
 
@@ -61,9 +74,9 @@ def orthogonal_descent(
     the inverse, as the authors' code: without polishing, the columns then drift away
     from orthonormal as steps add up.
 
-    It is a whole optimiser, and the updates are differences to the new matrices: put
-    nothing behind it in a chain, and combine it with another optimiser for the other
-    params by :func:`optax.partition`.
+    It is a whole optimizer of all params: leaves that it does not find have one of
+    their own, ``others``. Updates are differences to the new matrices: put nothing
+    behind it in a chain.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
@@ -71,10 +84,15 @@ def orthogonal_descent(
         step: ``"exact"`` or ``"released"``.
         polish: Whether :func:`sphax.orthogonal.polish` takes the rounding errors out of
             every new matrix, so that they cannot add up; the release does not.
+        others: Optimizer of all other leaves; by default :func:`optax.sgd` with the
+            same learning rate and momentum.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. By default every
-            leaf is ``[..., m, n]``, :math:`m \ge n`, with orthonormal columns.
-        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
-            params, as in :func:`optax.masked`.
+            leaf of rank two and more, but biases and scales, is ``[..., m, n]``,
+            :math:`m \ge n`, with orthonormal columns.
+        mask: Leaves to move so, a pytree of booleans or a callable that makes it of
+            params, as in :func:`optax.masked`; all others go to ``others``.
+        allow_empty: Whether there may be no matrices at all, as in a group of
+            :func:`optax.partition` that has biases only.
 
     Returns:
         The transform, with an :class:`OrthogonalDescentState`; ``update`` needs
@@ -84,7 +102,8 @@ def orthogonal_descent(
         and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``step`` is unknown; from ``init``, if there are no matrices or
             declared axes do not fit; from ``update``, without ``params``.
 
@@ -105,30 +124,57 @@ def orthogonal_descent(
     """
     check_choice("step", step, ("exact", "released"))
 
+    check_number_or_schedule("learning_rate", learning_rate)
+    check_number("momentum", momentum)
+    if others is None:
+        others = optax.sgd(learning_rate, momentum)
+    check_optimizer("others", others)
+    find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
+
     def init(params):
-        found = find_neurons(params, neurons)
-        count = jnp.zeros([], jnp.int32)
-        return OrthogonalDescentState(count, zeros_like_points(params, found))
+        found = find(params)
+        return OrthogonalDescentState(
+            jnp.zeros([], jnp.int32),
+            zeros_like_leaves(params, found),
+            others.init(others_of(params, found)),
+        )
 
     def update(updates, state, params=None, **extra_args):
-        del extra_args
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-
-        def descend(gradient, rows, old):
-            frame, beta = rows.mT, jnp.asarray(momentum, dtype=rows.dtype)
-            skew = generator(frame, beta * old.mT - gradient.mT)
-            velocity = product(skew, frame)
-            size = _step_size(jnp.asarray(rate, dtype=rows.dtype), skew)
-            advance = _cayley_step if step == "exact" else _fixed_point_step
-            new = advance(frame, velocity, size * skew / 2.0, size)
-            return (polish_step(new) if polish else new).mT, velocity.mT
-
-        found = find_neurons(params, neurons, at_init=state.momentum)
-        updates, moments = move(descend, updates, params, found, state.momentum)
+        found = find(params, at_init=state.momentum)
+        slopes, olds = select(updates, found), select(params, found)
+        entries = {
+            name: (slopes[name], olds[name], state.momentum[name]) for name in found
+        }
+        fixed = {name: (axes, step, polish) for name, axes in found.items()}
+        after = map_alike(_descend, entries, fixed, rate, momentum)
+        moves = {name: own[0] for name, own in after.items()}
+        moments = {name: own[1] for name, own in after.items()}
+        updates, of_others = update_all(
+            updates, params, moves, others, state.others, **extra_args
+        )
         count = jnp.asarray(optax.safe_increment(state.count))
-        return updates, OrthogonalDescentState(count, moments)
+        return updates, OrthogonalDescentState(count, moments, of_others)
 
-    return transform(init, update, mask)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _descend(fixed, entry, rate, momentum):
+    """The update of a leaf, and its momentum."""
+    (axes, step, polish), (slope, old, moment) = fixed, entry
+    gradient, point = as_rows(axes, slope, old)
+    frame, beta = point.mT, jnp.asarray(momentum, point.dtype)
+    inertia = axes.rows(moment).astype(point.dtype).mT
+    skew = generator(frame, beta * inertia - gradient.mT)
+    velocity = product(skew, frame)
+    size = _step_size(jnp.asarray(rate, point.dtype), skew)
+    advance = _cayley_step if step == "exact" else _fixed_point_step
+    new = advance(frame, velocity, size * skew / 2.0, size)
+    new = polish_step(new) if polish else new
+    return (
+        as_update(axes, new.mT - point, slope),
+        as_update(axes, velocity.mT, moment),
+    )
 
 
 def _step_size(rate, skew):

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import optax
 
+from sphax._penalties import as_pytree
 from sphax.energy import orthogonality_penalty
 from sphax.energy._orthogonality import Kind
 from sphax.neurons import Neurons
@@ -24,6 +25,7 @@ def add_orthogonality_gradient(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of an orthogonality penalty of the neurons to the updates.
 
@@ -32,7 +34,7 @@ def add_orthogonality_gradient(
 
     for every leaf :math:`W_l` with neurons, with :math:`P` the
     :func:`sphax.energy.orthogonality_penalty`: as if :math:`\lambda \sum_l P(W_l)` were
-    a part of the loss. Put it **before** the optimiser, while updates are gradients:
+    a part of the loss. Put it **before** the optimizer, while updates are gradients:
     ``chain(add_orthogonality_gradient(weight), adam(1e-3))``. Behind one, updates are
     steps downhill, and a gradient added to them pushes uphill; beside one, use
     :func:`decoupled`.
@@ -54,6 +56,8 @@ def add_orthogonality_gradient(
             axes has the sum of the penalties.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
@@ -62,7 +66,8 @@ def add_orthogonality_gradient(
         callables ``neurons`` and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``every``, given as a number, is out of range; from ``init``, if
             there are no neurons or declared axes do not fit; from ``update``, without
             ``params``, if ``weight`` does not fit, or by the penalty.
@@ -81,18 +86,18 @@ def add_orthogonality_gradient(
         Bansal, Chen, Wang, `Can We Gain More from Orthogonality Regularizations in
         Training Deep CNNs? <https://arxiv.org/abs/1810.09102>`_, NeurIPS 2018.
     """
-
-    def penalty(rows, key):
-        return orthogonality_penalty(
-            rows,
-            kind=kind,
-            normalize=normalize,
-            iterations=iterations,
-            key=key,
-            precision=precision,
-        )
-
-    find = partial(find_neurons, neurons=neurons)
+    penalty = as_pytree(
+        _penalty,
+        kind=kind,
+        normalize=normalize,
+        iterations=iterations,
+        precision=precision,
+    )
+    find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
     return add_gradient(
         penalty, weight, find, reduce="sum", every=every, key=key, mask=mask
     )
+
+
+def _penalty(rows, key, **options):
+    return orthogonality_penalty(rows, key=key, **options)

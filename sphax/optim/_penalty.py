@@ -21,6 +21,7 @@ def add_penalty_gradient(
     key: jax.Array | None = None,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of any penalty on the neurons to the updates.
 
@@ -29,7 +30,7 @@ def add_penalty_gradient(
 
     for each of the :math:`L` layers, the leaves :math:`W_l` with neurons: as if
     :math:`\lambda` times the mean of their penalties were a part of the loss. Put it
-    **before** the optimiser, while updates are gradients; :func:`decoupled` is for use
+    **before** the optimizer, while updates are gradients; :func:`decoupled` is for use
     beside one. Behind one, a gradient added pushes uphill.
 
     Args:
@@ -43,11 +44,13 @@ def add_penalty_gradient(
             in a leaf with batch axes.
         every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
             step and in every k-th from there, times :math:`k`, so that the weight keeps
-            its meaning (lazy regularisation).
+            its meaning (lazy regularization).
         key: For the penalty, which has another one in each step, leaf and set.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
@@ -56,7 +59,8 @@ def add_penalty_gradient(
         and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``every``, given as a number, is out of range; from ``init``, if
             there are no neurons or declared axes do not fit; from ``update``, without
             ``params``, or if ``weight`` or ``reduce`` does not fit.
@@ -71,9 +75,9 @@ def add_penalty_gradient(
 
     References:
         Karras et al., `Analyzing and Improving the Image Quality of StyleGAN
-        <https://arxiv.org/abs/1912.04958>`_, CVPR 2020 (lazy regularisation).
+        <https://arxiv.org/abs/1912.04958>`_, CVPR 2020 (lazy regularization).
     """
-    find = partial(find_neurons, neurons=neurons)
+    find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
     return add_gradient(
         penalty, weight, find, reduce=reduce, every=every, key=key, mask=mask
     )

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sphax._alike import map_alike
+from sphax._kinds import check_key
 from sphax._norms import widen
-from sphax._penalties import Penalty, Reduce, penalty_of_sets
+from sphax._penalties import Penalty, Reduce, as_pytree, penalty_of_sets
 from sphax.neurons import Axes, replace, select
-from sphax.optim._neurons import Mask, transform
-from sphax.optim._weights import Weight, weights_of_layers
+from sphax.optim._neurons import Mask, check_period, transform
+from sphax.optim._weights import Weight, check_weight, weights_of_layers
 
 ByPath = dict[str, jax.Array]
 
@@ -22,7 +24,7 @@ class RegularizerState(NamedTuple):
     ``count`` is the number of steps taken; ``values`` has, for every leaf that the
     transform found, by path, the penalty at the params of the last step that took its
     gradient, without its weight, in float32;
-    ``key`` has the data of the one given, which every serialisation can take: steps
+    ``key`` has the data of the one given, which every serialization can take: steps
     draw from it and from their number, so that a run that resumes draws what it would
     have drawn.
 
@@ -52,8 +54,15 @@ def add_gradient(
     mask: Mask | None,
 ) -> optax.GradientTransformationExtraArgs:
     """Transform that adds the gradient of a penalty of the leaves that are found."""
-    if isinstance(every, (int, float)) and not (every >= 1 and every == int(every)):
-        raise ValueError(f"every must be a whole number, 1 or more, got {every}.")
+    check_period(every)
+    check_weight(weight)
+    if key is not None:
+        check_key("key", key)
+    if not callable(penalty):
+        raise TypeError(
+            "penalty must be a function of the neurons as rows [n, d], and of a key,"
+            f" got {type(penalty).__name__}."
+        )
 
     def init(params):
         zero = jnp.zeros([], jnp.float32)
@@ -69,20 +78,21 @@ def add_gradient(
             own_key = jax.random.wrap_key_data(state.key, impl=impl)
         found = find(params, at_init=state.values)
         moves, leaves = select(updates, found), select(params, found)
-        leaves = {name: widen(leaf) for name, leaf in leaves.items()}
         weights = weights_of_layers(weight, params, found, state.count, reduce)
-        values, gradients = _in_every(
-            every,
-            state.count,
-            lambda: _values_and_gradients(
-                penalty, leaves, found, state, own_key, reduce
-            ),
-            lambda: (state.values, jax.tree.map(jnp.zeros_like, leaves)),
-        )
+        is_always = isinstance(every, (int, float)) and every == 1
+        entries = {
+            name: (leaves[name], number, None if is_always else state.values[name])
+            for number, name in enumerate(found)
+        }
+        fixed = {name: (axes, reduce) for name, axes in found.items()}
+        period = None if is_always else every
+        shared = as_pytree(penalty), period, state.count, own_key
+        after = map_alike(_value_and_gradient, entries, fixed, *shared)
+        values = {name: value for name, (value, _) in after.items()}
         news = {}
-        for name, gradient in gradients.items():
-            scale = jnp.asarray(weights[name], dtype=gradient.dtype)
-            added = scale * jnp.asarray(every, dtype=gradient.dtype) * gradient
+        for name, (_, gradient) in after.items():
+            scale = jnp.asarray(weights[name], gradient.dtype)
+            added = scale * jnp.asarray(every, gradient.dtype) * gradient
             move = moves[name]
             news[name] = (move.astype(added.dtype) + added).astype(move.dtype)
         count = jnp.asarray(optax.safe_increment(state.count))
@@ -91,30 +101,26 @@ def add_gradient(
     return transform(init, update, mask)
 
 
-def _values_and_gradients(
-    penalty: Penalty,
-    leaves: ByPath,
-    found: dict[str, Axes],
-    state: RegularizerState,
-    key: jax.Array | None,
-    reduce: Reduce,
-) -> tuple[ByPath, ByPath]:
-    values, gradients = {}, {}
-    step_key = None if key is None else jax.random.fold_in(key, state.count)
-    for number, (name, leaf) in enumerate(leaves.items()):
-        own = None if key is None else jax.random.fold_in(step_key, number)
+def _value_and_gradient(fixed, entry, penalty, period, step, key):
+    """The penalty of a leaf, and its gradient, which is zero between periods."""
+    (axes, reduce), (leaf, number, last) = fixed, entry
+    leaf = widen(leaf)
+    if key is not None:
+        key = jax.random.fold_in(jax.random.fold_in(key, step), number)
 
-        def value_of(leaf, axes=found[name], own=own):
-            return penalty_of_sets(penalty, axes.rows(leaf), own, reduce)
+    def compute():
+        value, gradient = jax.value_and_grad(
+            lambda leaf: penalty_of_sets(penalty, axes.rows(leaf), key, reduce)
+        )(leaf)
+        return value.astype(jnp.float32), gradient
 
-        value, gradients[name] = jax.value_and_grad(value_of)(leaf)
-        values[name] = value.astype(jnp.float32)
-    return values, gradients
+    def leave_out():
+        # Inside `shard_map`, both results differ between devices as those above do.
+        zeros = jnp.zeros_like(leaf)
+        return jnp.sum(zeros).astype(jnp.float32), zeros
 
-
-def _in_every(every, step, compute, otherwise):
-    """``compute()`` in steps 0, k, 2k, ..., and ``otherwise()`` between them."""
-    if isinstance(every, (int, float)) and every == 1:
+    if period is None:
         return compute()
-    is_due = step % jnp.asarray(every, dtype=step.dtype) == 0
-    return jax.lax.cond(is_due, compute, otherwise)
+    is_due = step % jnp.asarray(period, step.dtype) == 0
+    value, gradient = jax.lax.cond(is_due, compute, leave_out)
+    return jnp.where(is_due, value, last), gradient

@@ -1,18 +1,26 @@
 """SGD and Adam on spheres and on orthonormal frames."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from sphax import orthogonal, sphere
+from sphax._alike import map_alike
 from sphax._checks import check_choice
-from sphax._norms import direction, length
-from sphax.neurons import Neurons
-from sphax.optim._neurons import Mask, find_neurons, transform
-from sphax.optim._points import move, zeros_like_points
+from sphax._kinds import check_number, check_number_or_schedule
+from sphax._norms import direction, length, widen
+from sphax.neurons import Neurons, select
+from sphax.optim._neurons import (
+    Mask,
+    check_optimizer,
+    find_neurons,
+    others_of,
+    update_all,
+)
+from sphax.optim._points import as_rows, as_update, zeros_like_leaves
 
 Manifold = Literal["sphere", "orthogonal"]
 
@@ -21,18 +29,23 @@ class RiemannianState(NamedTuple):
     """State of :func:`riemannian_sgd` and :func:`riemannian_adam`.
 
     ``count`` is the number of steps taken; ``mu`` has the first moment of each leaf
-    found, by path, tangent at the params, ``[batch, n, d]``; ``nu`` the second moments,
-    which SGD does not use.
+    found, by path, tangent at the params, in the shape of the leaf and float32 at
+    least; ``nu`` the second moments, ``[batch, n, 1]`` on the sphere, which SGD does
+    not use; ``lengths`` the length that each neuron keeps, ``[batch, n, 1]``;
+    ``others`` is the state of the optimizer of all other leaves.
 
     Example:
         >>> params = {"kernel": jnp.ones((3, 2))}
-        >>> sx.optim.riemannian_adam(0.1).init(params).mu["kernel"].shape
-        (1, 2, 3)
+        >>> state = sx.optim.riemannian_adam(0.1).init(params)
+        >>> state.mu["kernel"].shape, state.nu["kernel"].shape
+        ((3, 2), (1, 2, 1))
     """
 
     count: jax.Array
     mu: dict[str, jax.Array]
     nu: dict[str, jax.Array]
+    lengths: dict[str, jax.Array]
+    others: optax.OptState
 
 
 def riemannian_sgd(
@@ -40,8 +53,10 @@ def riemannian_sgd(
     *,
     momentum: jax.typing.ArrayLike = 0.0,
     manifold: Manifold = "sphere",
+    others: optax.GradientTransformation | None = None,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""SGD with momentum that moves neurons over a manifold.
 
@@ -51,27 +66,37 @@ def riemannian_sgd(
         m \leftarrow \operatorname{transport}_{w \to w'}(m)
 
     with the gradient's tangent part. On the ``"sphere"`` every neuron keeps the length
-    that it has: retraction by normalisation, parallel transport. ``"orthogonal"``: the
+    that it has: retraction by normalization, parallel transport. ``"orthogonal"``: the
     neurons of a leaf, no more than their dimensions, stay orthonormal, together: polar
-    retraction, transport by projection. It is a whole optimiser, and updates are
-    differences to the new params: put nothing behind it in a chain.
+    retraction, transport by projection.
+
+    It is a whole optimizer of all params: leaves without neurons, such as biases, have
+    one of their own, ``others``. Updates are differences to the new params: put nothing
+    behind it in a chain.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
         momentum: :math:`\mu`, in ``[0, 1)``.
         manifold: ``"sphere"`` or ``"orthogonal"``.
+        others: Optimizer of all other leaves; by default :func:`optax.sgd` with the
+            same learning rate and momentum.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
-        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
-            params, as in :func:`optax.masked`.
+        mask: Leaves to move over the manifold, a pytree of booleans or a callable that
+            makes it of params, as in :func:`optax.masked`; the rest go to ``others``.
+        allow_empty: Whether there may be no neurons at all, as in a group of
+            :func:`optax.partition` that has biases only.
 
     Returns:
         The transform, with a :class:`RiemannianState`; ``update`` needs ``params``.
-        Dtypes are kept, and computed with in float32 at least. A zero neuron has no
+        Dtypes are kept, and computed with in float32 at least. Lengths are those at
+        ``init``, to the rounding of the params, after any number of steps; a neuron
+        that is given another length between steps keeps that one. A zero neuron has no
         direction, and stays. In :func:`optax.inject_hyperparams`, ``manifold`` and
         callables ``neurons`` and ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``manifold`` is unknown; from ``init``, if there are no neurons
             or declared axes do not fit; from ``update``, without ``params``, or for
             more neurons than dimensions on ``"orthogonal"``.
@@ -88,13 +113,12 @@ def riemannian_sgd(
         Bonnabel, `Stochastic Gradient Descent on Riemannian Manifolds
         <https://arxiv.org/abs/1111.5280>`_, 2013.
     """
-
-    def moments(gradient, mu, nu, count, square):
-        del count, square
-        mu = jnp.asarray(momentum, dtype=mu.dtype) * mu + gradient
-        return mu, mu, nu
-
-    return _riemannian(moments, learning_rate, manifold, neurons, mask)
+    check_number("momentum", momentum)
+    if others is None:
+        has_momentum = not isinstance(momentum, (int, float)) or momentum != 0
+        others = optax.sgd(learning_rate, momentum if has_momentum else None)
+    find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
+    return _riemannian(_sgd, (momentum,), learning_rate, manifold, others, find)
 
 
 def riemannian_adam(
@@ -104,8 +128,10 @@ def riemannian_adam(
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-8,
     manifold: Manifold = "sphere",
+    others: optax.GradientTransformation | None = None,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adam that moves neurons over a manifold.
 
@@ -126,9 +152,12 @@ def riemannian_adam(
         b2: :math:`\beta_2`, decay of the second moment.
         eps: :math:`\epsilon`, beside the root.
         manifold: ``"sphere"`` or ``"orthogonal"``.
+        others: Optimizer of all other leaves; by default :func:`optax.adam` with the
+            same learning rate, ``b1``, ``b2`` and ``eps``.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
-        mask: Leaves to treat, a pytree of booleans or a callable that makes it of
-            params, as in :func:`optax.masked`.
+        mask: Leaves to move over the manifold, a pytree of booleans or a callable that
+            makes it of params, as in :func:`optax.masked`; the rest go to ``others``.
+        allow_empty: Whether there may be no neurons at all.
 
     Returns:
         The transform, with a :class:`RiemannianState`; see :func:`riemannian_sgd`. With
@@ -136,7 +165,8 @@ def riemannian_adam(
         of float32: ``b2`` would be rounded to 1.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: As :func:`riemannian_sgd`.
 
     Example:
@@ -151,83 +181,118 @@ def riemannian_adam(
         Bécigneul, Ganea, `Riemannian Adaptive Optimization Methods
         <https://arxiv.org/abs/1810.00760>`_, ICLR 2019.
     """
-
-    def moments(gradient, mu, nu, count, square):
-        dtype = mu.dtype
-        one, two = jnp.asarray(b1, dtype=dtype), jnp.asarray(b2, dtype=dtype)
-        mu = one * mu + (1.0 - one) * gradient
-        nu = two * nu + (1.0 - two) * square(gradient)
-        steps = count.astype(dtype)
-        root = jnp.sqrt(nu / (1.0 - two**steps)) + jnp.asarray(eps, dtype=dtype)
-        return mu / (1.0 - one**steps) / root, mu, nu
-
-    return _riemannian(moments, learning_rate, manifold, neurons, mask)
+    for name, value in {"b1": b1, "b2": b2, "eps": eps}.items():
+        check_number(name, value)
+    if others is None:
+        others = optax.adam(learning_rate, b1, b2, eps)
+    find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
+    return _riemannian(_adam, (b1, b2, eps), learning_rate, manifold, others, find)
 
 
-class _Geometry(NamedTuple):
-    """What a manifold of rows ``[batch, n, d]`` is to an optimiser."""
-
-    project: Callable[[jax.Array, jax.Array], jax.Array]  # point, vector
-    retract: Callable[[jax.Array, jax.Array], jax.Array]  # point, step
-    transport: Callable[
-        [jax.Array, jax.Array, jax.Array], jax.Array
-    ]  # from, to, vector
-    factor: tuple[int, ...]  # axes of one factor of a product of manifolds
-
-    def square(self, vector: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(vector), axis=self.factor, keepdims=True)
+def _sgd(hyperparams, gradient, mu, nu, count, manifold):
+    """How to go on, and the moments."""
+    (momentum,) = hyperparams
+    del count, manifold
+    mu = jnp.asarray(momentum, mu.dtype) * mu + gradient
+    return mu, mu, nu
 
 
-def _retract_on_sphere(point, step):
-    unit = direction(point + step)
-    is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
-    return jnp.where(is_zero, point, length(point)[..., None] * unit)
+def _adam(hyperparams, gradient, mu, nu, count, manifold):
+    one, two, eps = (jnp.asarray(x, mu.dtype) for x in hyperparams)
+    mu = one * mu + (1.0 - one) * gradient
+    nu = two * nu + (1.0 - two) * _square(gradient, manifold)
+    steps = count.astype(mu.dtype)
+    root = jnp.sqrt(nu / (1.0 - two**steps)) + eps
+    return mu / (1.0 - one**steps) / root, mu, nu
 
 
-def _project_to_frame(point, vector):
+def _square(rows, manifold):
+    """Squared length in each factor of the manifold: a neuron, or a set of them."""
+    axes = (-1,) if manifold == "sphere" else (-2, -1)
+    return jnp.sum(jnp.square(rows), axis=axes, keepdims=True)
+
+
+def _riemannian(moments, hyperparams, learning_rate, manifold, others, find):
+    check_number_or_schedule("learning_rate", learning_rate)
+    check_optimizer("others", others)
+    check_choice("manifold", manifold, get_args(Manifold))
+
+    def init(params):
+        found = find(params)
+        mu = nu = lengths = zeros_like_leaves(params, found)
+        if isinstance(found, dict):
+            fixed = {name: (axes, manifold) for name, axes in found.items()}
+            starts = map_alike(_start, select(params, found), fixed)
+            nu, lengths = _unzipped(starts, 2)
+        rest = others.init(others_of(params, found))
+        return RiemannianState(jnp.zeros([], jnp.int32), mu, nu, lengths, rest)
+
+    def update(updates, state, params=None, **extra_args):
+        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        count = jnp.asarray(optax.safe_increment(state.count))
+        found = find(params, at_init=state.mu)
+        slopes, olds = select(updates, found), select(params, found)
+        columns = slopes, olds, state.mu, state.nu, state.lengths
+        entries = {name: tuple(column[name] for column in columns) for name in found}
+        fixed = {name: (moments, axes, manifold) for name, axes in found.items()}
+        after = map_alike(_advance, entries, fixed, rate, count, hyperparams)
+        moves, mu, nu, lengths = _unzipped(after, 4)
+        updates, rest = update_all(
+            updates, params, moves, others, state.others, **extra_args
+        )
+        return updates, RiemannianState(count, mu, nu, lengths, rest)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _start(fixed, leaf):
+    """The second moments of a leaf, zero, and the lengths of its neurons."""
+    axes, manifold = fixed
+    rows = axes.rows(widen(leaf))
+    return jnp.zeros_like(_square(rows, manifold)), length(rows)[..., None]
+
+
+def _advance(fixed, entry, rate, count, hyperparams):
+    """The update of a leaf, its moments, and the lengths of its neurons."""
+    (moments, axes, manifold), (slope, old, mu, nu, lengths) = fixed, entry
+    gradient, point = as_rows(axes, slope, old)
+    gradient = _project(manifold, point, gradient)
+    inertia = axes.rows(mu).astype(gradient.dtype)
+    ahead, inertia, nu = moments(hyperparams, gradient, inertia, nu, count, manifold)
+    step = -jnp.asarray(rate, ahead.dtype) * ahead
+    if manifold == "sphere":
+        lengths = _lengths(lengths, point, old.dtype)
+        unit = direction(point + step)
+        is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
+        new = jnp.where(is_zero, point, lengths * unit)
+        inertia = sphere.parallel_transport(point, new, inertia)
+    else:
+        new = orthogonal.polar_retraction(point.mT, step.mT).mT
+        inertia = _project(manifold, new, inertia)
+    return (
+        as_update(axes, new - point, slope),
+        as_update(axes, inertia, mu),
+        nu.astype(lengths.dtype),
+        lengths,
+    )
+
+
+def _project(manifold, point, vector):
+    if manifold == "sphere":
+        return sphere.project_to_tangent(point, vector)
     return orthogonal.project_to_tangent(point.mT, vector.mT).mT
 
 
-_GEOMETRIES = {
-    "sphere": _Geometry(
-        sphere.project_to_tangent,
-        _retract_on_sphere,
-        sphere.parallel_transport,
-        (-1,),
-    ),
-    "orthogonal": _Geometry(
-        _project_to_frame,
-        lambda point, step: orthogonal.polar_retraction(point.mT, step.mT).mT,
-        lambda start, end, vector: _project_to_frame(end, vector),
-        (-2, -1),
-    ),
-}
+def _lengths(kept, point, dtype):
+    """The lengths that neurons had at first, unless they were given others since.
+
+    What differs by no more than the rounding of params counts as the same: lengths
+    measured anew in every step would wander with it.
+    """
+    now = length(point)[..., None].astype(kept.dtype)
+    is_rounding = jnp.abs(now - kept) <= 2.0 * float(jnp.finfo(dtype).eps) * kept
+    return jnp.where(is_rounding, kept, now)
 
 
-def _riemannian(moments, learning_rate, manifold, neurons, mask):
-    check_choice("manifold", manifold, tuple(_GEOMETRIES))
-    geometry = _GEOMETRIES[manifold]
-
-    def init(params):
-        found = find_neurons(params, neurons)
-        mu = zeros_like_points(params, found)
-        nu = jax.tree.map(geometry.square, mu) if isinstance(found, dict) else found
-        return RiemannianState(jnp.zeros([], jnp.int32), mu, nu)
-
-    def update(updates, state, params=None, **extra_args):
-        del extra_args
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        count = jnp.asarray(optax.safe_increment(state.count))
-
-        def advance(gradient, point, mu, nu):
-            gradient = geometry.project(point, gradient)
-            ahead, mu, nu = moments(gradient, mu, nu, count, geometry.square)
-            new = geometry.retract(point, -jnp.asarray(rate, dtype=ahead.dtype) * ahead)
-            return new, (geometry.transport(point, new, mu), nu)
-
-        found = find_neurons(params, neurons, at_init=state.mu)
-        updates, after = move(advance, updates, params, found, state.mu, state.nu)
-        mu, nu = ({name: pair[i] for name, pair in after.items()} for i in (0, 1))
-        return updates, RiemannianState(count, mu, nu)
-
-    return transform(init, update, mask)
+def _unzipped(by_path, count):
+    return tuple({name: own[i] for name, own in by_path.items()} for i in range(count))

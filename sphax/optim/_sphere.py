@@ -1,6 +1,7 @@
 """Transforms that go by the length and the direction of each neuron."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,9 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from sphax import sphere
-from sphax._norms import direction, length, widen
+from sphax._alike import map_alike
+from sphax._kinds import check_number
+from sphax._norms import direction, length
 from sphax.neurons import Neurons, replace, select
-from sphax.optim._neurons import Mask, find_neurons, transform
+from sphax.optim._neurons import Mask, check_period, find_neurons, transform
+from sphax.optim._points import as_rows, as_update
 
 
 class NeuronsState(NamedTuple):
@@ -20,21 +24,21 @@ class NeuronsState(NamedTuple):
 
     Example:
         >>> params = {"conv": {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}}
-        >>> sx.optim.project_to_tangent().init(params)
+        >>> sx.optim.project_gradients_to_tangent().init(params)
         NeuronsState(count=Array(0, dtype=int32))
     """
 
     count: jax.Array
 
 
-def project_to_tangent(
-    *, neurons: Neurons = None, mask: Mask | None = None
+def project_gradients_to_tangent(
+    *, neurons: Neurons = None, mask: Mask | None = None, allow_empty: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     r"""Removes the part of every update that changes the length of its neuron.
 
     :math:`u \leftarrow (I - \hat w \hat w^\top) u`. First in a chain, it projects the
     gradient; that of a function of directions is tangent already. Last in a chain, it
-    makes the step tangent, which adaptive optimisers, momentum and weight decay do not:
+    makes the step tangent, which adaptive optimizers, momentum and weight decay do not:
     lengths then grow to second order only, :math:`|w + u|^2 = |w|^2 + |u|^2`. AdamP
     does this for those neurons that it takes to be scale-invariant.
 
@@ -42,6 +46,8 @@ def project_to_tangent(
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
@@ -54,7 +60,7 @@ def project_to_tangent(
 
     Example:
         >>> params = {"kernel": jnp.array([[0.0], [2.0]])}
-        >>> tx = sx.optim.project_to_tangent()
+        >>> tx = sx.optim.project_gradients_to_tangent()
         >>> updates = {"kernel": jnp.array([[3.0], [4.0]])}
         >>> tx.update(updates, tx.init(params), params)[0]
         {'kernel': Array([[3.], [0.]], dtype=float32)}
@@ -62,12 +68,7 @@ def project_to_tangent(
     References:
         Heo et al., `AdamP <https://arxiv.org/abs/2006.08217>`_, ICLR 2021.
     """
-
-    def project(update, param, step):
-        del step
-        return sphere.project_to_tangent(param, update)
-
-    return _neuronwise(project, neurons, mask)
+    return _neuronwise(_project, (), neurons, mask, allow_empty)
 
 
 def scale_by_neuron_norm(
@@ -75,6 +76,7 @@ def scale_by_neuron_norm(
     *,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Multiplies every update by a power of the length of its neuron.
 
@@ -90,6 +92,8 @@ def scale_by_neuron_norm(
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
@@ -98,7 +102,8 @@ def scale_by_neuron_norm(
         ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: From ``init``, if there are no neurons or declared axes do not fit;
             from ``update``, without ``params``.
 
@@ -111,16 +116,8 @@ def scale_by_neuron_norm(
     References:
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
     """
-
-    def scale(update, param, step):
-        del step
-        lengths = length(param)[..., None]
-        is_zero = lengths == 0.0
-        exponent = jnp.asarray(power, dtype=lengths.dtype)
-        factor = jnp.where(is_zero, 1.0, lengths) ** exponent
-        return jnp.where(is_zero, 0.0, factor * update)
-
-    return _neuronwise(scale, neurons, mask)
+    check_number("power", power)
+    return _neuronwise(_scale, (power,), neurons, mask, allow_empty)
 
 
 def keep_params_on_sphere(
@@ -129,6 +126,7 @@ def keep_params_on_sphere(
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
+    allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rewrites updates so that every new neuron has the length given.
 
@@ -144,6 +142,8 @@ def keep_params_on_sphere(
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
             params, as in :func:`optax.masked`.
+        allow_empty: Whether there may be no neurons, as in a group of
+            :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
         The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
@@ -152,7 +152,8 @@ def keep_params_on_sphere(
         ``static_args``.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If an argument is of another kind, such as text for a number; from
+            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
         ValueError: If ``radius`` or ``every``, given as a number, is out of range; from
             ``init``, if there are no neurons or declared axes do not fit; from
             ``update``, without ``params``.
@@ -169,43 +170,63 @@ def keep_params_on_sphere(
     References:
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
     """
+    check_number("radius", radius)
     if isinstance(radius, (int, float)) and not radius > 0:
         raise ValueError(f"radius must be positive, got {radius}.")
-    if isinstance(every, (int, float)) and not (every >= 1 and every == int(every)):
-        raise ValueError(f"every must be a whole number, 1 or more, got {every}.")
+    check_period(every)
+    return _neuronwise(_retract, (radius, every), neurons, mask, allow_empty)
 
-    def retract(update, param, step):
-        unit = direction(param + update)
-        is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
-        moved = jnp.where(is_zero, param, jnp.asarray(radius, dtype=unit.dtype) * unit)
-        is_due = step % jnp.asarray(every, dtype=step.dtype) == 0
-        return jnp.where(is_due, moved - param, update)
 
-    return _neuronwise(retract, neurons, mask)
+def _project(update, param, step):
+    del step
+    return sphere.project_to_tangent(param, update)
+
+
+def _scale(update, param, step, power):
+    del step
+    lengths = length(param)[..., None]
+    is_zero = lengths == 0.0
+    exponent = jnp.asarray(power, lengths.dtype)
+    factor = jnp.where(is_zero, 1.0, lengths) ** exponent
+    return jnp.where(is_zero, 0.0, factor * update)
+
+
+def _retract(update, param, step, radius, every):
+    unit = direction(param + update)
+    is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
+    moved = jnp.where(is_zero, param, jnp.asarray(radius, unit.dtype) * unit)
+    is_due = step % jnp.asarray(every, step.dtype) == 0
+    return jnp.where(is_due, moved - param, update)
 
 
 def _neuronwise(
-    function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    function: Callable[..., jax.Array],
+    hyperparams: tuple[jax.typing.ArrayLike, ...],
     neurons: Neurons,
     mask: Mask | None,
+    allow_empty: bool,
 ) -> optax.GradientTransformationExtraArgs:
     """Transform by a function of updates and params, as rows, and of the step."""
+    find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
 
     def init(params):
-        find_neurons(params, neurons)  # raises now, not in the first step
+        find(params)  # raises now, not in the first step
         return NeuronsState(jnp.zeros([], jnp.int32))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
         count = jnp.asarray(optax.safe_increment(state.count))
-        found = find_neurons(params, neurons)
+        found = find(params)
         olds, moves = select(params, found), select(updates, found)
-        news = {}
-        for name, axes in found.items():
-            move, old = axes.rows(moves[name]), axes.rows(olds[name])
-            dtype = jnp.promote_types(widen(move).dtype, widen(old).dtype)
-            rows = function(move.astype(dtype), old.astype(dtype), count)
-            news[name] = axes.from_rows(rows, moves[name].shape).astype(move.dtype)
+        entries = {name: (moves[name], olds[name]) for name in found}
+        fixed = {name: (function, axes) for name, axes in found.items()}
+        news = map_alike(_apply, entries, fixed, count, *hyperparams)
         return replace(updates, news), NeuronsState(count)
 
     return transform(init, update, mask)
+
+
+def _apply(fixed, entry, step, *hyperparams):
+    (function, axes), (move, old) = fixed, entry
+    rows = function(*as_rows(axes, move, old), step, *hyperparams)
+    return as_update(axes, rows, move)

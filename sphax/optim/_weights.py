@@ -7,12 +7,20 @@ from typing import Any
 import jax
 import optax
 
+from sphax._kinds import check_number_or_schedule
 from sphax._paths import by_path, check_known, closest, listed
 from sphax._penalties import Reduce
 from sphax.optim._neurons import MASKED
 
 # For all layers, or a pytree with the weights of leaves and subtrees by path.
 Weight = optax.ScalarOrSchedule | Any
+
+
+def check_weight(weight: Weight) -> None:
+    """Raises unless all weights are numbers or schedules."""
+    for path, own in by_path(weight).items():
+        name = f"weight at {path!r}" if path else "weight"
+        check_number_or_schedule(name, own)
 
 
 def weights_of_layers(

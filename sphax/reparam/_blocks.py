@@ -3,86 +3,180 @@
 Products go block by block: nothing of the size of the whole matrix is formed.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+from sphax._kinds import check_integer
 
 # Number of factors, of blocks in each, and of coordinates in each of these.
 Shape = tuple[int, int, int]
 
 
-class Plan(NamedTuple):
-    """The blocks for a space of ``d`` dimensions.
+class Plan(Protocol):
+    """The blocks for a space of ``d`` dimensions, hashable."""
 
-    ``shape(d)`` is their number and size; ``order(key, d)`` has the coordinates in each
-    of them, ``[factors, blocks, b]``, or is ``None`` if they are taken as they come.
+    def shape(self, d: int) -> Shape | None:
+        """Their number and size; None where the dimension has no such blocks."""
+        ...
+
+    def order(self, key: jax.Array, d: int) -> jax.Array | None:
+        """The coordinates in each, ``[factors, blocks, b]``; None as they come."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Contiguous:
+    """Neighbors together, in blocks of the largest size that leaves nothing over."""
+
+    block_size: int | None
+
+    def __post_init__(self):
+        """Checks the size."""
+        check_block_size(self.block_size)
+
+    def shape(self, d: int) -> Shape | None:
+        """One factor."""
+        largest = d if self.block_size is None else min(self.block_size, d)
+        size = next(size for size in range(largest, 0, -1) if d % size == 0)
+        return None if size == 1 else (1, d // size, size)
+
+    def order(self, key: jax.Array, d: int) -> None:
+        """As they come."""
+        del key, d
+
+
+@dataclasses.dataclass(frozen=True)
+class Butterfly:
+    """Factors that join halves of blocks, each time twice as far from one another.
+
+    In factor i, counted from 0, a block has the chunks c and c + 2^i of ``b / 2``
+    neighbors each: those that differ in bit i of their number.
     """
 
-    shape: Callable[[int], Shape]
-    order: Callable[[jax.Array, int], jax.Array | None]
+    block_size: int
+    factors: int
 
-
-def contiguous(block_size: int | None) -> Plan:
-    """Neighbours together, in blocks of the largest size that leaves nothing over."""
-    check_block_size(block_size)
-
-    def shape(d):
-        size = d if block_size is None else _largest_divisor(d, block_size)
-        return 1, d // size, size
-
-    return Plan(shape, lambda key, d: None)
-
-
-def butterfly(block_size: int, factors: int) -> Plan:
-    """In factor i, the coordinates whose numbers to base b differ in digit i only."""
-    check_block_size(block_size)
-    if factors < 1:
-        raise ValueError(f"factors must be 1 or more, got {factors}.")
-
-    def shape(d):
-        if d % block_size**factors:
+    def __post_init__(self):
+        """Checks the sizes."""
+        check_several(self.block_size)
+        check_integer("factors", self.factors)
+        if self.factors < 1:
+            raise ValueError(f"factors must be 1 or more, got {self.factors}.")
+        if self.factors > 1 and self.block_size % 2:
             raise ValueError(
-                "block_size ** factors must divide the dimension of all neurons, got"
-                f" {block_size} ** {factors} and {d}; leave kernels out by where."
+                "block_size must be even where there are several factors, which join"
+                f" halves of blocks, got {self.block_size}."
             )
-        return factors, d // block_size, block_size
 
-    def order(key, d):
+    def shape(self, d: int) -> Shape | None:
+        """Blocks of the largest size, even if halved, that leaves nothing over."""
+        groups = 2 ** (self.factors - 1)
+        step = 1 if self.factors == 1 else 2
+        largest = min(self.block_size, d)
+        for size in range(largest - largest % step, 1, -step):
+            if d % (size * groups) == 0:
+                return self.factors, d // size, size
+        return None
+
+    def order(self, key: jax.Array, d: int) -> jax.Array | None:
+        """The chunks of each block, the first one first."""
         del key
-        digits = [
-            jnp.arange(d).reshape(-1, block_size, block_size**i) for i in range(factors)
-        ]
-        return jnp.stack([x.swapaxes(1, 2).reshape(-1, block_size) for x in digits])
+        if self.factors == 1:
+            return None
+        factors, blocks, size = self.shape(d) or (0, 0, 0)
+        half = size // 2
+        orders = []
+        for i in range(factors):
+            chunks = jnp.arange(d, dtype=jnp.int32).reshape(-1, 2, 2**i, half)
+            orders.append(chunks.swapaxes(1, 2).reshape(blocks, size))
+        return jnp.stack(orders)
 
-    return Plan(shape, order)
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """In factor i, the coordinates whose numbers to base b differ in digit i only."""
+
+    block_size: int
+    factors: int
+
+    def __post_init__(self):
+        """Checks the sizes."""
+        check_several(self.block_size)
+        check_integer("factors", self.factors)
+        if self.factors < 1:
+            raise ValueError(f"factors must be 1 or more, got {self.factors}.")
+
+    def shape(self, d: int) -> Shape | None:
+        """Blocks of the largest size whose power leaves nothing over."""
+        for size in range(min(self.block_size, d), 1, -1):
+            if d % size**self.factors == 0:
+                return self.factors, d // size, size
+        return None
+
+    def order(self, key: jax.Array, d: int) -> jax.Array:
+        """Coordinates with all digits but one in common."""
+        del key
+        factors, blocks, size = self.shape(d) or (0, 0, 0)
+        orders = []
+        for i in range(factors):
+            digits = jnp.arange(d, dtype=jnp.int32).reshape(-1, size, size**i)
+            orders.append(digits.swapaxes(1, 2).reshape(blocks, size))
+        return jnp.stack(orders)
 
 
-def random_blocks(block_size: int) -> Plan:
-    """Disjoint blocks of random coordinates; of these, less than one block is left."""
-    check_block_size(block_size)
+@dataclasses.dataclass(frozen=True)
+class RandomBlocks:
+    """Disjoint blocks of random coordinates, of which less than one block is left."""
 
-    def shape(d):
-        size = min(block_size, d)
+    block_size: int
+
+    def __post_init__(self):
+        """Checks the size."""
+        check_several(self.block_size)
+
+    def shape(self, d: int) -> Shape:
+        """As many as fit."""
+        size = min(self.block_size, d)
         return 1, d // size, size
 
-    return Plan(shape, _permuted(shape))
+    def order(self, key: jax.Array, d: int) -> jax.Array:
+        """A random permutation, cut into blocks."""
+        return _permuted(key, d, self.shape(d))
 
 
-def random_subset(size: Callable[[int], int]) -> Plan:
-    """One block, of ``size(d)`` random coordinates."""
+@dataclasses.dataclass(frozen=True)
+class RandomSubset:
+    """One block of random coordinates: a fraction of them, at most so many."""
 
-    def shape(d):
-        return 1, 1, size(d)
+    fraction: float = 1.0
+    at_most: int | None = None
 
-    return Plan(shape, _permuted(shape))
+    def shape(self, d: int) -> Shape:
+        """Two coordinates at least."""
+        size = max(2, round(self.fraction * d))
+        return 1, 1, size if self.at_most is None else min(size, self.at_most)
+
+    def order(self, key: jax.Array, d: int) -> jax.Array:
+        """Without replacement."""
+        return _permuted(key, d, self.shape(d))
+
+
+def check_several(block_size: int) -> None:
+    """Raises unless there can be several blocks of the size."""
+    check_integer("block_size", block_size)
+    check_block_size(block_size)
 
 
 def check_block_size(block_size: int | None) -> None:
     """Raises unless blocks of the size can rotate."""
-    if block_size is not None and block_size < 2:
+    if block_size is None:
+        return
+    check_integer("block_size", block_size)
+    if block_size < 2:
         raise ValueError(f"block_size must be 2 or more, got {block_size}.")
 
 
@@ -112,19 +206,5 @@ def _rotate_blocks(rows, blocks, coordinates):
     return rows.at[..., coordinates].set(turned, unique_indices=True)
 
 
-def _permuted(shape: Callable[[int], Shape]):
-    def order(key, d):
-        sizes = shape(d)
-        return jax.random.permutation(key, d)[: math.prod(sizes)].reshape(sizes)
-
-    return order
-
-
-def _largest_divisor(d, block_size):
-    size = max(k for k in range(1, min(block_size, d) + 1) if d % k == 0)
-    if size == 1:
-        raise ValueError(
-            "block_size must be 2 or more, and the dimension of all neurons have such a"
-            f" divisor up to it, got {block_size} and {d}; leave kernels out by where."
-        )
-    return size
+def _permuted(key, d, shape):
+    return jax.random.permutation(key, d)[: math.prod(shape)].reshape(shape)

@@ -1,7 +1,10 @@
 """Orthogonal finetuning with butterfly factors."""
 
+from typing import Literal
+
+from sphax._checks import check_choice
 from sphax.neurons import Neurons
-from sphax.reparam._blocks import butterfly
+from sphax.reparam._blocks import Butterfly, Digits
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
@@ -11,6 +14,7 @@ def boft(
     *,
     block_size: int = 4,
     factors: int = 2,
+    pattern: Literal["butterfly", "digits"] = "butterfly",
     is_rescaled: bool = True,
     method: Method = "cayley",
     scale: float | None = None,
@@ -22,17 +26,26 @@ def boft(
 
     .. math:: W = R_m \cdots R_1\, W_0\, D
 
-    where :math:`R_i` is block-diagonal once its coordinates are permuted: number the
-    coordinates from 0 to base :math:`b`, then those whose numbers differ in digit
-    :math:`i` only, the last digit first, make a block of size :math:`b`. One factor is
-    :func:`oft`; :math:`m = \log_b d` of them, with :math:`m d (b - 1) / 2` degrees of
-    freedom, connect every coordinate with every other, as a fast Fourier transform of
-    that radix does. The authors' factors combine halves of blocks, and take
-    :math:`1 + \log_2 (d / b)` of them for it; for :math:`b = 2` they are these.
+    where :math:`R_i` is block-diagonal once its coordinates are permuted. Cut the
+    coordinates into chunks of :math:`b / 2` neighbors, and number these from 0: in the
+    ``"butterfly"`` of the authors, the chunks :math:`c` and :math:`c + 2^{i-1}`, whose
+    numbers differ in bit :math:`i - 1` only, make a block of :math:`R_i`. One factor is
+    :func:`oft`; :math:`m = 1 + \log_2 (d / b)` of them connect every coordinate with
+    every other, as a fast Fourier transform does, with :math:`m d (b - 1) / 2` degrees
+    of freedom.
+
+    With ``"digits"``, a block of :math:`R_i` has the coordinates whose numbers to base
+    :math:`b` differ in digit :math:`i` only, the last digit first: a transform of radix
+    :math:`b`, where :math:`m = \log_b d` connect all. For :math:`b = 2`, both are one.
 
     Args:
-        block_size: :math:`b`, 2 or more.
-        factors: :math:`m`, 1 or more; :math:`b^m` must divide the dimension.
+        block_size: :math:`b`, 2 or more, even if there are several factors. Where
+            :math:`2^{m - 1} b` (with ``"digits"``, :math:`b^m`) does not divide the
+            dimension of the neurons, the kernel has the next smaller blocks with which
+            it does; if there are none, as for 27 or 197 dimensions and two factors, it
+            is left as it is: see :func:`describe`.
+        factors: :math:`m`, 1 or more.
+        pattern: ``"butterfly"`` or ``"digits"``.
         is_rescaled: As in :func:`oft`; the authors do it.
         method: As in :func:`orthogonal`, like all that follow.
         scale: See there.
@@ -44,26 +57,25 @@ def boft(
         A :class:`Reparameterization`, whose ``advance`` does nothing.
 
     Raises:
-        ValueError: As :func:`orthogonal`; from ``init``, if :math:`b^m` does not divide
-            the dimension of all neurons.
+        ValueError: As :func:`orthogonal`.
         TypeError: As :func:`orthogonal`.
 
     Example:
-        >>> tuning = sx.reparam.boft(block_size=2, factors=3)
+        >>> tuning = sx.reparam.boft(block_size=4, factors=2)
         >>> _, frozen = tuning.init(jax.random.key(0), {"kernel": jnp.ones((8, 2))})
-        >>> frozen["kernel"].left[2]
-        Array([[0, 4],
-               [1, 5],
-               [2, 6],
-               [3, 7]], dtype=int32)
+        >>> frozen["kernel"].left[1]
+        Array([[0, 1, 4, 5],
+               [2, 3, 6, 7]], dtype=int32)
 
     References:
         Liu et al., `Parameter-Efficient Orthogonal Finetuning via Butterfly
         Factorization <https://arxiv.org/abs/2311.06243>`_, ICLR 2024.
     """
+    check_choice("pattern", pattern, ("butterfly", "digits"))
+    blocks = Butterfly if pattern == "butterfly" else Digits
     return Construction(
         parameterization=Parameterization(method, scale),
-        left=butterfly(block_size, factors),
+        left=blocks(block_size, factors),
         start="given",
         is_rescaled=is_rescaled,
         allow_large=allow_large,

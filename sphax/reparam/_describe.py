@@ -87,8 +87,8 @@ def describe(free: Any, frozen: Frozen) -> Description:
 
     Returns:
         A table, with the numbers of entries that are trained and frozen. Leaves that
-        are not chosen hold no neurons by name or declaration, or a single one, or are
-        left out by ``where``.
+        are not chosen hold no neurons by name or declaration, or a single one, are left
+        out by ``where``, or have a size that no blocks of the method divide.
 
     Example:
         >>> params = {

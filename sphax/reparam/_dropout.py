@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sphax._alike import map_alike
+from sphax._kinds import check_key, check_number
 from sphax.reparam._rotated import in_place
 from sphax.reparam._rotations import rotations_by_path
 
@@ -31,6 +33,7 @@ def multiplicative_dropout(
         neurons stay.
 
     Raises:
+        TypeError: If ``key`` is not a key, or ``rate`` not a number.
         ValueError: If ``free`` has no rotations; if ``rate`` is a number out of range.
 
     Example:
@@ -48,11 +51,23 @@ def multiplicative_dropout(
         Liu et al., `Parameter-Efficient Orthogonal Finetuning via Butterfly
         Factorization <https://arxiv.org/abs/2311.06243>`_, ICLR 2024, Section 4.
     """
+    check_key("key, the first argument of multiplicative_dropout,", key)
+    check_number("rate", rate)
     if isinstance(rate, int | float) and not 0.0 <= rate <= 1.0:
         raise ValueError(f"rate must lie in [0, 1], got {rate}.")
     rotations = rotations_by_path(free)
     if not rotations:
         raise ValueError("free must have rotations, as init returns it, got none.")
+
+    entries = {name: (rotations[name], i) for i, name in enumerate(sorted(rotations))}
+    fewer = map_alike(_drop_blocks, entries, dict.fromkeys(entries), key, rate)
+    return in_place(free, fewer)
+
+
+def _drop_blocks(fixed, entry, key, rate):
+    del fixed
+    rotations, number = entry
+    left_key, right_key = jax.random.split(jax.random.fold_in(key, number))
 
     def drop(key, raw):
         if raw is None:
@@ -60,10 +75,5 @@ def multiplicative_dropout(
         is_kept = ~jax.random.bernoulli(key, rate, raw.shape[:-2])
         return jnp.where(is_kept[..., None, None], raw, jnp.zeros_like(raw))
 
-    fewer = {}
-    for number, name in enumerate(sorted(rotations)):
-        left_key, right_key = jax.random.split(jax.random.fold_in(key, number))
-        own = rotations[name]
-        left, right = drop(left_key, own.left), drop(right_key, own.right)
-        fewer[name] = own._replace(left=left, right=right)
-    return in_place(free, fewer)
+    left, right = drop(left_key, rotations.left), drop(right_key, rotations.right)
+    return rotations._replace(left=left, right=right)

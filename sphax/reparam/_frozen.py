@@ -10,7 +10,7 @@ from sphax._checks import check_choice
 from sphax.energy import minimize_energy
 from sphax.sphere import sample_uniform
 
-Drawn = Literal["given", "gaussian", "normalized", "minimum_energy"]
+Drawn = Literal["given", "gaussian", "normalized", "unit", "minimum_energy"]
 Draw = Callable[[jax.Array, int, int], jax.Array]
 Start = Drawn | Draw
 
@@ -37,7 +37,7 @@ class FrozenNeurons(NamedTuple):
 
 
 def check_start(start: Start) -> None:
-    """Raises unless neurons can be drawn so."""
+    """Raises unless neurons can be drawn in this way."""
     if not callable(start):
         check_choice("start", start, get_args(Drawn))
 
@@ -52,13 +52,17 @@ def draw(key: jax.Array, start: Start, rows: jax.Array) -> jax.Array:
     return jnp.stack(drawn).astype(rows.dtype)
 
 
-# He's initialisation, and its mean squared length of 2 in the others as well.
+# He's initialization, and its mean squared length of 2 in the others as well.
 def _gaussian(key, n, d):
     return (2.0 / d) ** 0.5 * jax.random.normal(key, (n, d))
 
 
 def _normalized(key, n, d):
     return 2.0**0.5 * sample_uniform(key, (n, d))
+
+
+def _unit(key, n, d):
+    return sample_uniform(key, (n, d))
 
 
 def _minimum_energy(key, n, d):
@@ -68,5 +72,6 @@ def _minimum_energy(key, n, d):
 _DRAWS = {
     "gaussian": _gaussian,
     "normalized": _normalized,
+    "unit": _unit,
     "minimum_energy": _minimum_energy,
 }

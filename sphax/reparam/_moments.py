@@ -1,4 +1,4 @@
-"""Optimiser states after their params were set back."""
+"""Optimizer states after their params were set back."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import optax
 def reset_moments(
     optimizer: optax.GradientTransformation, state: Any, moved: Any
 ) -> Any:
-    r"""Sets the moments of an optimiser back to zero where its params were set back.
+    r"""Sets the moments of an optimizer back to zero where its params were set back.
 
     All arrays of the state that follow the params count as moments. Counts of steps
     stay, since other params share them: Adam, past its bias corrections, then makes a

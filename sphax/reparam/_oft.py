@@ -1,7 +1,7 @@
 """Orthogonal finetuning."""
 
 from sphax.neurons import Neurons
-from sphax.reparam._blocks import contiguous
+from sphax.reparam._blocks import Contiguous
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
@@ -31,7 +31,8 @@ def oft(
 
     Args:
         block_size: Size of the blocks, or the largest divisor of the dimension below
-            it; ``None`` for one block.
+            it; ``None`` for one block. A kernel whose dimension has no divisor up to it
+            but 1, as 197, is left as it is: see :func:`describe`.
         is_shared: Whether :math:`R_1 = \dots = R_r`.
         bound: :math:`\epsilon`, positive, or ``None``. For the maps of skew-symmetric
             matrices only.
@@ -64,7 +65,7 @@ def oft(
     """
     return Construction(
         parameterization=Parameterization(method, scale, bound=bound),
-        left=contiguous(block_size),
+        left=Contiguous(block_size),
         start="given",
         is_shared=is_shared,
         is_rescaled=is_rescaled,

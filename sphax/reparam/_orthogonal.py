@@ -1,8 +1,8 @@
-"""Orthogonal over-parameterised training."""
+"""Orthogonal over-parameterized training."""
 
 from sphax._checks import check_choice
 from sphax.neurons import Neurons
-from sphax.reparam._blocks import contiguous
+from sphax.reparam._blocks import Contiguous
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Side, Where
@@ -31,11 +31,11 @@ def orthogonal(
     matrices :math:`R`, of all neurons of a kernel together, and :math:`P` (by default
     :math:`I`). :math:`R` leaves all angles and lengths what they are: hyperspherical
     energies and separations stay those of :math:`V`, near their minimum if it is
-    Gaussian, however long and by whatever optimiser one trains. Singular values stay
+    Gaussian, however long and by whatever optimizer one trains. Singular values stay
     with both.
 
     A raw array :math:`A` stands for an orthogonal matrix by a map of :math:`c A`, where
-    :math:`c = b^{-1/2}` for blocks of size :math:`b`: a step of an adaptive optimiser,
+    :math:`c = b^{-1/2}` for blocks of size :math:`b`: a step of an adaptive optimizer,
     :math:`\pm \eta` in every entry, turns neurons by an angle of the order of
     :math:`\eta` whatever :math:`b` is. With plain gradient descent, the steps have one
     more :math:`c`; ``scale=1.0`` has the published form.
@@ -49,13 +49,15 @@ def orthogonal(
             ``[..., b, b]`` that has the identity at zero.
         side: ``"left"`` for :math:`R`, ``"right"`` for :math:`P`, or ``"both"``.
         block_size: Makes the matrices block-diagonal, with blocks of the largest
-            divisor of their size up to this one; ``None`` for one block.
+            divisor of their size up to this one; ``None`` for one block. A kernel whose
+            size has none but 1 is left as it is: see :func:`describe`.
         is_shared: Whether all blocks of a matrix are the same.
         is_tied: Whether kernels whose matrices have the same shape turn together, by
             one that is learned for all of them, instead of one for each: the first of
             them, by path, has its raw array, the others ``None``.
         start: Neurons to freeze: ``"gaussian"``, of variance 2 / fan-in;
-            ``"normalized"``, such ones of one length, :math:`\sqrt 2`;
+            ``"normalized"``, such ones of one length, :math:`\sqrt 2`, or ``"unit"``,
+            of length 1;
             ``"minimum_energy"``, these by :func:`sphax.energy.minimize_energy`;
             ``"given"``, those of params; or a function ``(key, n, d) -> [n, d]``.
         initial: ``"identity"``, or ``"normal"`` for raw arrays of standard normal
@@ -65,19 +67,21 @@ def orthogonal(
             their kernel, as those of a 3 x 3 convolution with as many filters as
             channels do: nine times.
         where: Says of a path, such as ``"conv/kernel"``, and its leaf whether it is
-            reparameterised. By default, all kernels are: classifiers had better not.
+            reparameterized. By default, all kernels are: classifiers had better not.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves of one
             neuron or dimension are left as they are.
 
     Returns:
-        A :class:`Reparameterization`, whose ``advance`` does nothing. Dtypes are those
-        of params, rotations computed in float32 at least. Values and gradients are as
-        finite as those of the method.
+        A :class:`Reparameterization`, whose ``advance`` does nothing. Kernels have the
+        dtypes of params; raw arrays are float32 at least, and so is what is computed.
+        Values and gradients are as finite as those of the method.
 
     Raises:
         ValueError: If an option is unknown or out of range; from ``init``, if there is
-            no leaf, a size has no fitting divisor, or rotations are large.
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            no leaf, no size has a fitting divisor, or rotations are large.
+        TypeError: If an argument is of another kind, such as a ``where`` that is not a
+            function; from ``init``, if ``neurons`` is not made of `NeuronDimensions`,
+            or the first argument is not a key.
 
     Example:
         >>> params = {"kernel": jnp.ones((8, 4))}
@@ -91,7 +95,7 @@ def orthogonal(
         <https://arxiv.org/abs/2004.04690>`_, CVPR 2021.
     """
     check_choice("side", side, ("left", "right", "both"))
-    plan = contiguous(block_size)
+    plan = Contiguous(block_size)
     return Construction(
         parameterization=Parameterization(method, scale, initial),
         left=None if side == "right" else plan,

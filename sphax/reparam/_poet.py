@@ -4,7 +4,7 @@ from typing import Literal
 
 from sphax._checks import check_choice
 from sphax.neurons import Neurons
-from sphax.reparam._blocks import check_block_size, random_blocks, random_subset
+from sphax.reparam._blocks import RandomBlocks, RandomSubset, check_several
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
@@ -16,7 +16,7 @@ def poet(
     block_size: int = 256,
     sampling: Literal["blocks", "subset"] = "blocks",
     method: Method = "cayley_neumann",
-    start: Start = "normalized",
+    start: Start = "unit",
     scale: float | None = None,
     allow_large: bool = False,
     where: Where | None = None,
@@ -41,8 +41,11 @@ def poet(
         method: As in :func:`orthogonal`; by default the published series with four
             terms, orthogonal but for the sixth power of the norm of its matrix: such
             errors add up with every ``advance``. ``"cayley"`` is exact.
-        start: See there; by default neurons of one length.
-        scale: See there.
+        start: See there; by default neurons of length 1, as the authors'.
+        scale: See there; ``1.0`` is the published form. By default, for blocks of size
+            :math:`b` a step of Adam turns neurons by :math:`b^{-1/2}` of what it does
+            there: a published learning rate is to be multiplied by :math:`b^{1/2}`, 16
+            for blocks of 256.
         allow_large: See there.
         where: See there.
         neurons: See there.
@@ -67,11 +70,11 @@ def poet(
         Transformation <https://arxiv.org/abs/2506.08001>`_, 2025.
     """
     check_choice("sampling", sampling, ("blocks", "subset"))
-    check_block_size(block_size)
+    check_several(block_size)
     if sampling == "blocks":
-        plan = random_blocks(block_size)
+        plan = RandomBlocks(block_size)
     else:
-        plan = random_subset(lambda size: min(block_size, size))
+        plan = RandomSubset(at_most=block_size)
     return Construction(
         parameterization=Parameterization(method, scale),
         left=plan,

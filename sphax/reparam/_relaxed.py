@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sphax._alike import map_alike
+from sphax._kinds import check_number
 from sphax.neurons import Neurons
 from sphax.orthogonal import orthogonality_error
-from sphax.reparam._blocks import contiguous
+from sphax.reparam._blocks import Contiguous
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
@@ -64,18 +66,24 @@ def relaxed_orthogonal(
         Liu et al., `Orthogonal Over-Parameterized Training
         <https://arxiv.org/abs/2004.04690>`_, CVPR 2021, and the authors' code.
     """
+    check_number("weight", weight, others=", the first argument")
 
     def penalty(free: Any) -> jax.Array:
-        raw = [rotations.left for rotations in rotations_by_path(free).values()]
-        total = sum(jnp.sum(orthogonality_error(matrices)) for matrices in raw)
-        return jnp.asarray(weight * total)
+        raw = {name: own.left for name, own in rotations_by_path(free).items()}
+        errors = map_alike(_error, raw, dict.fromkeys(raw))
+        return jnp.asarray(weight * sum(errors.values()))
 
     return Construction(
         parameterization=Parameterization("direct"),
-        left=contiguous(block_size),
+        left=Contiguous(block_size),
         start=start,
         is_shared=is_shared,
         allow_large=allow_large,
         where=where,
         neurons=neurons,
     ).functions(penalty)
+
+
+def _error(fixed, matrices):
+    del fixed
+    return jnp.sum(orthogonality_error(matrices))

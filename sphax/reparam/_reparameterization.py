@@ -1,4 +1,4 @@
-"""What the functions of this room return."""
+"""What the functions of this package return."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Frozen = dict[str, FrozenNeurons]
 class Reparameterization(NamedTuple):
     """Pure functions between params and what is trained in their place.
 
-    ``free`` is what an optimiser trains. It has the containers of params, whatever they
+    ``free`` is what an optimizer trains. It has the containers of params, whatever they
     are, and all of its leaves, but for the kernels: in their places are
     :class:`Rotations`. ``frozen`` has the neurons of these kernels, by path.
 
@@ -24,7 +24,7 @@ class Reparameterization(NamedTuple):
             every so many steps: where a method has the rotations absorbed and drawn
             anew, it does that, and does nothing elsewhere. Params stay the same.
             ``moved`` has a boolean for each leaf of ``free``: whether it was set back,
-            so that the moments of an optimiser are no longer its own; see
+            so that the moments of an optimizer are no longer its own; see
             :func:`reset_moments`.
         penalty: ``penalty(free) -> scalar``, to be added to the loss; zero unless a
             method is relaxed.

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from sphax._alike import map_alike
+from sphax._kinds import check_key
 from sphax._norms import widen
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace, select
@@ -54,111 +56,154 @@ class Construction:
     def __post_init__(self):
         """Checks the hyperparameters."""
         check_start(self.start)
+        if self.where is not None and not callable(self.where):
+            raise TypeError(
+                "where must be a function of a path and a leaf, such as lambda path,"
+                f" leaf: path.startswith('conv'), got {self.where!r}."
+            )
 
     def functions(
         self, penalty: Callable[[Any], jax.Array] | None = None
     ) -> Reparameterization:
-        """What the functions of this room return."""
+        """What the functions of this package return."""
         return Reparameterization(
             self._init, self._apply, self._advance, penalty or _no_penalty
         )
 
     def _init(self, key, params):
+        check_key("key, the first argument of init,", key)
         # A single neuron, or dimension, has nothing to be rotated against.
         found = find(params, self.neurons, at_least=2, where=self.where)
         leaves = select(params, found)
-        shapes = self._shapes(found, leaves)
+        shapes = _without_misfits(self._shapes(found, leaves), leaves)
         if not self.allow_large:
             _check_sizes(leaves, shapes)
-        free: dict[str, Any] = {}
-        frozen: Frozen = {}
-        for number, (name, leaf) in enumerate(leaves.items()):
-            draw_key, own = jax.random.split(jax.random.fold_in(key, number))
-            rows = draw(draw_key, self.start, found[name].rows(leaf))
-            kernel = found[name].from_rows(rows, leaf.shape)
-            free[name], frozen[name] = self._begin(own, kernel, found[name])
+        entries = {name: (leaves[name], i) for i, name in enumerate(shapes)}
+        fixed = {name: (found[name], self._kind()) for name in shapes}
+        begun = map_alike(_draw_and_begin, entries, fixed, key)
+        free = {name: rotations for name, (rotations, _) in begun.items()}
+        frozen = {name: neurons for name, (_, neurons) in begun.items()}
         if self.is_tied:
             free = tie(free, shapes)
         return replace(params, free), frozen
+
+    def _apply(self, free, frozen):
+        return in_place(free, self._kernels(free, frozen))
+
+    def _advance(self, key, free, frozen):
+        check_key("key, the first argument of advance,", key)
+        mask = rotation_mask(free)
+        if not self.is_redrawn:
+            return free, frozen, jax.tree.map(lambda _: False, mask)
+        kernels, axes = self._kernels(free, frozen), self._axes(frozen)
+        # In the order that jit gives a dict.
+        entries = {name: (kernels[name], i) for i, name in enumerate(sorted(frozen))}
+        fixed = {name: (axes[name], self._kind()) for name in frozen}
+        begun = map_alike(_begin_anew, entries, fixed, key)
+        fresh = {name: rotations for name, (rotations, _) in begun.items()}
+        folded = {name: neurons for name, (_, neurons) in begun.items()}
+        return in_place(free, fresh), folded, mask
+
+    def _kind(self) -> "Construction":
+        """Without what says which leaves: what is compiled for one fits others."""
+        return dataclasses.replace(self, where=None, neurons=None)
 
     def _axes(self, frozen: Frozen) -> dict[str, Axes]:
         """Those that `init` found: by path and shape, states hold arrays only."""
         kernels = {name: own.kernel for name, own in frozen.items()}
         return find(kernels, self.neurons, partial=True)
 
-    def _apply(self, free, frozen):
-        raw = _rotations_of(free, frozen)
-        matrices = {
-            name: self.parameterization.matrices(own) for name, own in raw.items()
-        }
-        axes = self._axes(frozen)
+    def _kernels(self, free, frozen) -> dict[str, jax.Array]:
+        """The rotated kernels, by path."""
+        rotations, axes = _rotations_of(free, frozen), self._axes(frozen)
+        matrices = self.parameterization.matrices(rotations)
         if self.is_tied:
             kernels = {name: own.kernel for name, own in frozen.items()}
             matrices = untie(matrices, self._shapes(axes, kernels))
-        kernels = {
-            name: rotated_kernel(matrices[name], frozen[name], axes[name])
-            for name in raw
-        }
-        return in_place(free, kernels)
-
-    def _advance(self, key, free, frozen):
-        mask = rotation_mask(free)
-        if not self.is_redrawn:
-            return free, frozen, jax.tree.map(lambda _: False, mask)
-        raw, fresh, folded = _rotations_of(free, frozen), {}, {}
-        axes = self._axes(frozen)
-        # In the order that jit gives a dict.
-        for number, name in enumerate(sorted(frozen)):
-            matrices = self.parameterization.matrices(raw[name])
-            kernel = rotated_kernel(matrices, frozen[name], axes[name])
-            own = jax.random.fold_in(key, number)
-            fresh[name], folded[name] = self._begin(own, kernel, axes[name])
-        return in_place(free, fresh), folded, mask
-
-    def _begin(self, key, kernel, axes):
-        sets, n, d = axes.sizes(kernel.shape)
-        keys = jax.random.split(key)
-        left, order = self._side(keys[0], self.left, sets, d, kernel.dtype)
-        right, right_order = self._side(keys[1], self.right, sets, n, kernel.dtype)
-        scale = jnp.ones((sets, n), kernel.dtype) if self.is_rescaled else None
-        frozen = FrozenNeurons(kernel, order, right_order)
-        return Rotations(left, right, scale), frozen
-
-    def _side(self, key, plan, sets, size, dtype):
-        """Raw arrays, and the coordinates in their blocks."""
-        if plan is None:
-            return None, None
-        order_key, raw_key = jax.random.split(key)
-        shape = self._shape(plan, sets, size)
-        raw = self.parameterization.start(raw_key, shape, dtype)
-        return raw, plan.order(order_key, size)
+        entries = {name: (matrices[name], frozen[name]) for name in rotations}
+        return map_alike(_rotate, entries, axes)
 
     def _shapes(
         self, found: dict[str, Axes], kernels: dict[str, jax.Array]
-    ) -> dict[str, Shapes]:
+    ) -> dict[str, Any]:
         def of(name, axes):
             sets, n, d = axes.sizes(kernels[name].shape)
             sides = {"left": (self.left, d), "right": (self.right, n)}
             return {
-                side: self._shape(plan, sets, size)
+                side: self.shape(plan, sets, size)
                 for side, (plan, size) in sides.items()
                 if plan is not None
             }
 
         return {name: of(name, axes) for name, axes in found.items()}
 
-    def _shape(self, plan, sets, size):
-        factors, blocks, block_size = plan.shape(size)
-        return sets, factors, 1 if self.is_shared else blocks, block_size
+    def shape(self, plan: Plan, sets: int, size: int) -> tuple[int, ...] | None:
+        """Of the raw arrays of a side, but for the last axis."""
+        blocks = plan.shape(size)
+        if blocks is None:
+            return None
+        factors, count, block_size = blocks
+        return sets, factors, 1 if self.is_shared else count, block_size
+
+
+def _draw_and_begin(fixed, entry, key):
+    """Rotations and frozen neurons in the place of a leaf."""
+    (axes, kind), (leaf, number) = fixed, entry
+    draw_key, own = jax.random.split(jax.random.fold_in(key, number))
+    rows = draw(draw_key, kind.start, axes.rows(leaf))
+    return _begin(kind, axes, own, axes.from_rows(rows, leaf.shape))
+
+
+def _begin_anew(fixed, entry, key):
+    (axes, kind), (kernel, number) = fixed, entry
+    return _begin(kind, axes, jax.random.fold_in(key, number), kernel)
+
+
+def _begin(kind, axes, key, kernel):
+    sets, n, d = axes.sizes(kernel.shape)
+    keys = jax.random.split(key)
+    left, order = _begin_side(kind, keys[0], kind.left, sets, d, kernel.dtype)
+    right, right_order = _begin_side(kind, keys[1], kind.right, sets, n, kernel.dtype)
+    scale = jnp.ones((sets, n), widen(kernel).dtype) if kind.is_rescaled else None
+    return Rotations(left, right, scale), FrozenNeurons(kernel, order, right_order)
+
+
+def _begin_side(kind, key, plan, sets, size, dtype):
+    """Raw arrays, and the coordinates in their blocks."""
+    if plan is None:
+        return None, None
+    order_key, raw_key = jax.random.split(key)
+    raw = kind.parameterization.start(raw_key, kind.shape(plan, sets, size), dtype)
+    return raw, plan.order(order_key, size)
+
+
+def _rotate(axes, entry):
+    matrices, frozen = entry
+    return rotated_kernel(matrices, frozen, axes)
+
+
+def _without_misfits(
+    shapes: dict[str, Any], leaves: dict[str, jax.Array]
+) -> dict[str, Shapes]:
+    """Without kernels whose sizes have no such blocks; raises if none is left."""
+    fitting = {name: own for name, own in shapes.items() if None not in own.values()}
+    if not fitting:
+        sizes = ", ".join(f"{name or 'params'} {leaves[name].shape}" for name in shapes)
+        raise ValueError(
+            "block_size, or a smaller one of 2 or more, must divide the dimension of"
+            " neurons, together with factors if there are any, in one kernel or more,"
+            f" got {sizes}."
+        )
+    return fitting
 
 
 def _check_sizes(kernels: dict[str, jax.Array], shapes: dict[str, Shapes]) -> None:
     """Raises if there are rotations of many more entries than their kernel."""
     large = {}
-    for name, kernel in kernels.items():
-        blocks = {side: (*raw, raw[-1]) for side, raw in shapes[name].items()}
+    for name, sides in shapes.items():
+        blocks = {side: (*raw, raw[-1]) for side, raw in sides.items()}
         entries = sum(math.prod(raw) for raw in blocks.values())
-        if entries > _LARGEST * kernel.size:
+        if entries > _LARGEST * kernels[name].size:
             large[name] = entries, blocks
     if large:
         name, (entries, blocks) = max(large.items(), key=lambda item: item[1][0])

@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from sphax._alike import map_alike
 from sphax._checks import check_choice
+from sphax._kinds import check_number
 from sphax._norms import divide, widen
 from sphax._paths import by_path
 from sphax.orthogonal import (
@@ -56,7 +58,8 @@ class Rotations(NamedTuple):
 
     Raw arrays are ``[sets, factors, blocks, b, b]``: for each set of neurons (a kernel
     is one, unless it has batch axes), for each factor of the product, for each of its
-    blocks, a matrix from which the method makes an orthogonal one. Of ``"cayley"``,
+    blocks, a matrix from which the method makes an orthogonal one, in float32 at least,
+    whatever the dtype of the kernel is. Of ``"cayley"``,
     ``"cayley_neumann"`` and ``"exponential"``, only what is above the diagonal counts;
     ``"householder"`` has rows in pairs, ``[..., 2 * (b // 2), b]``.
 
@@ -64,7 +67,7 @@ class Rotations(NamedTuple):
         left: Of the rotations of the space that neurons lie in; ``None`` if there are
             none, or if they are tied to those of another kernel.
         right: Of the rotations that mix the neurons, likewise.
-        scale: Factor of each neuron, ``[sets, n]``, or ``None``.
+        scale: Factor of each neuron, ``[sets, n]``, float32 at least, or ``None``.
 
     Example:
         >>> params = {"kernel": jnp.ones((8, 4))}
@@ -98,6 +101,8 @@ class Parameterization:
         check_choice("initial", self.initial, get_args(Initial))
         for name in ("scale", "bound"):
             value = getattr(self, name)
+            if value is not None:
+                check_number(name, value)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
         if self.bound is not None and self.method in _UNBOUNDED:
@@ -111,14 +116,29 @@ class Parameterization:
                 " leave it out."
             )
 
-    def matrices(self, rotations: Rotations) -> Rotations:
+    def matrices(self, rotations: dict[str, Rotations]) -> dict[str, Rotations]:
         """With orthogonal matrices, in float32 at least, in the place of raw arrays."""
-        left, right = self._matrix(rotations.left), self._matrix(rotations.right)
-        return rotations._replace(left=left, right=right)
+        raw = {
+            (name, side): getattr(own, side)
+            for name, own in rotations.items()
+            for side in ("left", "right")
+        }
+        raw = {place: array for place, array in raw.items() if array is not None}
+        made = map_alike(_matrix, raw, dict.fromkeys(raw, self))
+        return {
+            name: own._replace(
+                left=made.get((name, "left")), right=made.get((name, "right"))
+            )
+            for name, own in rotations.items()
+        }
 
     def start(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """Raw arrays ``[*shape, b]`` for ``shape = (..., b)``, most of them square."""
-        size = shape[-1]
+        """Raw arrays ``[*shape, b]`` for ``shape = (..., b)``, most of them square.
+
+        In float32 at least: steps of training, small beside a raw array, would be lost
+        to the rounding of bfloat16.
+        """
+        size, dtype = shape[-1], jnp.promote_types(dtype, jnp.float32)
         if self.method == "householder":
             return self._reflections(key, shape).astype(dtype)
         if self.initial == "normal":
@@ -139,9 +159,8 @@ class Parameterization:
         rows = jax.random.normal(key, (*batch, size // 2, size))
         return jnp.repeat(rows, 2, axis=-2)
 
-    def _matrix(self, raw):
-        if raw is None:
-            return None
+    def matrix(self, raw: jax.Array) -> jax.Array:
+        """The matrices of raw arrays ``[..., b, b]``."""
         scaled = self._scale(raw.shape[-1]) * widen(raw)
         if self.bound is not None:
             scaled = _within(self.bound, scaled)
@@ -154,6 +173,10 @@ class Parameterization:
         if self.scale is not None:
             return self.scale
         return 1.0 if self.method in _UNSCALED else size**-0.5
+
+
+def _matrix(parameterization, raw):
+    return parameterization.matrix(raw)
 
 
 def is_rotations(x: Any) -> bool:
@@ -171,7 +194,7 @@ def rotation_mask(free: Any) -> Any:
     """Which leaves of ``free`` are raw arrays of rotations.
 
     For :func:`optax.masked` and :func:`optax.partition`: to leave rotations out of
-    weight decay, or to give them an optimiser of their own. The lengths of neurons,
+    weight decay, or to give them an optimizer of their own. The lengths of neurons,
     which some methods train too, are none: a decay of what has rank two shrinks them.
 
     Args:

@@ -1,7 +1,8 @@
 """Orthogonal training of a few random coordinates at a time."""
 
+from sphax._kinds import check_number
 from sphax.neurons import Neurons
-from sphax.reparam._blocks import random_subset
+from sphax.reparam._blocks import RandomSubset
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
@@ -57,11 +58,12 @@ def stochastic_orthogonal(
         Liu et al., `Orthogonal Over-Parameterized Training
         <https://arxiv.org/abs/2004.04690>`_, CVPR 2021.
     """
+    check_number("fraction", fraction)
     if not 0.0 < fraction <= 1.0:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}.")
     return Construction(
         parameterization=Parameterization(method, scale),
-        left=random_subset(lambda d: max(2, round(fraction * d))),
+        left=RandomSubset(fraction),
         start=start,
         is_redrawn=True,
         allow_large=allow_large,

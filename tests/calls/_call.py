@@ -21,6 +21,8 @@ class Call(NamedTuple):
             of tuples. Each name but ``"features"`` is sharded alone, and the first two
             together, ``"features"`` being the last.
         differentiable: Numbers of the arguments whose gradient is compared.
+        sharded_like: Number of the argument like which the result lies on a mesh of
+            explicit axes, leaf by leaf; by default this is not tested.
         is_host: Whether it is host code, which takes concrete arrays and runs under no
             transformation; only its eager calls are tested then.
     """
@@ -30,6 +32,7 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
     axes: tuple[Any, ...] = ()
     differentiable: tuple[int, ...] = (0,)
+    sharded_like: int | None = None
     is_host: bool = False
 
 

@@ -1,6 +1,81 @@
-"""Calls of ``sphax.optim``."""
+"""Calls of ``sphax.optim``: two steps of each transform."""
 
-from tests.calls._call import Call
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-CALLS: list[Call] = []
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import sphax as sx
+from tests.calls._call import Call, normal
+
+so = sx.optim
+FRAME = np.linalg.qr(normal(0, 16, 8))[0].astype(np.float32)
+PARAMS = {
+    "conv": {"kernel": normal(1, 2, 2, 8, 16), "bias": normal(2, 16)},
+    "dense": {"kernel": FRAME, "bias": normal(3, 8)},
+}
+GRADS = jax.tree.map(lambda x: normal(4, *x.shape), PARAMS)
+AXES = {
+    "conv": {"kernel": (None, None, "in", "out"), "bias": ("out",)},
+    "dense": {"kernel": ("in", "out"), "bias": ("out",)},
+}
+
+
+def square(rows, key):
+    """A penalty that draws from its key."""
+    return jnp.sum(rows * jax.random.normal(key, rows.shape))
+
+
+def steps(make: Callable[[], optax.GradientTransformationExtraArgs]):
+    """Updates of two steps of a transform that is made in the call."""
+
+    def function(grads, params):
+        transform = make()
+        state: Any = transform.init(params)
+        for _ in range(2):
+            updates, state = transform.update(grads, state, params)
+        return updates
+
+    return function
+
+
+TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
+    "project_gradients_to_tangent": so.project_gradients_to_tangent,
+    "scale_by_neuron_norm": so.scale_by_neuron_norm,
+    "keep_params_on_sphere": so.keep_params_on_sphere,
+    "add_energy_gradient": partial(so.add_energy_gradient, 1.0, every=2),
+    "add_energy_gradient[injected]": partial(
+        optax.inject_hyperparams(so.add_energy_gradient), weight=1.0, power=1.5
+    ),
+    "add_orthogonality_gradient": partial(so.add_orthogonality_gradient, 0.1),
+    "add_orthogonality_gradient[injected]": partial(
+        optax.inject_hyperparams(so.add_orthogonality_gradient), weight=0.1
+    ),
+    "add_penalty_gradient": partial(
+        so.add_penalty_gradient, 0.1, square, key=jax.random.key(0)
+    ),
+    "decoupled": partial(
+        so.decoupled, optax.sgd(0.1), 0.1, so.add_orthogonality_gradient(0.1)
+    ),
+    "decoupled_energy": partial(so.decoupled_energy, optax.sgd(0.1), 0.1, 1.0),
+    "riemannian_sgd": partial(so.riemannian_sgd, 0.1, momentum=0.9),
+    "riemannian_adam": partial(so.riemannian_adam, 0.1),
+    "riemannian_adam[orthogonal, injected]": partial(
+        optax.inject_hyperparams(so.riemannian_adam, static_args=("manifold",)),
+        0.1,
+        manifold="orthogonal",
+        mask={"conv": False, "dense": True},
+    ),
+    "orthogonal_descent": partial(
+        so.orthogonal_descent, 0.1, mask={"conv": False, "dense": True}
+    ),
+}
+CALLS = [
+    Call(f"optim.{name}", steps(make), (GRADS, PARAMS), (AXES, AXES), (), 1)
+    for name, make in TRANSFORMS.items()
+]
 EXEMPT: dict[str, str] = {}

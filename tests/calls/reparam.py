@@ -1,6 +1,95 @@
 """Calls of ``sphax.reparam``."""
 
-from tests.calls._call import Call
+from functools import partial
 
-CALLS: list[Call] = []
-EXEMPT: dict[str, str] = {}
+import jax
+import numpy as np
+import optax
+
+import sphax as sx
+from tests.calls._call import Call, normal
+
+sr = sx.reparam
+KEY = jax.random.key(0)
+PARAMS = {
+    "conv": {"kernel": normal(0, 2, 2, 8, 8), "bias": normal(1, 8)},
+    "dense": {"kernel": normal(2, 8, 16), "bias": normal(3, 16)},
+}
+AXES = {
+    "conv": {"kernel": (None, None, "in", "out"), "bias": ("out",)},
+    "dense": {"kernel": ("in", "out"), "bias": ("out",)},
+}
+TRAININGS = {
+    "orthogonal": sr.orthogonal(start="given"),
+    "orthogonal[both, tied]": sr.orthogonal(side="both", block_size=8, is_tied=True),
+    "orthogonal[exponential]": sr.orthogonal(method="exponential", block_size=8),
+    "stochastic_orthogonal": sr.stochastic_orthogonal(),
+    "relaxed_orthogonal": sr.relaxed_orthogonal(block_size=8),
+    "oft": sr.oft(block_size=8, is_shared=True, bound=0.1),
+    "boft": sr.boft(block_size=4, factors=2),
+    "poet": sr.poet(block_size=8),
+}
+
+
+def cycle(training, key, params):
+    """All functions of a reparameterization, once."""
+    free, frozen = training.init(key, params)
+    turned = training.apply(free, frozen)
+    penalty = training.penalty(free)
+    free, frozen, _ = training.advance(key, free, frozen)
+    return turned, penalty, training.merge(free, frozen)
+
+
+def learned(key, training):
+    """What is trained, somewhere in training."""
+    free, frozen = training.init(key, PARAMS)
+    leaves, structure = jax.tree.flatten(free)
+    moved = [np.asarray(x) + normal(i, *x.shape) for i, x in enumerate(leaves)]
+    return structure.unflatten(moved), frozen
+
+
+def applied(training):
+    """A row of a rotated kernel, differentiated in what is trained."""
+    free, frozen = learned(KEY, training)
+    return (
+        lambda free: training.apply(free, frozen)["dense"]["kernel"],
+        (free,),
+        ((),),
+    )
+
+
+def reset(moments):
+    """The moments of an optimizer in which all params were set back."""
+    state = optax.TraceState(moments)
+    moved = jax.tree.map(lambda _: True, moments)
+    return sr.reset_moments(optax.trace(0.9), state, moved).trace
+
+
+FREE, _ = learned(KEY, TRAININGS["boft"])
+CALLS = [
+    *(
+        Call(
+            f"reparam.{name}",
+            partial(cycle, training),
+            (KEY, PARAMS),
+            ((), AXES),
+            (1,),
+        )
+        for name, training in TRAININGS.items()
+    ),
+    Call("reparam.orthogonal[rotations]", *applied(TRAININGS["orthogonal"])),
+    Call(
+        "reparam.multiplicative_dropout",
+        lambda key, free: sr.multiplicative_dropout(key, free, 0.5),
+        (KEY, FREE),
+        ((), ()),
+        (1,),
+    ),
+    Call("reparam.reset_moments", reset, (PARAMS,), (AXES,), (), 0),
+]
+EXEMPT: dict[str, str] = {
+    "reparam.describe": "it reads shapes, in Python",
+    "reparam.Description": "what describe returns",
+    "reparam.LeafDescription": "what describe returns",
+    "reparam.rotation_mask": "it makes Python booleans of a structure",
+}
