@@ -69,6 +69,6 @@ def test_names_of_other_libraries_are_explained(made, other, ours):
 
 def test_other_unknown_names_raise_what_python_says():
     with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
-        sx.margins.ArcFace(nothing=1)
+        sx.margins.ArcFace(nothing=1)  # pyright: ignore[reportCallIssue]
     assert sx.margins.SphereFace(m=3).m == 3.0  # a name of ours
     assert str(inspect.signature(sx.margins.CosFace)).startswith("(margin:")

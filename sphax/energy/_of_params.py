@@ -74,31 +74,6 @@ def energy_of_params(
     form, traced = as_form(power, distance, half_space, block_size)
     check_choice("reduce", reduce, get_args(Reduce))
     found = find(params, neurons, at_least=AT_LEAST)
-    leaves = list(select(params, found).values())
-    return _energy_of_leaves(
-        form, traced, leaves, axes=tuple(found.values()), reduce=reduce
-    )
-
-
-@compiled("form", "axes", "reduce")
-def _energy_of_leaves(form, power, leaves, *, axes, reduce):
-    of_shape: dict[tuple[int, ...], list[jax.Array]] = {}
-    for leaf, of_leaf in zip(leaves, axes, strict=True):
-        sets = of_leaf.rows(widen(leaf))
-        of_shape.setdefault(sets.shape, []).append(sets)
-    # Leaves of one shape together: each is a program of its own to the compiler.
-    energies = []
-    for alike in of_shape.values():
-        sets = as_set("params", jnp.stack(alike), None)
-        energies += [reduced(e, reduce) for e in mean_energy(form, power, (sets,))]
-    return reduced(jnp.stack(energies), reduce)
-
-
-def energy_penalty(**options: Any) -> Penalty:
-    """The energy, with these options, as a penalty; it draws nothing."""
-    form, traced = as_form(power, distance, half_space, block_size)
-    check_choice("reduce", reduce, get_args(Reduce))
-    found = find(params, neurons, at_least=AT_LEAST)
     fixed = {name: (form, axes, reduce) for name, axes in found.items()}
     energies = map_alike(_energy_of_leaf, select(params, found), fixed, traced)
     return reduced(jnp.stack(list(energies.values())), reduce)

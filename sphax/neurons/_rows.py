@@ -2,6 +2,7 @@
 
 import jax
 
+from sphax._compiled import compiled
 from sphax.neurons._dimensions import Axes, NeuronDimensions, axes_of
 
 _LAST_AXIS = NeuronDimensions()
@@ -30,7 +31,11 @@ def to_rows(kernel: jax.Array, dimensions: NeuronDimensions = _LAST_AXIS) -> jax
         >>> sx.neurons.to_rows(jnp.zeros((64, 8, 4)), heads).shape
         (8, 4, 64)
     """
-    axes = axes_of(dimensions, kernel.shape, "kernel")
+    return _to_rows(kernel, axes=axes_of(dimensions, kernel.shape, "kernel"))
+
+
+@compiled("axes")
+def _to_rows(kernel: jax.Array, *, axes: Axes) -> jax.Array:
     return axes.rows(kernel).reshape(_rows_shape(axes, kernel.shape))
 
 
@@ -67,6 +72,11 @@ def from_rows(
         raise ValueError(
             f"rows must be {expected} for a kernel of shape {shape}, got {rows.shape}."
         )
+    return _from_rows(rows, axes=axes, shape=shape)
+
+
+@compiled("axes", "shape")
+def _from_rows(rows: jax.Array, *, axes: Axes, shape: tuple[int, ...]) -> jax.Array:
     return axes.from_rows(rows, shape)
 
 

@@ -7,6 +7,7 @@ from tests.calls import (
     margins,
     metrics,
     networks,
+    neurons,
     operators,
     optim,
     orthogonal,
@@ -15,28 +16,23 @@ from tests.calls import (
 )
 from tests.calls._call import Call as Call
 
-CALLS = {
-    call.name: call
-    for package in (
-        sphere,
-        margins,
-        losses,
-        metrics,
-        operators,
-        energy,
-        orthogonal,
-        optim,
-        reparam,
-        layers,
-        networks,
-    )
-    for call in package.CALLS
-}
+_PACKAGES = (
+    sphere,
+    neurons,
+    margins,
+    losses,
+    metrics,
+    operators,
+    energy,
+    orthogonal,
+    optim,
+    reparam,
+    layers,
+    networks,
+)
+CALLS = {call.name: call for package in _PACKAGES for call in package.CALLS}
 
 # Public names that no row has to call, and why.
 EXEMPT = {
-    name: reason
-    for package in (sphere, margins, losses, metrics, operators, energy, orthogonal)
-    + (optim, reparam, layers, networks)
-    for name, reason in package.EXEMPT.items()
+    name: reason for package in _PACKAGES for name, reason in package.EXEMPT.items()
 }
