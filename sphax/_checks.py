@@ -2,11 +2,11 @@
 
 import numbers
 import reprlib
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from sphax._norms import bounded
 
@@ -47,31 +47,97 @@ def check_dimensions(name: str, array: jax.Array) -> None:
 
 
 def check_key(key: object, name: str = "key") -> None:
-    """Raises unless ``key`` is a random key, of the new kind or the old."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (
-        jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
-    ):
+    """Raises unless ``key`` is a single random key, of the new kind or the old."""
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            if key.ndim == 0:
+                return
+            raise ValueError(f"{name} must be a single key, got shape {key.shape}.")
+        if key.dtype == jnp.uint32 and key.ndim == 1:
+            return  # as jax.random.PRNGKey makes them
+    raise TypeError(
+        f"{name} must be a random key, such as jax.random.key(0), got {shown(key)}."
+    )
+
+
+def check_count(
+    name: str, value: object, least: int = 1, *, may_be_traced: bool = False
+) -> None:
+    """Raises unless ``value`` is an integer, ``least`` or more.
+
+    An array passes if it may be traced and is an integer scalar.
+    """
+    if isinstance(value, jax.Array):
+        if not may_be_traced:
+            raise TypeError(
+                f"{name} must be a Python integer, known when the function is compiled,"
+                " since shapes or loops depend on it, got an array; under jax.jit, mark"
+                f" it static: static_argnames={name!r}."
+            )
+        if value.ndim or not jnp.issubdtype(value.dtype, jnp.integer):
+            raise TypeError(
+                f"{name} must be an integer, got {value.dtype} of shape {value.shape}."
+            )
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {shown(value)}.")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {value}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises unless ``value`` is True or False."""
+    if isinstance(value, jax.Array):
         raise TypeError(
-            f"{name} must be a random key, such as jax.random.key(0), got"
-            f" {reprlib.repr(key)}."
+            f"{name} must be True or False, known when the function is compiled, got an"
+            f" array; under jax.jit, mark it static: static_argnames={name!r}."
         )
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}.")
 
 
-def check_static(name: str, value: object) -> None:
-    """Raises if ``value``, on which shapes or loops depend, is traced."""
-    if isinstance(value, Tracer):
-        raise TypeError(
-            f"{name} must be known when the function is compiled, got a traced value;"
-            f" mark it static: jax.jit(..., static_argnames={name!r})."
-        )
+def check_number(name: str, value: object, *, others: str = "") -> None:
+    """Raises unless ``value`` is a number, or an array that can stand for one.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        others: What else the argument may be, for the message.
+    """
+    is_number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    if isinstance(value, bool) or not is_number:
+        raise TypeError(f"{name} must be a number{others}, got {shown(value)}.")
 
 
-def check_count(name: str, value: object) -> None:
-    """Raises unless ``value`` is a positive integer that is known at compile time."""
-    check_static(name, value)
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+def check_number_or_schedule(name: str, value: object) -> None:
+    """Raises unless ``value`` is a number, or a function of the step."""
+    if not callable(value):
+        check_number(name, value, others=", or a schedule, a function of the step")
+
+
+def is_number(value: object, name: str) -> TypeGuard[float]:
+    """Whether ``value`` is a Python number, whose range can be checked.
+
+    Otherwise it is a floating array, a scalar; raises unless it is one of these.
+    """
+    check_number(name, value, others=" or a scalar array")
+    if isinstance(value, (jax.Array, np.ndarray)):
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(
+                f"{name} must be floating, got dtype {value.dtype}; as a Python number"
+                " it may be an integer."
+            )
+        if value.ndim:
+            raise ValueError(f"{name} must be a scalar, got shape {value.shape}.")
+        return False
+    # JAX passes constants as Python numbers that carry a type of their own.
+    return not hasattr(value, "aval")
+
+
+def shown(value: object) -> str:
+    """A value as errors show it: itself if it is short, else its type."""
+    is_short = value is None or isinstance(value, (bool, int, float, str))
+    return repr(value) if is_short else type(value).__name__
 
 
 def as_vectors(**vectors: jax.typing.ArrayLike) -> list[jax.Array]:

@@ -21,7 +21,6 @@ OF_LOSSES = {
     "sample_weight": "weights of examples are given as where",
     "ignore_index": "mask such examples: where=labels != ignore_index",
     "weights": "the vectors of classes are called prototypes",
-    "axis_name": "a mesh axis of classes is called class_axis",
 }
 
 # What margins take by another name, or leave to the loss.

@@ -457,7 +457,7 @@ def test_errors_teach():
         head(normalize="l2")
     with pytest.raises(ValueError, match=r"gradient must be one of .*'stopped'"):
         head(gradient="stopped")
-    with pytest.raises(ValueError, match="block_size must be None or a positive"):
+    with pytest.raises(ValueError, match="block_size must be 1 or more"):
         head(block_size=0)
     with pytest.raises(TypeError, match=r"margin must be a sphax.margins.Margin"):
         head().margin = 0.5

@@ -551,8 +551,8 @@ def test_errors_teach():
         (ValueError, "scale must be a scalar or", dict(scale=jnp.ones(3))),
         (TypeError, "where must be a boolean mask", dict(where=labels)),
         (ValueError, "where must have the shape", dict(where=jnp.ones(3))),
-        (ValueError, "block_size must be None or a positive", dict(block_size=0)),
-        (ValueError, "block_size must be None or a positive", dict(block_size=2.5)),
+        (ValueError, "block_size must be 1 or more, got 0", dict(block_size=0)),
+        (TypeError, "block_size must be an integer", dict(block_size=2.5)),
     ]
     for error, match, option in options:
         with pytest.raises(error, match=match):
@@ -567,7 +567,7 @@ def test_errors_teach():
             loss(x, w, labels, wrong)
     with pytest.raises(TypeError, match="were labels given in their place"):
         loss(labels, w, x, margin)
-    with pytest.raises(TypeError, match="block_size must be known.*mark it static"):
+    with pytest.raises(TypeError, match="block_size must be a Python .*mark it static"):
         jax.jit(lambda size: loss(x, w, labels, margin, block_size=size))(3)
     with pytest.raises(ValueError, match="vectors with one entry or more"):
         loss(x[:, :0], w[:, :0], labels, margin)

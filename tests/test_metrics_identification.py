@@ -151,7 +151,7 @@ def test_errors_teach():
     for error, match, function, args in cases:
         with pytest.raises(error, match=match):
             function(*args, GALLERY)
-    with pytest.raises(ValueError, match="max_rank must be a positive integer"):
+    with pytest.raises(ValueError, match="max_rank must be 1 or more"):
         metrics.cmc(SCORES[:2], PROBES[:2], GALLERY, max_rank=0)
     with pytest.raises(ValueError, match="2 mated and 0 non-mated"):
         metrics.dir_at_far(SCORES[:2], PROBES[:2], GALLERY, 0.5)
@@ -159,7 +159,7 @@ def test_errors_teach():
         metrics.dir_at_far(SCORES[2:], PROBES[2:], GALLERY, 0.5)
     with pytest.raises(ValueError, match="gallery columns of scores"):
         metrics.dir_at_far(SCORES, PROBES, [A], 0.5)
-    with pytest.raises(ValueError, match="rank must be a positive integer"):
+    with pytest.raises(ValueError, match="rank must be 1 or more"):
         metrics.dir_at_far(SCORES, PROBES, GALLERY, 0.5, rank=0)
     with pytest.raises(ValueError, match="got 2 and 1"):
         metrics.tpir_at_fpir([SCORES, SCORES], PROBES, [GALLERY], 0.5)

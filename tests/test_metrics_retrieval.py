@@ -167,8 +167,8 @@ def test_errors_teach():
     nan[1, 1] = np.nan
     cases = [
         (ValueError, "none for any of the 3 queries", (x, np.arange(3)), {}),
-        (ValueError, "k must be a positive integer", (x, labels), dict(k=(1, 0))),
-        (ValueError, "k must be a positive integer", (x, labels), dict(k=0)),
+        (ValueError, "k must be 1 or more", (x, labels), dict(k=(1, 0))),
+        (ValueError, "k must be 1 or more", (x, labels), dict(k=0)),
         (ValueError, "k must have at least one", (x, labels), dict(k=())),
         (
             ValueError,

@@ -393,7 +393,7 @@ def test_errors_of_accuracy_teach():
 def test_errors_of_pair_scores_teach():
     x, labels = np.ones((3, 2), "float32"), np.arange(3)
     cases = [
-        (ValueError, "block_size must be a positive integer", (x, labels), 0),
+        (ValueError, "block_size must be 1 or more", (x, labels), 0),
         (ValueError, "must be given together", (x, labels, x), 8),
         (
             ValueError,

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from sphax._options import check_flag
+from sphax._checks import check_flag
 from sphax.energy._expectations import check_problem
 from sphax.energy._hyperspherical import Distance
 from sphax.energy._levenshtein import levenshtein

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_flag, is_number
 from sphax._compiled import compiled
 from sphax._norms import direction, widen
-from sphax._options import check_flag, is_number
 from sphax._products import products
 from sphax._weights import log_mean_exp
 from sphax.energy._poles import as_descent, as_sets_and_poles, at_best_pole

@@ -5,8 +5,7 @@ from typing import get_args
 
 import numpy as np
 
-from sphax._checks import check_choice
-from sphax._options import check_count, is_number
+from sphax._checks import check_choice, check_count, is_number
 from sphax.energy._hyperspherical import Distance
 
 # Nodes of the quadrature: enough for a density of width 1 / sqrt(d) up to d = 1e5, and

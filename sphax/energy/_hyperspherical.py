@@ -11,10 +11,12 @@ from sphax._checks import (
     as_floating,
     as_labels,
     check_choice,
+    check_count,
     check_dimensions,
+    check_flag,
+    is_number,
 )
 from sphax._compiled import compiled
-from sphax._options import check_count, check_flag, is_number
 from sphax._weights import as_weights
 from sphax.energy._pair_energies import Kind
 from sphax.energy._pair_means import Form, Set, pair_mean, pair_mean_and_gradients

@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
+from sphax._checks import as_floating, check_count, is_number
 from sphax._compiled import compiled
 from sphax._norms import direction, length, widen
-from sphax._options import check_count, is_number
 from sphax._products import products, row_lengths
 from sphax._weights import zero_masked
 from sphax.energy._hyperspherical import (

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_key
+from sphax._checks import as_floating, check_count, check_key, is_number
 from sphax._compiled import compiled
 from sphax._norms import direction, widen
-from sphax._options import check_count, is_number
 from sphax.energy._hyperspherical import (
     Distance,
     as_form,

@@ -5,10 +5,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_choice, check_key
+from sphax._checks import as_floating, check_choice, check_count, check_flag, check_key
 from sphax._compiled import compiled
 from sphax._norms import direction, length, widen
-from sphax._options import check_count, check_flag
 from sphax._products import products
 from sphax._weights import zero_masked
 

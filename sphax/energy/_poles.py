@@ -10,9 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating
+from sphax._checks import as_floating, check_count, is_number
 from sphax._norms import direction, remove_along, widen
-from sphax._options import check_count, is_number
 from sphax._weights import zero_masked
 from sphax.energy._sets import as_sets
 

@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_key
+from sphax._checks import check_count, check_key
 from sphax._norms import widen
-from sphax._options import check_count
 
 
 def random_projections(

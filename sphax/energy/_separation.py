@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_flag, is_number
 from sphax._compiled import compiled
-from sphax._options import check_flag, is_number
 from sphax.energy._sets import as_sets, of_every_set, pairs
 from sphax.energy._uniformity import uniformity
 from sphax.sphere import angle

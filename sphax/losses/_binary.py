@@ -17,7 +17,7 @@ from sphax.losses import _checks
 from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._class_sums import sum_over_others
 from sphax.losses._examples import as_examples
-from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._numbers import as_scalar, check_range
 from sphax.sphere import angle
 
 Variant = Literal["C", "A", "M"]
@@ -273,8 +273,8 @@ def _checked(variant, margin, scale, exponent, balance):
     check_choice("variant", variant, ("C", "A", "M"))
     margin = _MARGINS[variant] if margin is None else margin
     low, high = _RANGES[variant]
-    check_number(f'margin of variant "{variant}"', margin, low, high)
-    check_number("scale", scale, 0.0, is_open=True)
-    check_number("exponent", exponent, 1.0)
-    check_number("balance", balance, 0.0, 1.0, is_open=True)
+    check_range(f'margin of variant "{variant}"', margin, low, high)
+    check_range("scale", scale, 0.0, is_open=True)
+    check_range("exponent", exponent, 1.0)
+    check_range("balance", balance, 0.0, 1.0, is_open=True)
     return margin

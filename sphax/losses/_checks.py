@@ -1,7 +1,5 @@
 """What the objectives ask of their arguments, with errors that teach."""
 
-import numbers
-
 import jax
 import jax.numpy as jnp
 
@@ -9,8 +7,8 @@ from sphax._checks import (
     as_array,
     as_floating,
     as_labels,
+    check_count,
     check_dimensions,
-    check_static,
 )
 from sphax._weights import as_weights
 from sphax.margins import Margin
@@ -135,12 +133,6 @@ def check_scale(
 
 
 def check_block_size(block_size: int | None) -> None:
-    """Raises unless ``block_size`` is left out or a positive integer."""
-    if block_size is None:
-        return
-    check_static("block_size", block_size)
-    if not isinstance(block_size, numbers.Integral) or block_size < 1:
-        raise ValueError(
-            "block_size must be None or a positive integer, the number of classes"
-            f" handled at a time, got {block_size!r}."
-        )
+    """Raises unless ``block_size``, a number of classes, is left out or positive."""
+    if block_size is not None:
+        check_count("block_size", block_size)

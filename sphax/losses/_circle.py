@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._numbers import as_scalar, check_range
 from sphax.losses._pairs import Batch, as_pairwise, compare, log_sum_exp
 
 
@@ -64,8 +64,8 @@ def circle(
         Sun et al., `Circle Loss <https://arxiv.org/abs/2002.10857>`_, CVPR 2020,
         Section 3.
     """
-    check_number("margin", margin, -1.0, is_open=True)
-    check_number("scale", scale, 0.0, is_open=True)
+    check_range("margin", margin, -1.0, is_open=True)
+    check_range("scale", scale, 0.0, is_open=True)
     batch = as_pairwise(embeddings, labels, where, memory)
     margin = as_scalar("margin", margin, batch.dtype)
     scale = as_scalar("scale", scale, batch.dtype)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._numbers import as_scalar, check_range
 from sphax.losses._pairs import Batch, as_pairwise, compare, distances
 
 
@@ -61,7 +61,7 @@ def contrastive(
         Hadsell et al., `Dimensionality Reduction by Learning an Invariant Mapping
         <https://doi.org/10.1109/CVPR.2006.100>`_, CVPR 2006, Eq. 4.
     """
-    check_number("margin", margin, 0.0, is_open=True)
+    check_range("margin", margin, 0.0, is_open=True)
     batch = as_pairwise(embeddings, labels, where, memory)
     margin = as_scalar("margin", margin, batch.dtype)
     return _contrastive(batch, margin, precision=precision)

@@ -10,7 +10,7 @@ from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._norms import divide
 from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._numbers import as_scalar, check_range
 from sphax.losses._pairs import Batch, Pairs, as_pairwise, compare, log_sum_exp
 
 
@@ -62,7 +62,7 @@ def n_pair(
         Sohn, `Improved Deep Metric Learning with Multi-class N-pair Loss Objective
         <https://papers.nips.cc/paper/6200>`_, NeurIPS 2016.
     """
-    check_number("regularization", regularization, 0.0)
+    check_range("regularization", regularization, 0.0)
     batch = as_pairwise(embeddings, labels, where, memory)
     weight = as_scalar("regularization", regularization, batch.dtype)
     return _n_pair(batch, weight, precision=precision)
@@ -127,7 +127,7 @@ def nt_xent(
     References:
         Chen et al., `SimCLR <https://arxiv.org/abs/2002.05709>`_, ICML 2020, Eq. 1.
     """
-    check_number("scale", scale, 0.0, is_open=True)
+    check_range("scale", scale, 0.0, is_open=True)
     batch = as_pairwise(embeddings, labels, where, memory)
     scale = as_scalar("scale", scale, batch.dtype)
     return _nt_xent(batch, scale, precision=precision)
@@ -208,7 +208,7 @@ def supervised_contrastive(
     """
     check_choice("mean", mean, ("out", "in"))
     check_choice("anchors", anchors, ("paired", "all"))
-    check_number("scale", scale, 0.0, is_open=True)
+    check_range("scale", scale, 0.0, is_open=True)
     batch = as_pairwise(embeddings, labels, where, memory)
     scale = as_scalar("scale", scale, batch.dtype)
     return _supervised_contrastive(

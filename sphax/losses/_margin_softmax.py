@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_choice
+from sphax._checks import check_choice, check_key
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._weights import weighted_mean
@@ -325,6 +325,8 @@ def _evaluate(
     _checks.check_scale(scale, normalize, labels.shape)
     _checks.check_label_smoothing(label_smoothing)
     _checks.check_block_size(block_size)
+    if key is not None:
+        check_key(key)
     is_number = isinstance(label_smoothing, (int, float))
     is_smoothed = not (is_number and label_smoothing == 0)
     outcome = _losses(

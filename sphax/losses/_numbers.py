@@ -20,7 +20,7 @@ def as_scalar(
     return array.astype(dtype)
 
 
-def check_number(
+def check_range(
     name: str,
     x: jax.typing.ArrayLike,
     low: float,

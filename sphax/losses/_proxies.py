@@ -10,7 +10,7 @@ from sphax._products import products, row_lengths
 from sphax._weights import weighted_mean
 from sphax.losses import _checks
 from sphax.losses._examples import Examples, as_examples, target_products
-from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._numbers import as_scalar, check_range
 
 
 @explain_names(OF_LOSSES)
@@ -65,7 +65,7 @@ def proxy_nca(
     """
     embeddings, proxies = _checks.as_operands(embeddings, proxies, name="proxies")
     labels, where = _checks.as_batch(embeddings, labels, where)
-    check_number("scale", scale, 0.0, is_open=True)
+    check_range("scale", scale, 0.0, is_open=True)
     if proxies.shape[0] < 2:
         raise ValueError(f"proxies must be two or more, got shape {proxies.shape}.")
     return _proxy_nca(
@@ -157,8 +157,8 @@ def proxy_anchor(
     """
     embeddings, proxies = _checks.as_operands(embeddings, proxies, name="proxies")
     labels, where = _checks.as_batch(embeddings, labels, where)
-    check_number("scale", scale, 0.0, is_open=True)
-    check_number("margin", margin, 0.0)
+    check_range("scale", scale, 0.0, is_open=True)
+    check_range("margin", margin, 0.0)
     dtype = jnp.result_type(embeddings, proxies, jnp.float32)
     return _proxy_anchor(
         embeddings,

@@ -9,7 +9,7 @@ from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_number
+from sphax.losses._numbers import as_scalar, check_range
 from sphax.losses._pairs import (
     Batch,
     Pairs,
@@ -113,7 +113,7 @@ def triplet(
     if isinstance(margin, str):
         _check_soft(margin, mining)
         margin = 0.0
-    check_number("margin", margin, 0.0)
+    check_range("margin", margin, 0.0)
     batch = as_pairwise(embeddings, labels, where, memory)
     margin = as_scalar("margin", margin, batch.dtype)
     return _triplet(batch, margin, rule=rule, distance=distance, precision=precision)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._kinds import check_number
+from sphax._checks import check_number
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
 from sphax.energy._of_params import AT_LEAST, energy_penalty

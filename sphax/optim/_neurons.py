@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._kinds import check_number, shown
+from sphax._checks import check_number, shown
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sphax._alike import map_alike
-from sphax._kinds import check_key
+from sphax._checks import check_key
 from sphax._norms import widen
 from sphax._penalties import Penalty, Reduce, as_pytree, penalty_of_sets
 from sphax.neurons import Axes, replace, select
@@ -57,7 +57,7 @@ def add_gradient(
     check_period(every)
     check_weight(weight)
     if key is not None:
-        check_key("key", key)
+        check_key(key)
     if not callable(penalty):
         raise TypeError(
             "penalty must be a function of the neurons as rows [n, d], and of a key,"

@@ -9,8 +9,7 @@ import optax
 
 from sphax import orthogonal, sphere
 from sphax._alike import map_alike
-from sphax._checks import check_choice
-from sphax._kinds import check_number, check_number_or_schedule
+from sphax._checks import check_choice, check_number, check_number_or_schedule
 from sphax._norms import direction, length, widen
 from sphax.neurons import Neurons, select
 from sphax.optim._neurons import (

@@ -10,7 +10,7 @@ import optax
 
 from sphax import sphere
 from sphax._alike import map_alike
-from sphax._kinds import check_number
+from sphax._checks import check_number
 from sphax._norms import direction, length
 from sphax.neurons import Neurons, replace, select
 from sphax.optim._neurons import Mask, check_period, find_neurons, transform

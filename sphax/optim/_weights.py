@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from sphax._kinds import check_number_or_schedule
+from sphax._checks import check_number_or_schedule
 from sphax._paths import by_path, check_known, closest, listed
 from sphax._penalties import Reduce
 from sphax.optim._neurons import MASKED

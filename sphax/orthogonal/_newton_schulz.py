@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sphax._checks import check_count
 from sphax._compiled import compiled
 from sphax._norms import divide, widen
-from sphax._options import check_count
 from sphax.orthogonal._matrices import (
     as_tall,
     frobenius_norm,

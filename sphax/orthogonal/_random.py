@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_key
+from sphax._checks import check_flag, check_key
 from sphax._compiled import compiled
 from sphax._factorisations import sign_of_determinant
-from sphax._options import check_flag
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from sphax._kinds import check_integer
+from sphax._checks import check_count
 
 # Number of factors, of blocks in each, and of coordinates in each of these.
 Shape = tuple[int, int, int]
@@ -63,9 +63,7 @@ class Butterfly:
     def __post_init__(self):
         """Checks the sizes."""
         check_several(self.block_size)
-        check_integer("factors", self.factors)
-        if self.factors < 1:
-            raise ValueError(f"factors must be 1 or more, got {self.factors}.")
+        check_count("factors", self.factors)
         if self.factors > 1 and self.block_size % 2:
             raise ValueError(
                 "block_size must be even where there are several factors, which join"
@@ -106,9 +104,7 @@ class Digits:
     def __post_init__(self):
         """Checks the sizes."""
         check_several(self.block_size)
-        check_integer("factors", self.factors)
-        if self.factors < 1:
-            raise ValueError(f"factors must be 1 or more, got {self.factors}.")
+        check_count("factors", self.factors)
 
     def shape(self, d: int) -> Shape | None:
         """Blocks of the largest size whose power leaves nothing over."""
@@ -167,17 +163,13 @@ class RandomSubset:
 
 def check_several(block_size: int) -> None:
     """Raises unless there can be several blocks of the size."""
-    check_integer("block_size", block_size)
-    check_block_size(block_size)
+    check_count("block_size", block_size, 2)
 
 
 def check_block_size(block_size: int | None) -> None:
     """Raises unless blocks of the size can rotate."""
-    if block_size is None:
-        return
-    check_integer("block_size", block_size)
-    if block_size < 2:
-        raise ValueError(f"block_size must be 2 or more, got {block_size}.")
+    if block_size is not None:
+        check_count("block_size", block_size, 2)
 
 
 def rotate(rows: jax.Array, rotations: jax.Array, order: jax.Array | None) -> jax.Array:

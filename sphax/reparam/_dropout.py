@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._alike import map_alike
-from sphax._kinds import check_key, check_number
+from sphax._checks import check_key, check_number
 from sphax.reparam._rotated import in_place
 from sphax.reparam._rotations import rotations_by_path
 
@@ -51,7 +51,7 @@ def multiplicative_dropout(
         Liu et al., `Parameter-Efficient Orthogonal Finetuning via Butterfly
         Factorization <https://arxiv.org/abs/2311.06243>`_, ICLR 2024, Section 4.
     """
-    check_key("key, the first argument of multiplicative_dropout,", key)
+    check_key(key, "key, the first argument of multiplicative_dropout,")
     check_number("rate", rate)
     if isinstance(rate, int | float) and not 0.0 <= rate <= 1.0:
         raise ValueError(f"rate must lie in [0, 1], got {rate}.")

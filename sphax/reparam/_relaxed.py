@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._alike import map_alike
-from sphax._kinds import check_number
+from sphax._checks import check_number
 from sphax.neurons import Neurons
 from sphax.orthogonal import orthogonality_error
 from sphax.reparam._blocks import Contiguous

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._alike import map_alike
-from sphax._kinds import check_key
+from sphax._checks import check_key
 from sphax._norms import widen
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace, select
@@ -71,7 +71,7 @@ class Construction:
         )
 
     def _init(self, key, params):
-        check_key("key, the first argument of init,", key)
+        check_key(key, "key, the first argument of init,")
         # A single neuron, or dimension, has nothing to be rotated against.
         found = find(params, self.neurons, at_least=2, where=self.where)
         leaves = select(params, found)
@@ -91,7 +91,7 @@ class Construction:
         return in_place(free, self._kernels(free, frozen))
 
     def _advance(self, key, free, frozen):
-        check_key("key, the first argument of advance,", key)
+        check_key(key, "key, the first argument of advance,")
         mask = rotation_mask(free)
         if not self.is_redrawn:
             return free, frozen, jax.tree.map(lambda _: False, mask)

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._alike import map_alike
-from sphax._checks import check_choice
-from sphax._kinds import check_number
+from sphax._checks import check_choice, check_number
 from sphax._norms import divide, widen
 from sphax._paths import by_path
 from sphax.orthogonal import (

@@ -1,6 +1,6 @@
 """Orthogonal training of a few random coordinates at a time."""
 
-from sphax._kinds import check_number
+from sphax._checks import check_number
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import RandomSubset
 from sphax.reparam._frozen import Start

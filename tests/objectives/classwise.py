@@ -99,7 +99,7 @@ SPHEREFACE2_ERRORS = (
     (ValueError, r"exponent must lie in \[1, inf\)", bad_sphereface2(exponent=0.5)),
     (ValueError, r"balance must lie in \(0, 1\)", bad_sphereface2(balance=1.0)),
     (ValueError, "balance must be a scalar", bad_sphereface2(balance=np.ones(2))),
-    (ValueError, "block_size must be None", bad_sphereface2(block_size=0)),
+    (ValueError, "block_size must be 1 or more", bad_sphereface2(block_size=0)),
     (ValueError, "where must have the shape", bad_sphereface2(where=np.ones(2))),
     (TypeError, "where must be a boolean mask", bad_sphereface2(where=Y)),
     (
@@ -148,7 +148,7 @@ P2SGRAD_ERRORS = (
     (TypeError, "embeddings must be floating", lambda: sx.losses.p2sgrad(Y, W, Y)),
     (
         ValueError,
-        "block_size must be None",
+        "block_size must be 1 or more",
         lambda: sx.losses.p2sgrad(X, W, Y, block_size=0),
     ),
 )
@@ -202,7 +202,7 @@ HINGE_ERRORS = (
         "scale must be a scalar or",
         bad_hinge(scale=np.ones(2), normalize="both"),
     ),
-    (ValueError, "block_size must be None", bad_hinge(block_size=-1)),
+    (ValueError, "block_size must be 1 or more", bad_hinge(block_size=-1)),
 )
 
 # Proxies
