@@ -83,18 +83,20 @@ def orthogonality_penalty(
         raise ValueError(f"points must be [n, d], got shape {points.shape}.")
     check_choice("kind", kind, _KINDS)
     check_flag("normalize", normalize)
-    check_count("iterations", iterations, 1)
     if kind == "spectral":
+        check_count("iterations", iterations)
         if key is None:
             raise ValueError(
                 "kind='spectral' starts from a random vector, got key=None; give a"
                 " jax.random.key, a new one each step."
             )
         check_key(key)
+    else:
+        iterations, key = 0, None
     return _penalty(
         points,
         _as_mask(where, points),
-        key if kind == "spectral" else None,
+        key,
         kind=kind,
         normalize=bool(normalize),
         iterations=int(iterations),
