@@ -26,25 +26,22 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def scalar(call, *arguments):
-    """A number to differentiate: the floating results, with fixed weights."""
-    results = jax.tree.leaves(call.function(*arguments))
-    floating = [x for x in results if jnp.issubdtype(x.dtype, jnp.floating)]
-    return sum(
-        jnp.sum(x * np.cos(np.arange(x.size)).reshape(x.shape).astype(x.dtype))
-        for x in floating
-    )
-
-
 def gradients(call):
-    """Function of the arguments: the gradients in the differentiable ones."""
+    """Function of the arguments: gradients in the differentiable ones, and results."""
 
-    def function(*arguments):
-        return jax.grad(
-            lambda *given: scalar(call, *given), argnums=call.differentiable
-        )(*arguments)
+    def weighted(*arguments):
+        results = call.function(*arguments)
+        floating = [
+            x for x in jax.tree.leaves(results) if jnp.issubdtype(x.dtype, jnp.floating)
+        ]
+        weights = [np.cos(np.arange(x.size)).reshape(x.shape) for x in floating]
+        terms = [
+            jnp.sum(x * w.astype(x.dtype))
+            for x, w in zip(floating, weights, strict=True)
+        ]
+        return sum(terms), results
 
-    return function
+    return jax.grad(weighted, argnums=call.differentiable, has_aux=True)
 
 
 @pytest.mark.parametrize("name", CALLS)

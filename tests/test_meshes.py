@@ -13,7 +13,6 @@ from tests.calls import CALLS
 from tests.test_eager_calls import gradients
 
 PURE = [name for name, call in CALLS.items() if not call.is_host]
-each_call = pytest.mark.parametrize("name", PURE)
 
 
 def layouts(call) -> list[tuple[jax.sharding.Mesh, dict[str, str]]]:
@@ -50,14 +49,10 @@ def placed(call, mesh, layout):
 
 
 def compiled(call):
-    """Results and gradients in one program."""
-
-    def function(*arguments):
-        results = call.function(*arguments)
-        of = gradients(call)(*arguments) if call.differentiable else ()
-        return results, of
-
-    return jax.jit(function)
+    """Gradients and results in one program."""
+    if call.differentiable:
+        return jax.jit(gradients(call))
+    return jax.jit(lambda *arguments: ((), call.function(*arguments)))
 
 
 def same(actual, desired):
@@ -80,20 +75,21 @@ def without_keys(tree):
     return jax.tree.map(raw, tree)
 
 
-@each_call
-def test_sharded_as_on_one_device(name):
+@pytest.mark.parametrize("name", PURE)
+def test_the_same_on_every_mesh(name):
     call = CALLS[name]
     step = compiled(call)
     expected = step(*jax.tree.map(jnp.asarray, call.arguments))
     for mesh, layout in layouts(call):
         arguments = placed(call, mesh, layout)
-        results, found = step(*arguments)
-        same((results, found), expected)
+        found, results = step(*arguments)
+        same((found, results), expected)
         if AxisType.Explicit in mesh.axis_types:
             for number, gradient in zip(call.differentiable, found, strict=True):
                 jax.tree.map(check_alike, gradient, arguments[number])
             if call.sharded_like is not None:
                 jax.tree.map(check_alike, results, arguments[call.sharded_like])
+    check_inside_shard_map(call, step, expected)
 
 
 def check_alike(gradient, argument):
@@ -101,19 +97,16 @@ def check_alike(gradient, argument):
     assert gradient.sharding.is_equivalent_to(argument.sharding, argument.ndim)
 
 
-@each_call
-def test_inside_shard_map(name):
-    """Every device computes with arrays of its own."""
-    call = CALLS[name]
-    step = compiled(call)
+def check_inside_shard_map(call, step, expected):
+    """Each of two devices computes with arrays of its own."""
     mesh = jax.make_mesh((2,), ("d",))
 
     def other(x):
         is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
         return x if is_key or not x.ndim else np.roll(x, 1, axis=0)
 
-    both = call.arguments, jax.tree.map(other, call.arguments)
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *both)
+    others = jax.tree.map(other, call.arguments)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), call.arguments, others)
 
     def on_device(*arguments):
         own = jax.tree.map(lambda x: x[0], arguments)
@@ -121,8 +114,8 @@ def test_inside_shard_map(name):
 
     mapped = jax.shard_map(on_device, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
     placed = jax.device_put(stacked, NamedSharding(mesh, P("d")))
-    results = jax.jit(mapped)(*placed)
-    for number, arguments in enumerate(both):
-        expected = step(*jax.tree.map(jnp.asarray, arguments))
-        own = jax.tree.map(lambda x, i=number: np.asarray(x)[i], without_keys(results))
-        same(own, expected)
+    both = without_keys(jax.jit(mapped)(*placed))
+    for number, right in enumerate(
+        (expected, step(*jax.tree.map(jnp.asarray, others)))
+    ):
+        same(jax.tree.map(lambda x, i=number: np.asarray(x)[i], both), right)
