@@ -297,7 +297,7 @@ def test_errors_teach():
         ),
         (
             ValueError,
-            "block_size must be a positive",
+            "block_size must be 1 or more",
             partial(hardness, x, x, labels, block_size=0),
         ),
         (ValueError, r"must be \[n, features\]", partial(fisher_score, x[0], labels)),
@@ -306,8 +306,8 @@ def test_errors_teach():
         (ValueError, "where must have", partial(class_angles, x, labels, where=x[0])),
         (
             ValueError,
-            "num_classes must be a positive",
-            partial(class_angles, x, labels, num_classes=0),
+            "num_classes must be 1 or more",
+            partial(metrics.class_angles, x, labels, num_classes=0),
         ),
     ]
     for error, match, call in cases:

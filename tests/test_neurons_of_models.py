@@ -337,7 +337,7 @@ LINEN = {
 
 
 def check(row, found, shape):
-    leaf = np.random.default_rng(0).normal(size=shape)
+    leaf = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     rows = sx.neurons.to_rows(leaf, found[row.leaf])
     expected = np.asarray(row.rows(leaf))
     np.testing.assert_array_equal(np.reshape(rows, expected.shape), expected)

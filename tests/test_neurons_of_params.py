@@ -19,7 +19,7 @@ from tests.transforms import run
 
 @pytest.mark.parametrize("shape", [(4, 6), (3, 4, 6), (3, 2, 4, 6)])
 def test_rows_and_back(shape):
-    kernel: Any = np.random.default_rng(0).normal(size=shape)
+    kernel: Any = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     rows = sx.neurons.to_rows(kernel)
     np.testing.assert_array_equal(rows[2], kernel[..., 2].ravel())
     np.testing.assert_array_equal(sx.neurons.from_rows(rows, shape), kernel)
@@ -34,7 +34,7 @@ def test_rows_and_back(shape):
     ],
 )
 def test_rows_of_several_batch_axes(dimensions):
-    kernel: Any = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
+    kernel: Any = np.random.default_rng(0).normal(size=(3, 2, 4, 5)).astype("f4")
     rows = sx.neurons.to_rows(kernel, dimensions)
     assert rows.shape == (2, 4, 5, 3)
     np.testing.assert_array_equal(rows[1, 2, 3], kernel[:, 1, 2, 3])
