@@ -1,4 +1,4 @@
-"""The rooms of the library: who may import whom, and what is public."""
+"""The packages of the library: who may import whom, and what is public."""
 
 import ast
 import sys
@@ -15,7 +15,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 # sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics}
 # <- margins <- {losses, sharding};  {energy, orthogonal} <- {optim, reparam};
-# all of these <- layers <- networks. A room imports what lies left of it.
+# all of these <- layers <- networks. A package imports what lies left of it.
 LEFT = {"sphere", "neurons"}
 MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics"}
 RIGHT = {"losses", "sharding", "optim", "reparam"}
@@ -45,12 +45,14 @@ MAY_USE_LAZILY = {"neurons": {"flax"}}
 PUBLIC_NAMES_ONLY = {"neurons"}
 
 
-def room_of(file: Path) -> str:
-    """The room of a file; the shared modules ``_*.py`` and ``__init__.py`` are none."""
+def package_of(file: Path) -> str:
+    """The package of a file; files at the top of ``sphax`` are in no package."""
     return file.parts[0].removesuffix(".py")
 
 
-ROOMS = sorted({room_of(file) for file in FILES if not room_of(file).startswith("_")})
+PACKAGES = sorted(
+    {package_of(file) for file in FILES if not package_of(file).startswith("_")}
+)
 
 
 def imports_of(text: str) -> set[str]:
@@ -72,59 +74,63 @@ def names_of(nodes: Iterable[ast.AST]) -> set[str]:
 
 def violations(file: Path, text: str) -> list[str]:
     """The imports that ``file`` may not have."""
-    room, found = room_of(file), []
-    outside = {"jax", "numpy"} | MAY_USE.get(room, set())
-    if room == "energy" and "minim" in file.stem:
+    package, found = package_of(file), []
+    outside = {"jax", "numpy"} | MAY_USE.get(package, set())
+    if package == "energy" and "minim" in file.stem:
         outside.add("optax")
     at_top = {name.partition(".")[0] for name in names_of(ast.parse(text).body)}
-    outside |= MAY_USE_LAZILY.get(room, set()) - at_top
+    outside |= MAY_USE_LAZILY.get(package, set()) - at_top
     for name in imports_of(text):
         top, _, rest = name.partition(".")
         target = rest.partition(".")[0]
         if top != "sphax":
             is_allowed = top in outside or top in sys.stdlib_module_names
-        elif room == "__init__" or target == room:
+        elif package == "__init__" or target == package:
             is_allowed = True
         elif rest.startswith(tuple(f"{other}._" for other in PUBLIC_NAMES_ONLY)):
             is_allowed = False
         elif target.startswith("_"):
-            is_allowed = True  # shared modules are below all rooms
+            is_allowed = True  # shared modules are below all packages
         else:
-            is_allowed = target in MAY_IMPORT.get(room, set())
+            is_allowed = target in MAY_IMPORT.get(package, set())
         if not is_allowed:
             found.append(name)
     return sorted(found)
 
 
-def public_names(room: str) -> dict[str, object]:
-    """What a room offers: names that its own modules define."""
-    members = vars(getattr(sx, room)).items()
+def public_names(package: str) -> dict[str, object]:
+    """What a package offers: names that its own modules define."""
+    members = vars(getattr(sx, package)).items()
     return {
-        f"{room}.{name}": member
+        f"{package}.{name}": member
         for name, member in members
         if not name.startswith("_") and not isinstance(member, types.ModuleType)
     }
 
 
-PUBLIC = {name: member for room in ROOMS for name, member in public_names(room).items()}
+PUBLIC = {
+    name: member
+    for package in PACKAGES
+    for name, member in public_names(package).items()
+}
 
 
-def test_every_room_has_a_row_and_is_exposed():
-    assert set(ROOMS) <= set(MAY_IMPORT)
-    for room in ROOMS:
-        assert getattr(sx, room).__name__ == f"sphax.{room}"
+def test_every_package_has_a_row_and_is_exposed():
+    assert set(PACKAGES) <= set(MAY_IMPORT)
+    for package in PACKAGES:
+        assert getattr(sx, package).__name__ == f"sphax.{package}"
     public = {name for name in vars(sx) if not name.startswith("_")}
-    assert public == set(ROOMS)
+    assert public == set(PACKAGES)
 
 
-@pytest.mark.parametrize("package", ["", *(f".{room}" for room in ROOMS)])
+@pytest.mark.parametrize("package", ["", *(f".{package}" for package in PACKAGES)])
 def test_dir_and_star_give_the_public_names(package):
     names: dict[str, object] = {}
     exec(f"from sphax{package} import *", names)
     public = {name for name in names if not name.startswith("_")}
     module = sys.modules[f"sphax{package}"]
     assert set(dir(module)) == public
-    expected = set(ROOMS) if not package else public_names(package[1:])
+    expected = set(PACKAGES) if not package else public_names(package[1:])
     assert {f"{package}.{name}"[1:] if package else name for name in public} == set(
         expected
     )
@@ -138,7 +144,7 @@ def test_the_version_is_that_of_the_citation():
 def test_the_table_has_no_cycle():
     done: set[str] = set()
     while len(done) < len(MAY_IMPORT):
-        ready = {room for room, below in MAY_IMPORT.items() if below <= done}
+        ready = {package for package, below in MAY_IMPORT.items() if below <= done}
         assert ready - done
         done |= ready
 

@@ -9,13 +9,13 @@ import pytest
 import sphax as sx
 from sphax._hyperparameters import register
 
-ROOMS = (sx.margins, sx.operators)
+PACKAGES = (sx.margins, sx.operators)
 
 
 def instances():
     """One of every public class that its defaults make."""
-    for room in ROOMS:
-        for value in vars(room).values():
+    for package in PACKAGES:
+        for value in vars(package).values():
             if not inspect.isclass(value) or inspect.isabstract(value):
                 continue
             if not hasattr(value, "__dataclass_fields__"):

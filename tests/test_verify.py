@@ -98,7 +98,7 @@ def test_every_margin_and_every_loss_is_in_the_table():
         *("MarginAux", "margin_softmax_per_example", "subcenter_cosines"),
         *("MemoryBank", "enqueue", "init_memory"),
     }
-    public = {name for room in (sx.margins, sx.losses) for name in vars(room)}
+    public = {name for package in (sx.margins, sx.losses) for name in vars(package)}
     names = {name for name in public - without if not name.startswith("_")}
     assert {name for name in names if not re.search(rf"\.{name}\b", text)} == set()
 
