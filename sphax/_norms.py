@@ -10,6 +10,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+# Entries of an array from which on a second look at all of them takes longer than a
+# branch that avoids it.
+_MANY = 2**22
+
 
 def widen(x: jax.Array) -> jax.Array:
     """``x`` in the dtype in which lengths, angles and losses are computed.
@@ -70,6 +74,26 @@ def remove_along(unit: jax.Array, x: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def length(x: jax.Array) -> jax.Array:
     """Euclidean length ``[..., d] -> [...]``; 0 with zero gradient at zero."""
+    if x.size < _MANY:
+        return _scaled_length(x)
+    # If all are of usual lengths, whose squares are in range, they are read once only.
+    square, info = dot(x, x), jnp.finfo(x.dtype)
+    least = float(info.tiny) / float(info.eps) ** 2
+    is_usual = jnp.all((square > least) & (square < jnp.inf))
+    return jax.lax.cond(is_usual, _root, _scaled_length_of, square, x)
+
+
+def _root(square, x):
+    del x
+    return jnp.sqrt(square)
+
+
+def _scaled_length_of(square, x):
+    del square
+    return _scaled_length(x)
+
+
+def _scaled_length(x):
     scale = _scale(x)
     return _length(x * scale[..., None]) / scale
 
@@ -104,8 +128,9 @@ def _direction_jvp(primals, tangents):
 def _length(x: jax.Array) -> jax.Array:
     """Length of a vector whose largest entry is about 1."""
     # A compiler would multiply the squares of constants by the squares of their scales,
-    # which are out of range, if there were nothing in between.
-    inside = jnp.clip(x, -(2.0**60), 2.0**60)
+    # which are out of range, if there were nothing in between. This is not `clip`, for
+    # which XLA on CPU (jaxlib 0.10) keeps a copy of all vectors.
+    inside = jnp.minimum(jnp.abs(x), 2.0**60)
     square = dot(inside, inside)
     # This way round, NaN is not taken for zero.
     is_zero = square == 0.0

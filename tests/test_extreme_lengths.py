@@ -168,3 +168,13 @@ def test_infinite_vectors_are_loud():
     assert np.isnan(sx.sphere.angle(x[0], x[1]))
     assert np.all(np.isnan(sx.sphere.cosine_similarity(x, x)[0]))
     np.testing.assert_allclose(sx.sphere.normalize(x)[1], [0.6, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_many_vectors_are_as_right_as_few(scale):
+    x = np.random.default_rng(0).normal(size=(2, 64))
+    w = np.random.default_rng(1).normal(size=(2**16 + 1, 64))
+    w[7] *= scale
+    cosines = sx.sphere.cosine_similarity(x.astype("f4"), w.astype("f4"))
+    lengths = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=1)
+    np.testing.assert_allclose(cosines, x @ w.T / lengths, atol=1e-6)
