@@ -1,8 +1,8 @@
 """Length and direction of the vectors on the last axis, right at zero.
 
 Vectors are scaled by a power of two, which is exact, so that lengths are right from the
-smallest normal number to the largest. The derivative rules are written
-out, ``sqrt`` has none at zero, and are differentiable in their turn.
+smallest normal number to the largest. The derivative rules are written out, ``sqrt``
+has none at zero, and are differentiable in their turn.
 """
 
 from functools import partial

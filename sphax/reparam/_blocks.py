@@ -62,7 +62,7 @@ class Butterfly:
 
     def __post_init__(self):
         """Checks the sizes."""
-        check_several(self.block_size)
+        check_count("block_size", self.block_size, 2)
         check_count("factors", self.factors)
         if self.factors > 1 and self.block_size % 2:
             raise ValueError(
@@ -103,7 +103,7 @@ class Digits:
 
     def __post_init__(self):
         """Checks the sizes."""
-        check_several(self.block_size)
+        check_count("block_size", self.block_size, 2)
         check_count("factors", self.factors)
 
     def shape(self, d: int) -> Shape | None:
@@ -132,7 +132,7 @@ class RandomBlocks:
 
     def __post_init__(self):
         """Checks the size."""
-        check_several(self.block_size)
+        check_count("block_size", self.block_size, 2)
 
     def shape(self, d: int) -> Shape:
         """As many as fit."""
@@ -159,11 +159,6 @@ class RandomSubset:
     def order(self, key: jax.Array, d: int) -> jax.Array:
         """Without replacement."""
         return _permuted(key, d, self.shape(d))
-
-
-def check_several(block_size: int) -> None:
-    """Raises unless there can be several blocks of the size."""
-    check_count("block_size", block_size, 2)
 
 
 def check_block_size(block_size: int | None) -> None:

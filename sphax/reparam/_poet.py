@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from sphax._checks import check_choice
+from sphax._checks import check_choice, check_count
 from sphax.neurons import Neurons
-from sphax.reparam._blocks import RandomBlocks, RandomSubset, check_several
+from sphax.reparam._blocks import RandomBlocks, RandomSubset
 from sphax.reparam._frozen import Start
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
@@ -70,7 +70,7 @@ def poet(
         Transformation <https://arxiv.org/abs/2506.08001>`_, 2025.
     """
     check_choice("sampling", sampling, ("blocks", "subset"))
-    check_several(block_size)
+    check_count("block_size", block_size, 2)
     if sampling == "blocks":
         plan = RandomBlocks(block_size)
     else:
