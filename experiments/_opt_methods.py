@@ -79,8 +79,8 @@ def _opt(title: str, method: Any, **options: Any) -> Method:
     """OPT by a map onto the orthogonal matrices, from the network's own neurons on."""
     return Method(
         f"OPT, {title}",
-        partial(sx.reparam.orthogonal, method=method, start="given"),
-        {"scale": 1.0, "initial": "normal"},
+        partial(sx.reparam.orthogonal, method=method, neuron_init="given"),
+        {"scale": 1.0, "rotation_init": "normal"},
         **options,
     )
 
@@ -95,15 +95,15 @@ METHODS: dict[MethodName, Method] = {
     "cp": _opt("Cayley", "cayley"),
     "ogd": Method(
         "OPT, orthogonal descent",
-        partial(sx.reparam.orthogonal, method="direct", start="given"),
+        partial(sx.reparam.orthogonal, method="identity", neuron_init="given"),
         is_descent=True,
     ),
     "relaxed": Method(
-        "relaxed OPT", partial(sx.reparam.relaxed_orthogonal, start="given")
+        "relaxed OPT", partial(sx.reparam.relaxed_orthogonal, neuron_init="given")
     ),
     "s-opt": Method(
         "S-OPT",
-        partial(sx.reparam.stochastic_orthogonal, start="given"),
+        partial(sx.reparam.stochastic_orthogonal, neuron_init="given"),
         _UNSCALED,
         is_redrawn=True,
     ),
@@ -116,7 +116,9 @@ METHODS: dict[MethodName, Method] = {
     ),
     "poet": Method(
         "POET",
-        partial(sx.reparam.poet, block_size=_BLOCK, method="cayley", start="given"),
+        partial(
+            sx.reparam.poet, block_size=_BLOCK, method="cayley", neuron_init="given"
+        ),
         _UNSCALED,
         is_redrawn=True,
     ),

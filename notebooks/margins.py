@@ -179,7 +179,7 @@ everything = {
 grid = jnp.radians(jnp.arange(0.5, 180.25, 0.5))
 print(f"{'':30}below   decreasing")
 for name, margin in everything.items():
-    psi, others = margin(grid), margin.others(jnp.cos(grid), grid)
+    psi, others = margin(grid), margin.negatives(jnp.cos(grid), grid)
     below, decreasing = jnp.all(psi < others), jnp.all(jnp.diff(psi) < 0)
     answers = ["yes" if answer else "no" for answer in (below, decreasing)]
     print(f"{name.replace('$', ''):30}{answers[0]:8}{answers[1]}")

@@ -125,14 +125,14 @@ plain, plain_curves = ordinary(params)
 #
 # `orthogonal` gives functions between the params and what is trained in their place.
 # `init` draws nothing here, but keeps the neurons that the network has
-# (`start="given"`) as `frozen`. In `free`, each kernel of a hidden layer is a raw
+# (`neuron_init="given"`) as `frozen`. In `free`, each kernel of a hidden layer is a raw
 # square array, from which Cayley's map makes a rotation, and all else is what it was;
 # the last layer is better left to itself. `apply` makes params of both, and is
 # differentiable: it stands before the loss, and nothing else has to know.
 
 # %%
 training = sx.reparam.orthogonal(
-    start="given", where=lambda path, kernel: not path.startswith("classifier")
+    neuron_init="given", where=lambda path, kernel: not path.startswith("classifier")
 )
 free, frozen = training.init(jax.random.key(0), params)
 

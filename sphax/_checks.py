@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphax._norms import bounded
+from sphax._numerics import bounded
 
 _FLOATING = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 

@@ -36,7 +36,7 @@ OF_MARGINS = {
     "t_alpha": "it is called rate",
     "lambda_g": "it is called weight",
     "std": "it is called deviation",
-    "plus": "give is_ranked=True",
+    "plus": "give ranked=True",
 }
 
 

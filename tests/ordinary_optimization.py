@@ -13,7 +13,7 @@ import pytest
 
 import sphax as sx
 from tests import reference
-from tests.tables import sphereface
+from tests.margins.tables import sphereface
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(8, 16)), RNG.normal(size=(24, 16))
@@ -279,7 +279,7 @@ CASES = {
 
 def _rotated(kernel):
     """Cosines of the neurons of a kernel after a rotation of the method."""
-    training = sx.reparam.orthogonal(start="given", initial="normal")
+    training = sx.reparam.orthogonal(neuron_init="given", rotation_init="normal")
     free, frozen = training.init(jax.random.key(0), {"kernel": kernel})
     rotated = training.apply(free, frozen)["kernel"]
     return sx.sphere.cosine_similarity(rotated.T, rotated.T)

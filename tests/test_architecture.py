@@ -169,7 +169,7 @@ def test_imports_follow_the_arrows(file):
         ("networks/_a.py", "import torch"),
         ("neurons/_a.py", "from flax import nnx\ndef f():\n    from flax import nnx"),
         ("optim/_a.py", "from sphax.neurons._find import find"),
-        ("_norms.py", "from sphax.sphere import normalize"),
+        ("_numerics.py", "from sphax.sphere import normalize"),
     ],
 )
 def test_the_check_finds_what_is_not_allowed(file, line):
@@ -181,7 +181,7 @@ def test_the_check_lets_through_what_is():
     assert not violations(Path("plots/_a.py"), "def f():\n    import matplotlib")
     assert not violations(Path("neurons/_a.py"), "def f():\n    from flax import nnx")
     assert not violations(Path("layers/_a.py"), "from sphax import losses, sphere")
-    assert not violations(Path("margins/_a.py"), "from sphax._norms import dot")
+    assert not violations(Path("margins/_a.py"), "from sphax._numerics import dot")
 
 
 @pytest.mark.parametrize("name", PUBLIC)

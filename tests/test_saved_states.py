@@ -51,10 +51,10 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
     "riemannian_adam": partial(sx.optim.riemannian_adam, 0.1),
 }
 REPARAMETERIZATIONS = {
-    "orthogonal": partial(sx.reparam.orthogonal, side="both", is_tied=True),
+    "orthogonal": partial(sx.reparam.orthogonal, side="both", tie=True),
     "stochastic_orthogonal": sx.reparam.stochastic_orthogonal,
     "relaxed_orthogonal": sx.reparam.relaxed_orthogonal,
-    "oft": partial(sx.reparam.oft, block_size=4, is_rescaled=True),
+    "oft": partial(sx.reparam.oft, block_size=4, rescale=True),
     "boft": partial(sx.reparam.boft, block_size=2),
     "poet": partial(sx.reparam.poet, block_size=4),
 }

@@ -22,9 +22,6 @@ from sphax.energy._learned_projections import (
 from sphax.energy._minimize import EnergyMinimum as EnergyMinimum
 from sphax.energy._minimize import minimize_energy as minimize_energy
 from sphax.energy._of_params import energy_of_params as energy_of_params
-from sphax.energy._orthogonality import (
-    orthogonality_penalty as orthogonality_penalty,
-)
 from sphax.energy._polarization import polarization as polarization
 from sphax.energy._projections import group_projections as group_projections
 from sphax.energy._projections import random_projections as random_projections

@@ -13,8 +13,8 @@ from sphax._checks import (
     check_choice,
 )
 from sphax._compiled import compiled
-from sphax._norms import divide
-from sphax._weights import as_weights, weight_of_pairs
+from sphax._masking import as_weights, weight_of_pairs
+from sphax._numerics import divide
 from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
 
 Against = Literal["all", "present"]

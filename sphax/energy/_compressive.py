@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from sphax._checks import check_choice
 from sphax._compiled import compiled
-from sphax._norms import direction, widen
-from sphax._weights import zero_masked
+from sphax._masking import zero_masked
+from sphax._numerics import widen
 from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
 from sphax.energy._projections import as_projection, project
 from sphax.energy._sets import as_sets
+from sphax.sphere import direction
 
 Reduce = Literal["mean", "max"]
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 from sphax._checks import check_flag, is_number
 from sphax._compiled import compiled
-from sphax._norms import direction, widen
-from sphax._products import products
-from sphax._weights import log_mean_exp
+from sphax._masking import log_mean_exp
+from sphax._numerics import widen
 from sphax.energy._poles import as_descent, as_sets_and_poles, at_best_pole
+from sphax.sphere import direction, inner_products
 
 
 def covering(
@@ -86,7 +86,7 @@ def covering(
 @compiled("half_space")
 def _covering(points, weights, poles, sharpness, descent, *, half_space):
     def nearness(poles, rows, weights):
-        cosines = products(poles, direction(widen(rows)), None, None, "highest")
+        cosines = inner_products(poles, direction(widen(rows)), precision="highest")
         sides = [cosines, -cosines] if half_space else [cosines]
         gaps = 2.0 - 2.0 * jnp.concatenate(sides, axis=1)
         weights = jnp.tile(weights, len(sides)).astype(gaps.dtype)

@@ -17,7 +17,7 @@ from sphax._checks import (
     is_number,
 )
 from sphax._compiled import compiled
-from sphax._weights import as_weights
+from sphax._masking import as_weights
 from sphax.energy._pair_energies import Kind
 from sphax.energy._pair_means import Form, Set, pair_mean, pair_mean_and_gradients
 from sphax.energy._riesz import split_power

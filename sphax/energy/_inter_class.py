@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from sphax._checks import check_choice
 from sphax._compiled import compiled
-from sphax._norms import direction, widen
-from sphax._weights import weighted_mean
+from sphax._masking import weighted_mean
+from sphax._numerics import widen
 from sphax.energy._classes import as_batch
+from sphax.sphere import direction
 
 Kind = Literal["mean", "among"]
 

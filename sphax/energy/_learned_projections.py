@@ -13,9 +13,8 @@ import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_count, is_number
 from sphax._compiled import compiled
-from sphax._norms import direction, length, widen
-from sphax._products import products, row_lengths
-from sphax._weights import zero_masked
+from sphax._masking import zero_masked
+from sphax._numerics import widen
 from sphax.energy._hyperspherical import (
     Distance,
     as_form,
@@ -24,6 +23,7 @@ from sphax.energy._hyperspherical import (
 )
 from sphax.energy._projections import as_projection, project
 from sphax.energy._sets import as_sets
+from sphax.sphere import direction, inner_products, length
 
 
 def angle_preserving_projection(
@@ -217,7 +217,7 @@ def _angular_error(projection, points):
 
 def _cosines(points):
     def of_set(rows):
-        lengths = row_lengths(rows)
-        return products(rows, rows, lengths, lengths, "highest")
+        lengths = length(widen(rows))
+        return inner_products(rows, rows, lengths, lengths, precision="highest")
 
     return jnp.vectorize(of_set, signature="(n,d)->(n,n)")(points)

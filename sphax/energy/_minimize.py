@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_count, check_key, is_number
 from sphax._compiled import compiled
-from sphax._norms import direction, widen
+from sphax._numerics import widen
 from sphax.energy._hyperspherical import (
     Distance,
     as_form,
@@ -16,7 +16,7 @@ from sphax.energy._hyperspherical import (
     mean_energy_and_gradients,
 )
 from sphax.energy._lbfgs_minimizer import minimize
-from sphax.sphere import sample_uniform
+from sphax.sphere import direction, sample_uniform
 
 _RESTARTS = 16
 # Pairs at a time: as many restarts go side by side as have them, or one.

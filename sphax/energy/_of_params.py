@@ -5,9 +5,9 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from sphax._alike import map_alike
 from sphax._checks import check_choice
-from sphax._norms import widen
+from sphax._compiled import map_alike
+from sphax._numerics import widen
 from sphax._penalties import Penalty, Reduce, as_pytree, reduced
 from sphax.energy._hyperspherical import (
     Distance,

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._arcsin import arcsin
-from sphax._products import products
 from sphax.energy._gaps import squared_gaps
 from sphax.energy._riesz import riesz
+from sphax.sphere import arcsin, inner_products
 
 
 class Kind(NamedTuple):
@@ -31,7 +30,7 @@ def pair_energies(
     Gaps that cannot be told from none have a constant energy. In half space, the mean
     of the energies with a vector and with its mirror image.
     """
-    cosines = products(u, v, None, None, "highest")
+    cosines = inner_products(u, v, precision="highest")
     gaps = squared_gaps(cosines, u, v, is_pair)
     resolution = (4.0 * float(jnp.finfo(gaps.dtype).eps)) ** 2
     # This way round, NaN is not taken for a small number.

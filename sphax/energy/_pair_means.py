@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from sphax._norms import direction, divide, dot, widen
-from sphax._weights import weight_of_pairs, zero_masked
+from sphax._masking import weight_of_pairs, zero_masked
+from sphax._numerics import divide, dot, widen
 from sphax.energy._pair_energies import Kind, pair_energies
 from sphax.energy._tiles import (
     Rows,
@@ -19,6 +19,7 @@ from sphax.energy._tiles import (
     sum_between,
     sum_within,
 )
+from sphax.sphere import direction
 
 
 class Form(NamedTuple):

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 
 from sphax._checks import check_flag, is_number
 from sphax._compiled import compiled
-from sphax._norms import direction, divide, widen
+from sphax._numerics import divide, widen
 from sphax.energy._pair_energies import Kind, pair_energies
 from sphax.energy._poles import as_descent, as_sets_and_poles, at_best_pole
 from sphax.energy._riesz import split_power
+from sphax.sphere import direction
 
 
 def polarization(

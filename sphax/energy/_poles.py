@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_count, is_number
-from sphax._norms import direction, remove_along, widen
-from sphax._weights import zero_masked
+from sphax._masking import zero_masked
+from sphax._numerics import widen
 from sphax.energy._sets import as_sets
+from sphax.sphere import direction, project_to_tangent
 
 # What poles minimise, [k]: from unit poles [k, d], rows [n, d] and their weights [n].
 Objective = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -89,7 +90,7 @@ def _descend(objective, poles, descent):
 
     def step(_, state):
         poles, velocity = state
-        velocity = remove_along(poles, momentum * velocity) - rate * slope(poles)
+        velocity = project_to_tangent(poles, momentum * velocity) - rate * slope(poles)
         return direction(poles + velocity), velocity
 
     start = poles, jnp.zeros_like(poles)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_count, check_key
-from sphax._norms import widen
+from sphax._numerics import widen
 
 
 def random_projections(

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax._compiled import compiled
-from sphax._norms import direction, divide, length, widen
+from sphax._numerics import divide, widen
 from sphax.energy._sets import as_sets, of_every_set
+from sphax.sphere import direction, length
 
 
 def resultant_length(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_dimensions
 from sphax._compiled import compiled
-from sphax._norms import direction, widen
-from sphax._products import products
-from sphax._weights import as_weights, pair_weights, zero_masked
+from sphax._masking import as_weights, pair_weights, zero_masked
+from sphax._numerics import widen
+from sphax.sphere import direction, inner_products
 
 
 def as_sets(
@@ -63,7 +63,7 @@ def pairs(
     weight 0 with itself and with its own mirror image, and cosine 1 and -1.
     """
     units = direction(widen(rows))
-    cosines = products(units, units, None, None, precision)
+    cosines = inner_products(units, units, precision=precision)
     # A zero point too is at no distance from itself.
     cosines = jnp.where(jnp.eye(len(rows), dtype=bool), 1.0, cosines)
     sides = [cosines, -cosines] if half_space else [cosines]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from sphax._checks import as_vectors, check_flag, is_number
 from sphax._compiled import compiled
-from sphax._weights import as_weights, log_mean_exp, weighted_mean, zero_masked
+from sphax._masking import as_weights, log_mean_exp, weighted_mean, zero_masked
 from sphax.energy._sets import as_sets, of_every_set, pairs
 from sphax.sphere import angle
 

@@ -9,7 +9,7 @@ from sphax.neurons import NeuronDimensions, to_rows
 from sphax.sphere import cosine_similarity
 
 
-class CosineDense(nnx.Module):
+class CosineLinear(nnx.Module):
     r"""Dense layer of cosines: :math:`y_j = \hat x \cdot \hat w_j`.
 
     The kernel is free, only the directions of its columns matter: nothing is ever
@@ -32,7 +32,7 @@ class CosineDense(nnx.Module):
             inputs has another size.
 
     Example:
-        >>> layer = sx.layers.CosineDense(2, 3, rngs=nnx.Rngs(0))
+        >>> layer = sx.layers.CosineLinear(2, 3, rngs=nnx.Rngs(0))
         >>> layer.kernel[...] = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
         >>> layer(jnp.array([[3.0, 4.0]]))
         Array([[ 0.6,  0.8, -0.6]], dtype=float32)
@@ -53,7 +53,7 @@ class CosineDense(nnx.Module):
         kernel_init: nnx.Initializer = COLUMNS_INIT,
         rngs: nnx.Rngs,
     ):
-        check_sizes("CosineDense", in_features=in_features, features=features)
+        check_sizes("CosineLinear", in_features=in_features, features=features)
         self.in_features = in_features
         self.dtype = dtype
         self.precision = precision

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sphax._norms import length, widen
+from sphax._numerics import widen
 from sphax.layers._common import (
     COLUMNS_INIT,
     check_features,
@@ -26,6 +26,7 @@ from sphax.operators import (
 )
 from sphax.operators._decoupled import Emit
 from sphax.operators._padding import PaddingLike
+from sphax.sphere import length
 
 
 class DecoupledConv(Decoupled):
@@ -189,7 +190,7 @@ class DecoupledConv(Decoupled):
         return self._with_bias(outputs, emit)
 
 
-class DecoupledDense(Decoupled):
+class DecoupledLinear(Decoupled):
     r"""Dense layer :math:`h(\|w\|, \|x\|)\, g(\theta)`.
 
     Made and called as :class:`flax.nnx.Linear`, but without a bias unless one is asked
@@ -218,7 +219,7 @@ class DecoupledDense(Decoupled):
     Example:
         >>> ball, linear = sx.operators.Ball(rho=10.0), sx.operators.LinearAngle()
         >>> options = dict(magnitude=ball, angular=linear, rngs=nnx.Rngs(0))
-        >>> layer = sx.layers.DecoupledDense(2, 2, **options)
+        >>> layer = sx.layers.DecoupledLinear(2, 2, **options)
         >>> layer.kernel[...] = jnp.array([[2.0, 0.0], [0.0, -1.0]])
         >>> layer(jnp.array([[3.0, 4.0]]))
         Array([[ 0.20483, -0.29517]], dtype=float32)
@@ -246,7 +247,7 @@ class DecoupledDense(Decoupled):
         rngs: nnx.Rngs,
     ):
         check_sizes(
-            "DecoupledDense", in_features=in_features, out_features=out_features
+            "DecoupledLinear", in_features=in_features, out_features=out_features
         )
         super().__init__(
             (in_features, out_features),

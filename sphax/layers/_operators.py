@@ -26,7 +26,7 @@ class Hyperparameter(nnx.Variable[jax.Array]):
     Example:
         >>> ball, cosine = sx.operators.Ball(rho=2.0), sx.operators.Cosine()
         >>> options = dict(magnitude=ball, angular=cosine, learn=["alpha"])
-        >>> layer = sx.layers.DecoupledDense(3, 8, **options, rngs=nnx.Rngs(0))
+        >>> layer = sx.layers.DecoupledLinear(3, 8, **options, rngs=nnx.Rngs(0))
         >>> list(nnx.state(layer, sx.layers.Hyperparameter))
         ['rho']
         >>> layer.rho[...] = 3.0

@@ -33,7 +33,7 @@ class _Orthonormal(Plain):
         """Why no leaf holds neurons, see :func:`sphax.neurons.of`."""
         return {"kernel": "not the kernel in use, whose neurons are orthonormal"}
 
-    def weights(self) -> jax.Array:
+    def effective_kernel(self) -> jax.Array:
         """The orthogonal kernel, in Flax layout."""
         rows = to_rows(self.kernel[...])
         orthonormalize = _METHODS[self.method]
@@ -44,12 +44,12 @@ class _Orthonormal(Plain):
         return from_rows(rows, self.kernel_shape)
 
 
-class OrthogonalDense(_Orthonormal, PlainDense):
+class OrthogonalLinear(_Orthonormal, PlainDense):
     r"""Dense layer whose kernel has orthonormal columns, or rows if it is wide.
 
     Made and called as :class:`flax.nnx.Linear`. The kernel stored is free; the one in
-    use, ``layer.weights()``, is orthogonal at all times by construction, whatever
-    optimiser or weight decay acts on the other. With as many features as inputs, or
+    use, ``layer.effective_kernel()``, is orthogonal by construction, whatever optimizer
+    or weight decay acts on the other. With as many features as inputs, or
     more, outputs have the length of inputs; gradients never grow.
 
     Args:
@@ -73,8 +73,8 @@ class OrthogonalDense(_Orthonormal, PlainDense):
             last axis of its inputs has another size.
 
     Example:
-        >>> layer = sx.layers.OrthogonalDense(8, 3, rngs=nnx.Rngs(0))
-        >>> float(sx.orthogonal.orthogonality_error(layer.weights())) < 1e-5
+        >>> layer = sx.layers.OrthogonalLinear(8, 3, rngs=nnx.Rngs(0))
+        >>> float(sx.orthogonal.orthogonality_error(layer.effective_kernel())) < 1e-5
         True
         >>> type(layer.merge()).__name__
         'Linear'
@@ -112,9 +112,10 @@ class OrthogonalDense(_Orthonormal, PlainDense):
 class OrthogonalConv(_Orthonormal, PlainConv):
     r"""Convolution whose filters are orthonormal.
 
-    Made and called as :class:`flax.nnx.Conv`. The kernel in use, ``layer.weights()``,
-    is orthogonal as a matrix of patches by filters, ``[fan_in, out_features]``: filters
-    are orthonormal, or the rows if there are more filters than entries of a patch. As
+    Made and called as :class:`flax.nnx.Conv`. The kernel in use,
+    ``layer.effective_kernel()``, is orthogonal as a matrix of patches by filters,
+    ``[fan_in, out_features]``: the filters are orthonormal, or the rows if there are
+    more filters than entries of a patch. As
     windows overlap, this is not the same as a convolution that keeps lengths.
 
     Args:
@@ -122,11 +123,11 @@ class OrthogonalConv(_Orthonormal, PlainConv):
         out_features: Number of filters.
         kernel_size: Window, one to three axes; a number is a window of one axis.
         strides: As in :func:`sphax.operators.decoupled_conv`.
-        method: As in :class:`OrthogonalDense`.
+        method: As in :class:`OrthogonalLinear`.
         padding: As in :func:`sphax.operators.decoupled_conv`.
         input_dilation: As there.
         kernel_dilation: As there.
-        use_bias: As in :class:`OrthogonalDense`, like all that follow.
+        use_bias: As in :class:`OrthogonalLinear`, like all that follow.
         dtype: See there.
         param_dtype: See there.
         precision: See there.
@@ -135,12 +136,12 @@ class OrthogonalConv(_Orthonormal, PlainConv):
         rngs: See there.
 
     Raises:
-        TypeError: As :class:`OrthogonalDense`.
-        ValueError: As :class:`OrthogonalDense`.
+        TypeError: As :class:`OrthogonalLinear`.
+        ValueError: As :class:`OrthogonalLinear`.
 
     Example:
         >>> conv = sx.layers.OrthogonalConv(3, 8, (3, 3), rngs=nnx.Rngs(0))
-        >>> filters = sx.neurons.to_rows(conv.weights())
+        >>> filters = sx.neurons.to_rows(conv.effective_kernel())
         >>> float(sx.orthogonal.orthogonality_error(filters.T)) < 1e-5
         True
     """

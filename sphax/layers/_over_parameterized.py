@@ -13,7 +13,7 @@ from sphax.operators._padding import PaddingLike
 from sphax.reparam import FrozenNeurons, Rotations
 from sphax.reparam._blocks import Contiguous
 from sphax.reparam._rotated import rotated_kernel
-from sphax.reparam._rotations import Initial, Method, Parameterization
+from sphax.reparam._rotations import Method, Parameterization, RotationInit
 
 # Of mean squared length 2, as in the release.
 _GAUSSIAN = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -23,7 +23,7 @@ class Frozen(nnx.Variable[jax.Array]):
     """A variable that nothing trains: no gradient, optimiser or decay of params.
 
     Example:
-        >>> layer = sx.layers.OPTDense(8, 3, rngs=nnx.Rngs(0))
+        >>> layer = sx.layers.OPTLinear(8, 3, rngs=nnx.Rngs(0))
         >>> list(nnx.state(layer, sx.layers.Frozen))
         ['neurons']
         >>> list(nnx.state(layer, nnx.Param))
@@ -34,7 +34,7 @@ class Frozen(nnx.Variable[jax.Array]):
 class _OverParameterized(Plain):
     """Frozen neurons under a rotation of their space."""
 
-    def _freeze(self, neurons, parameterization, block_size, is_shared, rngs):
+    def _freeze(self, neurons, parameterization, block_size, share_blocks, rngs):
         axes = find({"kernel": neurons}, NeuronDimensions())["kernel"]
         sets, _, dimension = axes.sizes(neurons.shape)
         blocks = Contiguous(block_size).shape(dimension)
@@ -44,7 +44,7 @@ class _OverParameterized(Plain):
                 f" such a divisor up to it, got {block_size} and {dimension}."
             )
         factors, count, size = blocks
-        shape = sets, factors, 1 if is_shared else count, size
+        shape = sets, factors, 1 if share_blocks else count, size
         raw = parameterization.start(rngs.params(), shape, neurons.dtype)
         self.parameterization, self.axes = parameterization, axes
         self.neurons, self.rotation = Frozen(neurons), nnx.Param(raw)
@@ -53,29 +53,30 @@ class _OverParameterized(Plain):
         """Why no leaf holds neurons, see :func:`sphax.neurons.of`."""
         return {"rotation": "raw arrays of rotations, under which neurons are frozen"}
 
-    def weights(self) -> jax.Array:
+    def effective_kernel(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the neurons."""
         frozen = FrozenNeurons(self.neurons[...], None, None)
         matrices = self.parameterization.matrix(self.rotation[...])
         return rotated_kernel(Rotations(matrices), frozen, self.axes)
 
 
-class OPTDense(_OverParameterized, PlainDense):
+class OPTLinear(_OverParameterized, PlainDense):
     r"""Dense layer of frozen neurons in a learned orientation, :math:`W = R V`.
 
     Made and called as :class:`flax.nnx.Linear`; see :func:`sphax.reparam.orthogonal`,
     which does the same to the params of any model. The columns of :math:`V` are
     ``layer.neurons``, a :class:`Frozen`; ``layer.rotation`` is a raw array,
     ``[sets, factors, blocks, b, b]``, that stands for the rotation :math:`R`;
-    ``layer.weights()`` is :math:`W`, and ``layer.merge()`` the plain layer that has it.
+    ``layer.effective_kernel()`` is :math:`W`, and ``layer.merge()`` the plain layer
+    that has it.
 
     Args:
         in_features: Size of the last input axis, 2 or more.
         features: Number of output neurons, 2 or more.
         method: As in :func:`sphax.reparam.orthogonal`.
         block_size: As there.
-        is_shared: As there.
-        initial: As there.
+        share_blocks: As there.
+        rotation_init: As there.
         scale: As there.
         use_bias: Whether to add a bias.
         dtype: Of the computation; by default that of inputs and kernel together.
@@ -92,7 +93,7 @@ class OPTDense(_OverParameterized, PlainDense):
             axis of its inputs has another size.
 
     Example:
-        >>> layer = sx.layers.OPTDense(8, 3, block_size=4, rngs=nnx.Rngs(0))
+        >>> layer = sx.layers.OPTLinear(8, 3, block_size=4, rngs=nnx.Rngs(0))
         >>> layer(jnp.ones((5, 8))).shape
         (5, 3)
         >>> layer.rotation.shape
@@ -110,8 +111,8 @@ class OPTDense(_OverParameterized, PlainDense):
         *,
         method: Method = "cayley",
         block_size: int | None = None,
-        is_shared: bool = False,
-        initial: Initial = "identity",
+        share_blocks: bool = False,
+        rotation_init: RotationInit = "identity",
         scale: float | None = None,
         use_bias: bool = True,
         dtype: jax.typing.DTypeLike | None = None,
@@ -131,15 +132,15 @@ class OPTDense(_OverParameterized, PlainDense):
             rngs=rngs,
         )
         neurons = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
-        parameterization = Parameterization(method, scale, initial)
-        self._freeze(neurons, parameterization, block_size, is_shared, rngs)
+        parameterization = Parameterization(method, scale, rotation_init)
+        self._freeze(neurons, parameterization, block_size, share_blocks, rngs)
 
 
 class OPTConv(_OverParameterized, PlainConv):
     r"""Convolution of frozen filters in a learned orientation, :math:`W = R V`.
 
     Made and called as :class:`flax.nnx.Conv`, with the rotation that of
-    :class:`OPTDense`: it acts on filters as vectors of window and channels, the
+    :class:`OPTLinear`: it acts on filters as vectors of window and channels, the
     channels fastest.
 
     Args:
@@ -149,13 +150,13 @@ class OPTConv(_OverParameterized, PlainConv):
         strides: As in :func:`sphax.operators.decoupled_conv`.
         method: As in :func:`sphax.reparam.orthogonal`.
         block_size: As there.
-        is_shared: As there.
-        initial: As there.
+        share_blocks: As there.
+        rotation_init: As there.
         scale: As there.
         padding: As in :func:`sphax.operators.decoupled_conv`.
         input_dilation: As there.
         kernel_dilation: As there.
-        use_bias: As in :class:`OPTDense`, like all that follow.
+        use_bias: As in :class:`OPTLinear`, like all that follow.
         dtype: See there.
         param_dtype: See there.
         precision: See there.
@@ -164,12 +165,12 @@ class OPTConv(_OverParameterized, PlainConv):
         rngs: See there.
 
     Raises:
-        TypeError: As :class:`OPTDense`.
-        ValueError: As :class:`OPTDense`.
+        TypeError: As :class:`OPTLinear`.
+        ValueError: As :class:`OPTLinear`.
 
     Example:
         >>> conv = sx.layers.OPTConv(2, 4, (3, 3), rngs=nnx.Rngs(0))
-        >>> bool(jnp.allclose(conv.weights(), conv.neurons[...], atol=1e-6))
+        >>> bool(jnp.allclose(conv.effective_kernel(), conv.neurons[...], atol=1e-6))
         True
         >>> conv(jnp.ones((5, 9, 9, 2))).shape
         (5, 9, 9, 4)
@@ -184,8 +185,8 @@ class OPTConv(_OverParameterized, PlainConv):
         *,
         method: Method = "cayley",
         block_size: int | None = None,
-        is_shared: bool = False,
-        initial: Initial = "identity",
+        share_blocks: bool = False,
+        rotation_init: RotationInit = "identity",
         scale: float | None = None,
         padding: PaddingLike = "SAME",
         input_dilation: int | Sequence[int] = 1,
@@ -212,5 +213,5 @@ class OPTConv(_OverParameterized, PlainConv):
             rngs=rngs,
         )
         neurons = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
-        parameterization = Parameterization(method, scale, initial)
-        self._freeze(neurons, parameterization, block_size, is_shared, rngs)
+        parameterization = Parameterization(method, scale, rotation_init)
+        self._freeze(neurons, parameterization, block_size, share_blocks, rngs)

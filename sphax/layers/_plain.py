@@ -46,12 +46,12 @@ class Plain(nnx.Module):
         self.bias = make_bias(use_bias, bias_init, features, param_dtype, rngs)
 
     @abc.abstractmethod
-    def weights(self) -> jax.Array:
+    def effective_kernel(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the parameters."""
 
     def _operands(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         check_features("inputs", inputs, self.kernel_shape[-2])
-        return promote("inputs", inputs, self.weights(), self.dtype)
+        return promote("inputs", inputs, self.effective_kernel(), self.dtype)
 
     def _merged(self, kind: Any, *sizes: Any, **options: Any) -> Any:
         """A layer of Flax with this kernel and bias."""
@@ -64,7 +64,7 @@ class Plain(nnx.Module):
             precision=self.precision,
             rngs=nnx.Rngs(0),
         )
-        layer.kernel[...] = self.weights()
+        layer.kernel[...] = self.effective_kernel()
         if self.bias is not None:
             layer.bias[...] = self.bias[...]
         return layer

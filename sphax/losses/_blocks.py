@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import widen
+from sphax._numerics import widen
 
 
 class Blocks(NamedTuple):

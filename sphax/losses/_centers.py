@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from sphax._checks import as_floating, as_vectors
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._norms import dot, inverse_power, length, widen
-from sphax._products import products
-from sphax._weights import as_weights, pair_weights, weighted_mean, zero_masked
+from sphax._masking import as_weights, pair_weights, weighted_mean, zero_masked
+from sphax._numerics import dot, inverse_power, widen
 from sphax.losses import _checks
 from sphax.losses._examples import as_examples
 from sphax.losses._numbers import as_scalar
+from sphax.sphere import inner_products, length
 
 
 @explain_names(OF_LOSSES)
@@ -275,7 +275,7 @@ def _distances(points: jax.Array) -> jax.Array:
     # Distances do not change, and what cancels in them is smaller.
     points = points - jax.lax.stop_gradient(jnp.mean(points, axis=0, keepdims=True))
     # Accelerators round the operands otherwise, far above the threshold below.
-    product = products(points, points, None, None, jax.lax.Precision.HIGHEST)
+    product = inner_products(points, points, precision=jax.lax.Precision.HIGHEST)
     squares = dot(points, points)
     sums = squares[:, None] + squares[None, :]
     square = sums - 2.0 * product

@@ -10,7 +10,7 @@ from sphax._checks import (
     check_count,
     check_dimensions,
 )
-from sphax._weights import as_weights
+from sphax._masking import as_weights
 from sphax.margins import Margin
 
 

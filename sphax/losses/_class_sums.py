@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._products import products, row_lengths
+from sphax._numerics import widen
 from sphax.losses._blocks import Blocks, fold_blocks, pull_back_blocks
 from sphax.losses._examples import Examples
 from sphax.losses._negatives import Normalize
+from sphax.sphere import inner_products, length
 
 # What classes add, elementwise, from parameters (a pytree of arrays) and products.
 Term = Callable[[Any, jax.Array], jax.Array]
@@ -59,9 +60,11 @@ def sum_over_others(
 
 def _block_sum(form, rows, block, labels):
     """Sum over a block of classes; ``labels`` counts from its first class."""
-    length_rows = row_lengths(rows.vectors) if form.normalize == "both" else None
-    length_block = None if form.normalize == "none" else row_lengths(block)
-    product = products(rows.vectors, block, length_rows, length_block, form.precision)
+    length_rows = length(widen(rows.vectors)) if form.normalize == "both" else None
+    length_block = None if form.normalize == "none" else length(widen(block))
+    product = inner_products(
+        rows.vectors, block, length_rows, length_block, precision=form.precision
+    )
     terms = form.term(rows.parameters, product)
     classes = jnp.arange(block.shape[0], dtype=labels.dtype)
     is_target = labels[..., None] == jnp.expand_dims(classes, range(labels.ndim))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_classes
-from sphax._norms import dot, widen
-from sphax._weights import zero_masked
+from sphax._masking import zero_masked
+from sphax._numerics import dot, widen
 from sphax.losses._negatives import Normalize
 from sphax.sphere import angle
 from sphax.sphere import normalize as to_direction

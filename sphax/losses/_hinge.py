@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._weights import weighted_mean
+from sphax._masking import weighted_mean
 from sphax.losses import _checks
 from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._class_sums import sum_over_others

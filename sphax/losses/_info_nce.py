@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._norms import divide
+from sphax._numerics import divide
 from sphax.losses._memory import MemoryBank
 from sphax.losses._numbers import as_scalar, check_range
 from sphax.losses._pairs import Batch, Pairs, as_pairwise, compare, log_sum_exp

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from sphax._checks import check_choice, check_key
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._weights import weighted_mean
+from sphax._masking import weighted_mean
 from sphax.losses import _checks
 from sphax.losses._blocks import Blocks, as_blocks
 from sphax.losses._examples import as_examples
@@ -369,7 +369,7 @@ def _losses(
     gathered = gather(examples, prototypes)
     target = target_of(gathered, examples)
     margin = margin.update(jax.lax.stop_gradient(target))
-    current = margin.at(target, key)
+    current = margin.for_batch(target, key)
     own = target_logit(form, gathered, target, current, scale)
     rows = make_rows(form, examples.embeddings, own.radius, target.angle, current)
     others = negatives(form, blocks, rows, prototypes, examples.labels)

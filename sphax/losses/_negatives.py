@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import length, widen
-from sphax._products import row_lengths
+from sphax._numerics import widen
 from sphax.losses._blocks import Blocks, fold_blocks, pull_back_blocks
 from sphax.losses._subcenters import nearest_products
 from sphax.margins import Margin, NoMargin
+from sphax.sphere import length
 
 Normalize = Literal["both", "prototypes", "none"]
 
@@ -69,10 +69,10 @@ def make_rows(
     margin: Margin,
 ) -> Rows:
     """Rows with what this form of the loss needs of them."""
-    if not margin.edits_others:
+    if not margin.modifies_negatives:
         margin = NoMargin()
-    is_scaled = margin.edits_others or form.normalize == "both"
-    lengths = row_lengths(vectors) if is_scaled else None
+    is_scaled = margin.modifies_negatives or form.normalize == "both"
+    lengths = length(widen(vectors)) if is_scaled else None
     # Arrays, since the blocked form has a gradient to return for every leaf.
     margin = jax.tree.map(jnp.asarray, margin)
     return Rows(vectors, lengths, radius, angle, margin)
@@ -102,8 +102,8 @@ def _plain_negatives(
 
 
 def _all_classes(form, rows, prototypes):
-    is_scaled = rows.margin.edits_others or form.normalize != "none"
-    return _Block(prototypes, row_lengths(prototypes) if is_scaled else None)
+    is_scaled = rows.margin.modifies_negatives or form.normalize != "none"
+    return _Block(prototypes, length(widen(prototypes)) if is_scaled else None)
 
 
 def _block_logits(form, rows, block, labels):
@@ -116,7 +116,7 @@ def _block_logits(form, rows, block, labels):
         rows.vectors, block.prototypes, rows.lengths, block.lengths, form.precision
     )
     radius = jnp.broadcast_to(rows.radius, rows.angle.shape)[..., None]
-    if rows.margin.edits_others:
+    if rows.margin.modifies_negatives:
         modified, plain = _edited(form, rows, block, radius, scaled)
     else:
         plain = modified = radius * scaled if form.normalize == "both" else scaled
@@ -132,7 +132,7 @@ def _block_logits(form, rows, block, labels):
 
 
 def _edited(form, rows, block, radius, cosines):
-    edited = rows.margin.others(cosines, rows.angle)
+    edited = rows.margin.negatives(cosines, rows.angle)
     if form.is_detached:
         edited = cosines + jax.lax.stop_gradient(edited - cosines)
     if form.normalize == "none":

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import are_equal
-from sphax._norms import divide, dot
-from sphax._products import products, row_lengths
-from sphax._weights import zero_masked
+from sphax._masking import zero_masked
+from sphax._numerics import divide, dot, widen
 from sphax.losses._checks import as_batch
 from sphax.losses._memory import MemoryBank, as_rows, check_memory
+from sphax.sphere import inner_products, length
 
 
 class Batch(NamedTuple):
@@ -102,8 +102,8 @@ def compare(
 
 def _multiply(anchors, references, *, normalize, precision):
     operands = anchors, references
-    lengths = map(row_lengths, operands) if normalize else (None, None)
-    return products(*operands, *lengths, precision)
+    lengths = (length(widen(x)) for x in operands) if normalize else (None, None)
+    return inner_products(*operands, *lengths, precision=precision)
 
 
 def _masks(labels, is_kept, of_references, are_there):

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._norms import divide
-from sphax._products import products, row_lengths
-from sphax._weights import weighted_mean
+from sphax._masking import weighted_mean
+from sphax._numerics import divide, widen
 from sphax.losses import _checks
 from sphax.losses._examples import Examples, as_examples, target_products
 from sphax.losses._numbers import as_scalar, check_range
+from sphax.sphere import inner_products, length
 
 
 @explain_names(OF_LOSSES)
@@ -199,8 +199,8 @@ def _cosines(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cosines to the target, ``[...]``, to all, and where those are the target's."""
     vectors = examples.embeddings
-    lengths = row_lengths(vectors), row_lengths(proxies)
-    cosines = products(vectors, proxies, *lengths, precision)
+    lengths = length(widen(vectors)), length(widen(proxies))
+    cosines = inner_products(vectors, proxies, *lengths, precision=precision)
     is_target = jax.nn.one_hot(examples.labels, proxies.shape[0], dtype=bool)
     return target_products(examples, proxies, "both"), cosines, is_target
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._norms import direction, dot
-from sphax._products import products, row_lengths
+from sphax._numerics import dot, widen
 from sphax.losses import _checks
+from sphax.sphere import direction, inner_products, length
 
 
 @explain_names(OF_LOSSES)
@@ -58,8 +58,8 @@ def plain_logits(
     x: jax.Array, w: jax.Array, *, normalize: str, precision: jax.lax.PrecisionLike
 ) -> jax.Array:
     """Logits without margin or scale, ``[..., classes]``."""
-    of_x = row_lengths(x) if normalize == "both" else None
-    of_w = row_lengths(w) if normalize != "none" else None
+    of_x = length(widen(x)) if normalize == "both" else None
+    of_w = length(widen(w)) if normalize != "none" else None
     return nearest_products(x, w, of_x, of_w, precision)
 
 
@@ -72,10 +72,10 @@ def nearest_products(
 ) -> jax.Array:
     """:func:`products`; of ``w [classes, k, d]``, with the nearest of the k."""
     if w.ndim == 2:
-        return products(x, w, length_x, length_w, precision)
+        return inner_products(x, w, length_x, length_w, precision=precision)
     lengths = None if length_w is None else length_w.ravel()
     rows = w.reshape(-1, w.shape[-1])
-    out = products(x, rows, length_x, lengths, precision)
+    out = inner_products(x, rows, length_x, lengths, precision=precision)
     return _largest(out.reshape(*out.shape[:-1], *w.shape[:2]))
 
 

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import dot, length, widen
+from sphax._numerics import dot, widen
 from sphax.losses._examples import Examples
 from sphax.losses._negatives import Form
 from sphax.losses._subcenters import nearest_vectors
 from sphax.margins import Margin, Target
-from sphax.sphere import angle
+from sphax.sphere import angle, length
 from sphax.sphere import normalize as to_direction
 
 

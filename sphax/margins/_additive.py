@@ -190,6 +190,6 @@ class LiArcFace(Margin):
         """See :class:`Margin`."""
         return 1.0 - 2.0 * (angle + self.margin) / math.pi
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         return 1.0 - 2.0 * arccos(cosines) / math.pi

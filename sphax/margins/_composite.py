@@ -12,7 +12,7 @@ from sphax.margins._margin import Margin, Target, per_row, replace
 
 
 class Composite(Margin):
-    """A margin that leaves all but :meth:`others` to its ``base``."""
+    """A margin that leaves all but :meth:`negatives` to its ``base``."""
 
     base: Margin
 
@@ -20,9 +20,9 @@ class Composite(Margin):
         """See :class:`Margin`."""
         return self.base(angle)
 
-    def at(self, target: Target, key: jax.Array | None = None) -> Self:
+    def for_batch(self, target: Target, key: jax.Array | None = None) -> Self:
         """See :class:`Margin`."""
-        return replace(self, base=self.base.at(target, key))
+        return replace(self, base=self.base.for_batch(target, key))
 
     def penalty(self, target: Target) -> jax.typing.ArrayLike:
         """See :class:`Margin`."""
@@ -68,7 +68,7 @@ class MVSoftmax(Composite):
     Args:
         base: :math:`\psi`, a margin; CosFace with 0.35 by default.
         t: Lift :math:`t`, not negative; 0 is ``base`` alone.
-        is_adaptive: Whether harder classes are lifted further.
+        adaptive: Whether harder classes are lifted further.
 
     Raises:
         TypeError: If ``base`` is no margin.
@@ -76,7 +76,7 @@ class MVSoftmax(Composite):
 
     Example:
         >>> margin = sx.margins.MVSoftmax(t=0.2)
-        >>> margin.others(jnp.array([[0.4, 0.7]]), jnp.array([0.5]))  # psi 0.5276
+        >>> margin.negatives(jnp.array([[0.4, 0.7]]), jnp.array([0.5]))  # psi 0.5276
         Array([[0.4 , 1.04]], dtype=float32)
 
     References:
@@ -86,19 +86,19 @@ class MVSoftmax(Composite):
 
     base: Margin = CosFace()
     t: float | jax.Array = 0.2
-    is_adaptive: bool = static(default=True)
+    adaptive: bool = static(default=True)
 
     def __post_init__(self):
         check_base(self)
         store_real(self, "t", 0.0)
-        check_choice("MVSoftmax: is_adaptive", self.is_adaptive, (True, False))
+        check_choice("MVSoftmax: adaptive", self.adaptive, (True, False))
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         t = per_row(self.t)
-        lifted = (t + 1.0) * cosines + t if self.is_adaptive else cosines + t
+        lifted = (t + 1.0) * cosines + t if self.adaptive else cosines + t
         is_hard = cosines > self.base(angle)[..., None]
-        return jnp.where(is_hard, lifted, self.base.others(cosines, angle))
+        return jnp.where(is_hard, lifted, self.base.negatives(cosines, angle))
 
 
 @register
@@ -120,7 +120,7 @@ class InterClassFilter(Composite):
 
     Example:
         >>> margin = sx.margins.InterClassFilter(sx.margins.ArcFace(), threshold=0.4)
-        >>> margin.others(jnp.array([[0.3, 0.5, -0.9]]), jnp.array([0.5]))
+        >>> margin.negatives(jnp.array([[0.3, 0.5, -0.9]]), jnp.array([0.5]))
         Array([[ 0.3,  0. , -0.9]], dtype=float32)
 
     References:
@@ -135,7 +135,7 @@ class InterClassFilter(Composite):
         check_base(self)
         store_real(self, "threshold", -1.0, 1.0, is_closed=True)
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         is_close = cosines > per_row(self.threshold)
-        return jnp.where(is_close, 0.0, self.base.others(cosines, angle))
+        return jnp.where(is_close, 0.0, self.base.negatives(cosines, angle))

@@ -2,8 +2,8 @@
 
 import jax
 
-from sphax._arcsin import resolution_of
 from sphax._hyperparameters import register, store_real
+from sphax._numerics import sin2_noise_floor
 from sphax.margins._margin import Margin, per_row
 from sphax.operators import Angular, Cosine
 
@@ -63,12 +63,12 @@ class GeneralizedAngular(Margin):
         """See :class:`Margin`."""
         return self.angular.extended(self.m * angle)
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         angular = jax.tree.map(per_row, self.angular)
-        return angular.of_cosine(cosines, resolution_of(cosines.dtype))
+        return angular.of_cosine(cosines, sin2_noise_floor(cosines.dtype))
 
     @property
-    def edits_others(self) -> bool:
+    def modifies_negatives(self) -> bool:
         """See :class:`Margin`."""
         return not isinstance(self.angular, Cosine)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_classes, as_floating, as_labels
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax.margins._margin import Margin, arccos
 
 
@@ -52,7 +52,7 @@ def margin_logits(
     is_target = jax.nn.one_hot(classes, cosines.shape[-1], dtype=bool)
     target = arccos(jnp.sum(exact, axis=-1, where=is_target))
     modified = jnp.where(
-        is_target, margin(target)[..., None], margin.others(exact, target)
+        is_target, margin(target)[..., None], margin.negatives(exact, target)
     )
     known = jnp.where(is_known[..., None], 1.0, jnp.nan)
     return (jnp.asarray(scale) * known * modified).astype(cosines.dtype)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from sphax import _checks
-from sphax._arcsin import arcsin, resolution_of
 from sphax._foreign_names import OF_MARGINS
+from sphax._numerics import sin2_noise_floor
+from sphax.sphere import arcsin
 
 
 class Target(NamedTuple):
@@ -25,7 +26,7 @@ class Target(NamedTuple):
         >>> target = sx.margins.Target(
         ...     jnp.array([0.5, 1.0]), jnp.array([60.0, 20.0]), jnp.full(2, True)
         ... )
-        >>> print(sx.margins.MagFace().at(target).margin)
+        >>> print(sx.margins.MagFace().for_batch(target).margin)
         [0.625 0.485]
     """
 
@@ -43,7 +44,7 @@ class Margin(abc.ABC):
 
     Only a call, :math:`\psi`, is required of a margin. What else it may do is asked for
     by :func:`sphax.losses.margin_softmax` in every step, in this order:
-    :meth:`update`, :meth:`at`, :meth:`penalty`, :meth:`others`.
+    :meth:`update`, :meth:`for_batch`, :meth:`penalty`, :meth:`negatives`.
 
     Example:
         >>> margin = sx.margins.CosFace(margin=jnp.array([0.1, 0.2]))  # per example
@@ -65,7 +66,7 @@ class Margin(abc.ABC):
             What takes the place of the cosine, ``[...]``.
         """
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         r"""Modified cosines of the other classes, :math:`\eta(c)`, elementwise.
 
         Args:
@@ -81,11 +82,11 @@ class Margin(abc.ABC):
         return cosines
 
     @property
-    def edits_others(self) -> bool:
-        """Whether :meth:`others` is anything but the identity."""
-        return type(self).others is not Margin.others
+    def modifies_negatives(self) -> bool:
+        """Whether :meth:`negatives` is anything but the identity."""
+        return type(self).negatives is not Margin.negatives
 
-    def at(self, target: Target, key: jax.Array | None = None) -> "Margin":
+    def for_batch(self, target: Target, key: jax.Array | None = None) -> "Margin":
         """The margin of this batch, where it depends on the batch or on chance.
 
         Args:
@@ -148,4 +149,4 @@ def arccos(cosines: jax.Array) -> jax.Array:
 
     For the classes other than the target: their angles are not formed from the vectors.
     """
-    return math.pi / 2 - arcsin(cosines, resolution_of(cosines.dtype))
+    return math.pi / 2 - arcsin(cosines, sin2_noise_floor(cosines.dtype))

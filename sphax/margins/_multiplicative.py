@@ -103,13 +103,13 @@ class SphereFaceR(Margin):
         stretched = self.m * angle
         return jnp.where(stretched < math.pi, jnp.cos(stretched), -1.0)
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         if self.version == 1:
             return cosines
         return jnp.cos(arccos(cosines) / per_row(self.m))
 
     @property
-    def edits_others(self) -> bool:
+    def modifies_negatives(self) -> bool:
         """See :class:`Margin`."""
         return self.version == 2

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._hyperparameters import register, static, store_real
-from sphax._norms import divide
+from sphax._numerics import divide
 from sphax.margins._additive import _BEYOND, Beyond, Combined
 from sphax.margins._margin import Margin, Target, check_choice, per_row, replace
 
@@ -85,7 +85,7 @@ class CurricularFace(Margin):
         """See :class:`Margin`."""
         return Combined(m2=self.margin, beyond=self.beyond)(angle)
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         is_hard = cosines > jnp.cos(angle + self.margin)[..., None]
         return jnp.where(is_hard, cosines * (per_row(self.t) + cosines), cosines)
@@ -136,7 +136,7 @@ class AdaFace(Margin):
         >>> target = sx.margins.Target(
         ...     jnp.zeros(3), jnp.array([1.0, 20.0, 99.0]), jnp.full(3, True)
         ... )
-        >>> combined = sx.margins.AdaFace(deviation=20.0).at(target)
+        >>> combined = sx.margins.AdaFace(deviation=20.0).for_batch(target)
         >>> print(combined.m2, combined.m3)
         [ 0.12653367 -0.         -0.4       ] [0.27346632 0.4        0.8       ]
 
@@ -166,7 +166,7 @@ class AdaFace(Margin):
         """See :class:`Margin`; for an embedding of average length."""
         return jnp.cos(angle) - self.margin
 
-    def at(self, target: Target, key: jax.Array | None = None) -> Combined:
+    def for_batch(self, target: Target, key: jax.Array | None = None) -> Combined:
         """See :class:`Margin`."""
         norm = jax.lax.stop_gradient(_clipped(target.norm))
         # The authors' 0.001 is part of the definition.

@@ -44,7 +44,7 @@ class MagFace(Margin):
         >>> target = sx.margins.Target(
         ...     jnp.zeros(3), jnp.array([5.0, 60.0, 200.0]), jnp.full(3, True)
         ... )
-        >>> print(sx.margins.MagFace().at(target).margin)
+        >>> print(sx.margins.MagFace().for_batch(target).margin)
         [0.45 0.625 0.8]
 
     References:
@@ -73,7 +73,7 @@ class MagFace(Margin):
         """See :class:`Margin`; for the shortest embeddings."""
         return ArcFace(margin=self.lower_margin, beyond=self.beyond)(angle)
 
-    def at(self, target: Target, key: jax.Array | None = None) -> ArcFace:
+    def for_batch(self, target: Target, key: jax.Array | None = None) -> ArcFace:
         """See :class:`Margin`."""
         share = (self._clipped(target.norm) - self.lower_norm) / (
             self.upper_norm - self.lower_norm
@@ -95,7 +95,7 @@ class ElasticFace(Margin):
     r"""Margin drawn anew for every example (ElasticFace).
 
     :math:`m_i \sim N(m, \sigma^2)` in the place of ArcFace's margin, or of CosFace's.
-    With ``is_ranked`` (ElasticFace+), the margins drawn are dealt out by rank: the
+    With ``ranked`` (ElasticFace+), the margins drawn are dealt out by rank: the
     farther an example is from its prototype, the larger its margin. (The published code
     deals them by the permutation that sorts, instead of by its inverse, which leaves
     next to no rank correlation between the two.)
@@ -104,7 +104,7 @@ class ElasticFace(Margin):
     step.
 
     ======================  ==========  =============  =============
-    published               ``margin``  ``deviation``  ``is_ranked``
+    published               ``margin``  ``deviation``  ``ranked``
     ======================  ==========  =============  =============
     ElasticFace-Arc         0.5         0.05           no
     ElasticFace-Arc+        0.5         0.0175         yes
@@ -117,7 +117,7 @@ class ElasticFace(Margin):
             ``"cos"``, in ``[0, 2)``.
         deviation: :math:`\sigma`, not negative.
         kind: ``"arc"`` or ``"cos"``.
-        is_ranked: Whether margins are dealt out by rank.
+        ranked: Whether margins are dealt out by rank.
         beyond: As in :class:`ArcFace`, for ``"arc"``.
 
     Raises:
@@ -138,12 +138,12 @@ class ElasticFace(Margin):
     margin: float | jax.Array = 0.5
     deviation: float | jax.Array = 0.05
     kind: Literal["arc", "cos"] = static(default="arc")
-    is_ranked: bool = static(default=False)
+    ranked: bool = static(default=False)
     beyond: Beyond = static(default="continuous")
 
     def __post_init__(self):
         check_choice(self, "kind", ("arc", "cos"))
-        check_choice(self, "is_ranked", (True, False))
+        check_choice(self, "ranked", (True, False))
         check_choice(self, "beyond", _BEYOND)
         store_real(self, "margin", 0.0, math.pi if self.kind == "arc" else 2.0)
         store_real(self, "deviation", 0.0)
@@ -152,7 +152,9 @@ class ElasticFace(Margin):
         """See :class:`Margin`; with the mean margin."""
         return self._with(self.margin)(angle)
 
-    def at(self, target: Target, key: jax.Array | None = None) -> ArcFace | CosFace:
+    def for_batch(
+        self, target: Target, key: jax.Array | None = None
+    ) -> ArcFace | CosFace:
         """See :class:`Margin`."""
         if key is None:
             raise ValueError(
@@ -161,7 +163,7 @@ class ElasticFace(Margin):
             )
         check_key(key)
         noise = jax.random.normal(key, target.angle.shape, target.angle.dtype)
-        if self.is_ranked:
+        if self.ranked:
             noise = _dealt_by_rank(noise, target)
         return self._with(self.margin + self.deviation * noise)
 

@@ -29,7 +29,7 @@ class Circle(Margin):
         >>> circle = sx.margins.Circle(margin=0.25)
         >>> circle(jnp.array([0.0, jnp.pi / 2]))
         Array([ 0.0625, -0.9375], dtype=float32)
-        >>> circle.others(jnp.array([[0.5, -0.5]]), jnp.array([0.0]))
+        >>> circle.negatives(jnp.array([[0.5, -0.5]]), jnp.array([0.0]))
         Array([[ 0.1875, -0.    ]], dtype=float32)
 
     References:
@@ -48,7 +48,7 @@ class Circle(Margin):
         weight = jax.lax.stop_gradient(jnp.maximum(1.0 + self.margin - cosine, 0.0))
         return weight * (cosine - 1.0 + self.margin)
 
-    def others(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
+    def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
         """See :class:`Margin`."""
         margin = per_row(self.margin)
         weights = jax.lax.stop_gradient(jnp.maximum(cosines + margin, 0.0))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sphax._checks import as_floating, check_count
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax.metrics._inputs import as_common, as_labels
 from sphax.sphere import cosine_similarity
 

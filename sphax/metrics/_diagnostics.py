@@ -13,9 +13,9 @@ from sphax._checks import (
     check_dimensions,
 )
 from sphax._compiled import compiled
-from sphax._norms import direction, divide, widen
-from sphax._weights import as_weights, zero_masked
-from sphax.sphere import angle
+from sphax._masking import as_weights, zero_masked
+from sphax._numerics import divide, widen
+from sphax.sphere import angle, direction
 
 
 def angular_visual_hardness(

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 
 from sphax._checks import as_floating, check_dimensions
 from sphax._compiled import compiled
-from sphax._norms import direction, widen
+from sphax._numerics import widen
 from sphax.metrics._inputs import as_labels
+from sphax.sphere import direction
 
 
 class Templates(NamedTuple):

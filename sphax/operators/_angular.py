@@ -6,8 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from sphax._arcsin import arcsin
 from sphax._hyperparameters import POSITIVE, register, store_real
+from sphax.sphere import arcsin
 
 
 class Angular(abc.ABC):

@@ -10,8 +10,7 @@ from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
 from sphax._compiled import compiled
-from sphax._norms import inverse_power
-from sphax._products import row_lengths
+from sphax._numerics import inverse_power, widen
 from sphax.neurons import to_rows
 from sphax.operators import _window
 from sphax.operators._angular import Angular
@@ -24,6 +23,7 @@ from sphax.operators._checks import (
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
 from sphax.operators._padding import PaddingLike
+from sphax.sphere import length
 
 
 def decoupled_conv(
@@ -196,7 +196,7 @@ def _decoupled(
     linear = as_linear(magnitude, angular, emit)
     if linear is not None:
         return _linear(inputs, kernel, linear, window, precision)
-    lengths, norms = row_lengths(to_rows(kernel)), _window.norms(inputs, window)
+    lengths, norms = length(widen(to_rows(kernel))), _window.norms(inputs, window)
     # Between what brings the patches to a length of 1 and nothing, so that neither
     # products nor their transposes leave the range of the dtype.
     shift = inverse_power(jnp.sqrt(jnp.max(norms, initial=0.0)))
@@ -214,7 +214,7 @@ def _decoupled(
 
 def _linear(inputs, kernel, magnitude, window, precision):
     if magnitude.weighted == "none":
-        lengths = row_lengths(to_rows(kernel))
+        lengths = length(widen(to_rows(kernel)))
         one = jnp.ones((), lengths.dtype)
         out = _window.projections(inputs, kernel, lengths, one, window, precision)
     else:

@@ -5,8 +5,7 @@ from typing import Literal, TypeVar
 import jax
 import jax.numpy as jnp
 
-from sphax._arcsin import resolution_of
-from sphax._norms import divide
+from sphax._numerics import divide, sin2_noise_floor
 from sphax.operators._angular import Angular, Cosine
 from sphax.operators._magnitude import Magnitude
 from sphax.operators._unbounded import Linear
@@ -68,7 +67,7 @@ def combine(
         factors, norms = (
             jnp.repeat(x, filters // groups, -1) for x in (factors, norms)
         )
-    resolution = resolution_of(dtype)
+    resolution = sin2_noise_floor(dtype)
     h = magnitude.weigh(norms, filter_norms)
     if emit == "magnitude":
         out = jnp.broadcast_to(h, products.shape)

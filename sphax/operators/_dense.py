@@ -8,12 +8,13 @@ from jax.typing import ArrayLike
 
 from sphax._checks import check_dimensions
 from sphax._compiled import compiled
-from sphax._products import products, row_lengths
+from sphax._numerics import widen
 from sphax.neurons import to_rows
 from sphax.operators._angular import Angular
 from sphax.operators._checks import as_operands, check_functions
 from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
+from sphax.sphere import inner_products, length
 
 
 def decoupled_dense(
@@ -89,13 +90,15 @@ def _decoupled(
             inputs, kernel, precision=precision, preferred_element_type=wide
         )
         return scaled(linear, plain, inputs.dtype)
-    lengths = row_lengths(filters)
+    lengths = length(widen(filters))
     if linear is not None:
-        projections = products(inputs, filters, None, lengths, precision)
+        projections = inner_products(
+            inputs, filters, None, lengths, precision=precision
+        )
         return scaled(linear, projections, inputs.dtype)
-    norms = row_lengths(inputs)
+    norms = length(widen(inputs))
     return combine(
-        products(inputs, filters, norms, lengths, precision),
+        inner_products(inputs, filters, norms, lengths, precision=precision),
         None,
         norms[..., None],
         lengths,

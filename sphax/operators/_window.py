@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sphax._norms import bound_gradient, divide, inverse_power, widen
-from sphax._products import finite_limit, row_lengths
+from sphax._numerics import bound_gradient, divide, finite_limit, inverse_power, widen
 from sphax.operators._padding import PaddingLike, as_pads, continued
+from sphax.sphere import length
 
 
 class Window(NamedTuple):
@@ -158,7 +158,7 @@ def norms(inputs: jax.Array, window: Window) -> jax.Array:
     """Norms of the patches, ``[batch, *space, groups]``, in float32 at least."""
     channels = inputs.shape[-1] // window.groups
     grouped = inputs.reshape(*inputs.shape[:-1], window.groups, channels)
-    lengths = row_lengths(grouped)
+    lengths = length(widen(grouped))
     # A power of two for each example brings their squares into range.
     axes = tuple(range(1, lengths.ndim))
     scale = inverse_power(jnp.max(lengths, axes, keepdims=True, initial=0.0))
@@ -172,7 +172,7 @@ def norms(inputs: jax.Array, window: Window) -> jax.Array:
         (1, *window.input_dilation, 1),
         (1, *window.kernel_dilation, 1),
     )
-    # As in `_norms.length`: what is zero, and that it has no gradient.
+    # As in `sphere.length`: what is zero, and that it has no gradient.
     is_zero = squares < jnp.finfo(squares.dtype).tiny
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares))) / scale
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sphax._checks import check_number_or_schedule
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax._penalties import Reduce
 from sphax.energy._hyperspherical import Distance
 from sphax.neurons import Neurons

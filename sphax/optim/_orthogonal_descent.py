@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._alike import map_alike
 from sphax._checks import check_choice, check_number, check_number_or_schedule
+from sphax._compiled import map_alike
 from sphax.neurons import NeuronDimensions, Neurons, select
 from sphax.optim._neurons import (
     Mask,

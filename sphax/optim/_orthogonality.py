@@ -6,12 +6,12 @@ import jax
 import optax
 
 from sphax._penalties import as_pytree
-from sphax.energy import orthogonality_penalty
-from sphax.energy._orthogonality import Kind
 from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, find_neurons
 from sphax.optim._regularizer import add_gradient
 from sphax.optim._weights import Weight
+from sphax.orthogonal import orthogonality_penalty
+from sphax.orthogonal._penalty import Kind
 
 
 def add_orthogonality_gradient(
@@ -33,8 +33,9 @@ def add_orthogonality_gradient(
         g_l \leftarrow g_l + \lambda\, \nabla P(W_l)
 
     for every leaf :math:`W_l` with neurons, with :math:`P` the
-    :func:`sphax.energy.orthogonality_penalty`: as if :math:`\lambda \sum_l P(W_l)` were
-    a part of the loss. Put it **before** the optimizer, while updates are gradients:
+    :func:`sphax.orthogonal.orthogonality_penalty`: as if
+    :math:`\lambda \sum_l P(W_l)` were a part of the loss. Put it **before** the
+    optimizer, while updates are gradients:
     ``chain(add_orthogonality_gradient(weight), adam(1e-3))``. Behind one, updates are
     steps downhill, and a gradient added to them pushes uphill; beside one, use
     :func:`decoupled`.

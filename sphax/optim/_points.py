@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax.neurons import Axes, select
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._alike import map_alike
 from sphax._checks import check_key
-from sphax._norms import widen
+from sphax._compiled import map_alike
+from sphax._numerics import widen
 from sphax._penalties import Penalty, Reduce, as_pytree, penalty_of_sets
 from sphax.neurons import Axes, replace, select
 from sphax.optim._neurons import Mask, check_period, transform

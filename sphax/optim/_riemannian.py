@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from sphax import orthogonal, sphere
-from sphax._alike import map_alike
 from sphax._checks import check_choice, check_number, check_number_or_schedule
-from sphax._norms import direction, length, widen
+from sphax._compiled import map_alike
+from sphax._numerics import widen
 from sphax.neurons import Neurons, select
 from sphax.optim._neurons import (
     Mask,
@@ -20,6 +20,7 @@ from sphax.optim._neurons import (
     update_all,
 )
 from sphax.optim._points import as_rows, as_update, zeros_like_leaves
+from sphax.sphere import direction, length
 
 Manifold = Literal["sphere", "orthogonal"]
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from sphax import sphere
-from sphax._alike import map_alike
 from sphax._checks import check_number
-from sphax._norms import direction, length
+from sphax._compiled import map_alike
 from sphax.neurons import Neurons, replace, select
 from sphax.optim._neurons import Mask, check_period, find_neurons, transform
 from sphax.optim._points import as_rows, as_update
+from sphax.sphere import direction, length
 
 
 class NeuronsState(NamedTuple):

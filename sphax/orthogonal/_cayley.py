@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from sphax._checks import check_count, check_flag
 from sphax._compiled import compiled
 from sphax._factorisations import invert
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax.orthogonal._matrices import (
     as_square,
     identity_like,

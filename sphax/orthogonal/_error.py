@@ -4,7 +4,7 @@ import jax
 from jax.typing import ArrayLike
 
 from sphax._compiled import compiled
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax.orthogonal._matrices import (
     as_tall,
     frobenius_norm,

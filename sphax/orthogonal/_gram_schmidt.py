@@ -6,8 +6,9 @@ from jax.typing import ArrayLike
 
 from sphax._compiled import compiled
 from sphax._factorisations import invert_triangular, qr
-from sphax._norms import divide, length, widen
+from sphax._numerics import divide, widen
 from sphax.orthogonal._matrices import as_tall, identity_like, product
+from sphax.sphere import length
 
 # Rounding of what is left of a column that depends on those before it, in epsilons of
 # its length times the number of columns; more only where those are ill-conditioned.

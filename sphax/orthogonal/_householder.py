@@ -7,9 +7,10 @@ from jax.typing import ArrayLike
 from sphax._checks import as_floating
 from sphax._compiled import compiled
 from sphax._factorisations import invert_triangular
-from sphax._norms import direction, widen
+from sphax._numerics import widen
 from sphax.orthogonal._matrices import identity_like, product
 from sphax.orthogonal._newton_schulz import without_rounding
+from sphax.sphere import direction
 
 
 def householder(v: ArrayLike) -> jax.Array:

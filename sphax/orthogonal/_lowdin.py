@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from sphax._compiled import compiled
 from sphax._factorisations import eigh, invert
-from sphax._norms import direction, divide, length, widen
+from sphax._numerics import divide, widen
 from sphax.orthogonal._gram_schmidt import factor
 from sphax.orthogonal._matrices import (
     as_tall,
@@ -16,6 +16,7 @@ from sphax.orthogonal._matrices import (
     size_of,
     symmetric_part,
 )
+from sphax.sphere import direction, length
 
 # Rounding of eigenvalues near zero, in epsilons of the largest, times sqrt(n).
 _NOISE = 4.0

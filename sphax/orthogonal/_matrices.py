@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating
-from sphax._norms import length
+from sphax.sphere import length
 
 
 def as_square(name: str, x: jax.typing.ArrayLike) -> jax.Array:

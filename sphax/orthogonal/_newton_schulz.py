@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from sphax._checks import check_count
 from sphax._compiled import compiled
-from sphax._norms import divide, widen
+from sphax._numerics import divide, widen
 from sphax.orthogonal._matrices import (
     as_tall,
     frobenius_norm,

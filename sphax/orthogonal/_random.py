@@ -14,7 +14,7 @@ def random_orthogonal(
     shape: tuple[int, ...],
     dtype: jax.typing.DTypeLike = jnp.float32,
     *,
-    is_special: bool = False,
+    special: bool = False,
 ) -> jax.Array:
     r"""Orthogonal matrices, or orthonormal frames, drawn from the Haar measure.
 
@@ -25,7 +25,7 @@ def random_orthogonal(
         key: PRNG key.
         shape: ``(..., m, n)`` with :math:`m \ge n`.
         dtype: Floating dtype of the result, which is computed in float32 at least.
-        is_special: Whether to draw rotations only, from SO(n); otherwise determinants
+        special: Whether to draw rotations only, from SO(n); otherwise determinants
             are 1 or -1 with equal probability, O(n). Square matrices only.
 
     Returns:
@@ -46,18 +46,16 @@ def random_orthogonal(
         <https://arxiv.org/abs/math-ph/0609050>`_, 2007.
     """
     check_key(key)
-    check_flag("is_special", is_special)
+    check_flag("special", special)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be floating, got {dtype}.")
     if not isinstance(shape, (tuple, list)) or len(shape) < 2:
         raise TypeError(f"shape must be (..., m, n), got {shape!r}.")
     if shape[-1] > shape[-2]:
         raise ValueError(f"shape must be (..., m, n) with m >= n, got {shape}.")
-    if is_special and shape[-1] != shape[-2]:
-        raise ValueError(
-            f"rotations are square, got shape {shape}; use is_special=False."
-        )
-    return _random_orthogonal(key, shape=tuple(shape), dtype=dtype, special=is_special)
+    if special and shape[-1] != shape[-2]:
+        raise ValueError(f"rotations are square, got shape {shape}; use special=False.")
+    return _random_orthogonal(key, shape=tuple(shape), dtype=dtype, special=special)
 
 
 @compiled("shape", "dtype", "special")

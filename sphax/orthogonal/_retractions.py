@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
 from sphax._compiled import compiled
-from sphax._norms import widen
+from sphax._numerics import widen
 from sphax.orthogonal._cayley import cayley_of_skew
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 from sphax.orthogonal._lowdin import lowdin

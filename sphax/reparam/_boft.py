@@ -15,7 +15,7 @@ def boft(
     block_size: int = 4,
     factors: int = 2,
     pattern: Literal["butterfly", "digits"] = "butterfly",
-    is_rescaled: bool = True,
+    rescale: bool = True,
     method: Method = "cayley",
     scale: float | None = None,
     allow_large: bool = False,
@@ -46,7 +46,7 @@ def boft(
             is left as it is: see :func:`describe`.
         factors: :math:`m`, 1 or more.
         pattern: ``"butterfly"`` or ``"digits"``.
-        is_rescaled: As in :func:`oft`; the authors do it.
+        rescale: As in :func:`oft`; the authors do it.
         method: As in :func:`orthogonal`, like all that follow.
         scale: See there.
         allow_large: See there.
@@ -76,8 +76,8 @@ def boft(
     return Construction(
         parameterization=Parameterization(method, scale),
         left=blocks(block_size, factors),
-        start="given",
-        is_rescaled=is_rescaled,
+        neuron_init="given",
+        rescale=rescale,
         allow_large=allow_large,
         where=where,
         neurons=neurons,

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._alike import map_alike
 from sphax._checks import check_key, check_number
+from sphax._compiled import map_alike
 from sphax.reparam._rotated import in_place
 from sphax.reparam._rotations import rotations_by_path
 
@@ -24,7 +24,7 @@ def multiplicative_dropout(
 
     Args:
         key: Draws the blocks; another one in every step.
-        free: As ``init`` returns it, of any method but ``"direct"`` and
+        free: As ``init`` returns it, of any method but ``"identity"`` and
             :func:`relaxed_orthogonal`, whose raw arrays are the matrices themselves.
         rate: :math:`p`, a scalar in [0, 1].
 

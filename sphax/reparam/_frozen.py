@@ -12,7 +12,7 @@ from sphax.sphere import sample_uniform
 
 Drawn = Literal["given", "gaussian", "normalized", "unit", "minimum_energy"]
 Draw = Callable[[jax.Array, int, int], jax.Array]
-Start = Drawn | Draw
+NeuronInit = Drawn | Draw
 
 
 class FrozenNeurons(NamedTuple):
@@ -36,17 +36,17 @@ class FrozenNeurons(NamedTuple):
     right: jax.Array | None
 
 
-def check_start(start: Start) -> None:
+def check_neuron_init(neuron_init: NeuronInit) -> None:
     """Raises unless neurons can be drawn in this way."""
-    if not callable(start):
-        check_choice("start", start, get_args(Drawn))
+    if not callable(neuron_init):
+        check_choice("neuron_init", neuron_init, get_args(Drawn))
 
 
-def draw(key: jax.Array, start: Start, rows: jax.Array) -> jax.Array:
+def draw(key: jax.Array, neuron_init: NeuronInit, rows: jax.Array) -> jax.Array:
     """Neurons ``[sets, n, d]`` in the place of those given, in the dtype of these."""
-    if start == "given":
+    if neuron_init == "given":
         return rows
-    function = start if callable(start) else _DRAWS[start]
+    function = neuron_init if callable(neuron_init) else _DRAWS[neuron_init]
     sets, n, d = rows.shape
     drawn = [function(own, n, d) for own in jax.random.split(key, sets)]
     return jnp.stack(drawn).astype(rows.dtype)

@@ -10,9 +10,9 @@ from sphax.reparam._rotations import Method, Parameterization
 def oft(
     *,
     block_size: int | None = 32,
-    is_shared: bool = False,
+    share_blocks: bool = False,
     bound: float | None = None,
-    is_rescaled: bool = False,
+    rescale: bool = False,
     method: Method = "cayley",
     scale: float | None = None,
     allow_large: bool = False,
@@ -33,10 +33,10 @@ def oft(
         block_size: Size of the blocks, or the largest divisor of the dimension below
             it; ``None`` for one block. A kernel whose dimension has no divisor up to it
             but 1, as 197, is left as it is: see :func:`describe`.
-        is_shared: Whether :math:`R_1 = \dots = R_r`.
+        share_blocks: Whether :math:`R_1 = \dots = R_r`.
         bound: :math:`\epsilon`, positive, or ``None``. For the maps of skew-symmetric
             matrices only.
-        is_rescaled: Whether to learn :math:`D`, a factor for every neuron, from 1 on.
+        rescale: Whether to learn :math:`D`, a factor for every neuron, from 1 on.
         method: As in :func:`orthogonal`, like all that follow. The widespread
             implementation takes the series ``partial(sx.orthogonal.cayley_neumann,
             terms=4, is_last_halved=True)``.
@@ -53,7 +53,7 @@ def oft(
         TypeError: As :func:`orthogonal`.
 
     Example:
-        >>> tuning = sx.reparam.oft(block_size=4, is_rescaled=True)
+        >>> tuning = sx.reparam.oft(block_size=4, rescale=True)
         >>> params = {"kernel": jnp.ones((8, 2))}
         >>> free, frozen = tuning.init(jax.random.key(0), params)
         >>> jax.tree.map(jnp.shape, free["kernel"])
@@ -66,9 +66,9 @@ def oft(
     return Construction(
         parameterization=Parameterization(method, scale, bound=bound),
         left=Contiguous(block_size),
-        start="given",
-        is_shared=is_shared,
-        is_rescaled=is_rescaled,
+        neuron_init="given",
+        share_blocks=share_blocks,
+        rescale=rescale,
         allow_large=allow_large,
         where=where,
         neurons=neurons,

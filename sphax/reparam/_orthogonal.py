@@ -3,10 +3,10 @@
 from sphax._checks import check_choice
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import Contiguous
-from sphax.reparam._frozen import Start
+from sphax.reparam._frozen import NeuronInit
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Side, Where
-from sphax.reparam._rotations import Initial, Method, Parameterization
+from sphax.reparam._rotations import Method, Parameterization, RotationInit
 
 
 def orthogonal(
@@ -14,10 +14,10 @@ def orthogonal(
     method: Method = "cayley",
     side: Side = "left",
     block_size: int | None = None,
-    is_shared: bool = False,
-    is_tied: bool = False,
-    start: Start = "gaussian",
-    initial: Initial = "identity",
+    share_blocks: bool = False,
+    tie: bool = False,
+    neuron_init: NeuronInit = "gaussian",
+    rotation_init: RotationInit = "identity",
     scale: float | None = None,
     allow_large: bool = False,
     where: Where | None = None,
@@ -43,24 +43,24 @@ def orthogonal(
     Args:
         method: A map of :mod:`sphax.orthogonal`, by name: ``"cayley"``,
             ``"cayley_neumann"`` (nearly orthogonal), ``"exponential"``,
-            ``"gram_schmidt"``, ``"householder"``, ``"lowdin"``; or ``"direct"`` if raw
-            arrays are the orthogonal matrices, for
+            ``"gram_schmidt"``, ``"householder"``, ``"lowdin"``; or ``"identity"`` if
+            raw arrays are the orthogonal matrices, for
             :func:`sphax.optim.orthogonal_descent` to keep them so; or a function of
             ``[..., b, b]`` that has the identity at zero.
         side: ``"left"`` for :math:`R`, ``"right"`` for :math:`P`, or ``"both"``.
         block_size: Makes the matrices block-diagonal, with blocks of the largest
             divisor of their size up to this one; ``None`` for one block. A kernel whose
             size has none but 1 is left as it is: see :func:`describe`.
-        is_shared: Whether all blocks of a matrix are the same.
-        is_tied: Whether kernels whose matrices have the same shape turn together, by
+        share_blocks: Whether all blocks of a matrix are the same.
+        tie: Whether kernels whose matrices have the same shape turn together, by
             one that is learned for all of them, instead of one for each: the first of
             them, by path, has its raw array, the others ``None``.
-        start: Neurons to freeze: ``"gaussian"``, of variance 2 / fan-in;
+        neuron_init: Neurons to freeze: ``"gaussian"``, of variance 2 / fan-in;
             ``"normalized"``, such ones of one length, :math:`\sqrt 2`, or ``"unit"``,
             of length 1;
             ``"minimum_energy"``, these by :func:`sphax.energy.minimize_energy`;
             ``"given"``, those of params; or a function ``(key, n, d) -> [n, d]``.
-        initial: ``"identity"``, or ``"normal"`` for raw arrays of standard normal
+        rotation_init: ``"identity"``, or ``"normal"`` for raw arrays of standard normal
             entries, that is random rotations (the release).
         scale: :math:`c`, positive.
         allow_large: Whether rotations may have more than four times the entries of
@@ -85,7 +85,7 @@ def orthogonal(
 
     Example:
         >>> params = {"kernel": jnp.ones((8, 4))}
-        >>> training = sx.reparam.orthogonal(method="householder", start="given")
+        >>> training = sx.reparam.orthogonal(method="householder", neuron_init="given")
         >>> free, frozen = training.init(jax.random.key(0), params)
         >>> bool(jnp.allclose(training.apply(free, frozen)["kernel"], 1.0, atol=1e-5))
         True
@@ -97,12 +97,12 @@ def orthogonal(
     check_choice("side", side, ("left", "right", "both"))
     plan = Contiguous(block_size)
     return Construction(
-        parameterization=Parameterization(method, scale, initial),
+        parameterization=Parameterization(method, scale, rotation_init),
         left=None if side == "right" else plan,
         right=None if side == "left" else plan,
-        start=start,
-        is_shared=is_shared,
-        is_tied=is_tied,
+        neuron_init=neuron_init,
+        share_blocks=share_blocks,
+        tie=tie,
         allow_large=allow_large,
         where=where,
         neurons=neurons,

@@ -5,7 +5,7 @@ from typing import Literal
 from sphax._checks import check_choice, check_count
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import RandomBlocks, RandomSubset
-from sphax.reparam._frozen import Start
+from sphax.reparam._frozen import NeuronInit
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
@@ -16,7 +16,7 @@ def poet(
     block_size: int = 256,
     sampling: Literal["blocks", "subset"] = "blocks",
     method: Method = "cayley_neumann",
-    start: Start = "unit",
+    neuron_init: NeuronInit = "unit",
     scale: float | None = None,
     allow_large: bool = False,
     where: Where | None = None,
@@ -41,7 +41,7 @@ def poet(
         method: As in :func:`orthogonal`; by default the published series with four
             terms, orthogonal but for the sixth power of the norm of its matrix: such
             errors add up with every ``advance``. ``"cayley"`` is exact.
-        start: See there; by default neurons of length 1, as the authors'.
+        neuron_init: See there; by default neurons of length 1, as the authors'.
         scale: See there; ``1.0`` is the published form. By default, for blocks of size
             :math:`b` a step of Adam turns neurons by :math:`b^{-1/2}` of what it does
             there: a published learning rate is to be multiplied by :math:`b^{1/2}`, 16
@@ -79,7 +79,7 @@ def poet(
         parameterization=Parameterization(method, scale),
         left=plan,
         right=plan,
-        start=start,
+        neuron_init=neuron_init,
         is_redrawn=True,
         allow_large=allow_large,
         where=where,

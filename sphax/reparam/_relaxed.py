@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphax._alike import map_alike
 from sphax._checks import check_number
+from sphax._compiled import map_alike
 from sphax.neurons import Neurons
 from sphax.orthogonal import orthogonality_error
 from sphax.reparam._blocks import Contiguous
-from sphax.reparam._frozen import Start
+from sphax.reparam._frozen import NeuronInit
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Parameterization, rotations_by_path
@@ -20,8 +20,8 @@ def relaxed_orthogonal(
     weight: jax.typing.ArrayLike = 0.1,
     *,
     block_size: int | None = None,
-    is_shared: bool = False,
-    start: Start = "gaussian",
+    share_blocks: bool = False,
+    neuron_init: NeuronInit = "gaussian",
     allow_large: bool = False,
     where: Where | None = None,
     neurons: Neurons = None,
@@ -40,8 +40,8 @@ def relaxed_orthogonal(
     Args:
         weight: :math:`\lambda`, a scalar; 0.1 in the release.
         block_size: As in :func:`orthogonal`, like all that follow.
-        is_shared: See there.
-        start: See there.
+        share_blocks: See there.
+        neuron_init: See there.
         allow_large: See there.
         where: See there.
         neurons: See there.
@@ -74,10 +74,10 @@ def relaxed_orthogonal(
         return jnp.asarray(weight * sum(errors.values()))
 
     return Construction(
-        parameterization=Parameterization("direct"),
+        parameterization=Parameterization("identity"),
         left=Contiguous(block_size),
-        start=start,
-        is_shared=is_shared,
+        neuron_init=neuron_init,
+        share_blocks=share_blocks,
         allow_large=allow_large,
         where=where,
         neurons=neurons,

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from sphax._alike import map_alike
 from sphax._checks import check_key
-from sphax._norms import widen
+from sphax._compiled import map_alike
+from sphax._numerics import widen
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace, select
 from sphax.reparam._blocks import Plan, rotate
 from sphax.reparam._describe import in_words
-from sphax.reparam._frozen import FrozenNeurons, Start, check_start, draw
+from sphax.reparam._frozen import FrozenNeurons, NeuronInit, check_neuron_init, draw
 from sphax.reparam._reparameterization import Frozen, Reparameterization
 from sphax.reparam._rotations import (
     Parameterization,
@@ -44,10 +44,10 @@ class Construction:
     parameterization: Parameterization
     left: Plan | None
     right: Plan | None = None
-    start: Start
-    is_shared: bool = False
-    is_tied: bool = False
-    is_rescaled: bool = False
+    neuron_init: NeuronInit
+    share_blocks: bool = False
+    tie: bool = False
+    rescale: bool = False
     is_redrawn: bool = False
     allow_large: bool
     where: Where | None
@@ -55,7 +55,7 @@ class Construction:
 
     def __post_init__(self):
         """Checks the hyperparameters."""
-        check_start(self.start)
+        check_neuron_init(self.neuron_init)
         if self.where is not None and not callable(self.where):
             raise TypeError(
                 "where must be a function of a path and a leaf, such as lambda path,"
@@ -83,7 +83,7 @@ class Construction:
         begun = map_alike(_draw_and_begin, entries, fixed, key)
         free = {name: rotations for name, (rotations, _) in begun.items()}
         frozen = {name: neurons for name, (_, neurons) in begun.items()}
-        if self.is_tied:
+        if self.tie:
             free = tie(free, shapes)
         return replace(params, free), frozen
 
@@ -117,7 +117,7 @@ class Construction:
         """The rotated kernels, by path."""
         rotations, axes = _rotations_of(free, frozen), self._axes(frozen)
         matrices = self.parameterization.matrices(rotations)
-        if self.is_tied:
+        if self.tie:
             kernels = {name: own.kernel for name, own in frozen.items()}
             matrices = untie(matrices, self._shapes(axes, kernels))
         entries = {name: (matrices[name], frozen[name]) for name in rotations}
@@ -143,14 +143,14 @@ class Construction:
         if blocks is None:
             return None
         factors, count, block_size = blocks
-        return sets, factors, 1 if self.is_shared else count, block_size
+        return sets, factors, 1 if self.share_blocks else count, block_size
 
 
 def _draw_and_begin(fixed, entry, key):
     """Rotations and frozen neurons in the place of a leaf."""
     (axes, kind), (leaf, number) = fixed, entry
     draw_key, own = jax.random.split(jax.random.fold_in(key, number))
-    rows = draw(draw_key, kind.start, axes.rows(leaf))
+    rows = draw(draw_key, kind.neuron_init, axes.rows(leaf))
     return _begin(kind, axes, own, axes.from_rows(rows, leaf.shape))
 
 
@@ -164,7 +164,7 @@ def _begin(kind, axes, key, kernel):
     keys = jax.random.split(key)
     left, order = _begin_side(kind, keys[0], kind.left, sets, d, kernel.dtype)
     right, right_order = _begin_side(kind, keys[1], kind.right, sets, n, kernel.dtype)
-    scale = jnp.ones((sets, n), widen(kernel).dtype) if kind.is_rescaled else None
+    scale = jnp.ones((sets, n), widen(kernel).dtype) if kind.rescale else None
     return Rotations(left, right, scale), FrozenNeurons(kernel, order, right_order)
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from sphax._alike import map_alike
 from sphax._checks import check_choice, check_number
-from sphax._norms import divide, widen
+from sphax._compiled import map_alike
+from sphax._numerics import divide, widen
 from sphax._paths import by_path
 from sphax.orthogonal import (
     cayley,
@@ -30,10 +30,10 @@ Named = Literal[
     "gram_schmidt",
     "householder",
     "lowdin",
-    "direct",
+    "identity",
 ]
 Method = Named | Map
-Initial = Literal["identity", "normal"]
+RotationInit = Literal["identity", "normal"]
 
 _MAPS: dict[str, Map] = {
     "cayley": cayley,
@@ -42,12 +42,12 @@ _MAPS: dict[str, Map] = {
     "gram_schmidt": gram_schmidt,
     "householder": householder,
     "lowdin": lowdin,
-    "direct": lambda raw: raw,
+    "identity": lambda raw: raw,
 }
 # They map a matrix near the identity, not one near zero, to the identity.
-_MATRICES = ("gram_schmidt", "lowdin", "direct")
+_MATRICES = ("gram_schmidt", "lowdin", "identity")
 # They are their own scale: rows of reflections, and rotations themselves.
-_UNSCALED = ("householder", "direct")
+_UNSCALED = ("householder", "identity")
 # What is bounded is a skew-symmetric matrix.
 _UNBOUNDED = (*_MATRICES, "householder")
 
@@ -90,14 +90,14 @@ class Parameterization:
 
     method: Method
     scale: float | None = None
-    initial: Initial = "identity"
+    rotation_init: RotationInit = "identity"
     bound: float | None = None
 
     def __post_init__(self):
         """Checks the hyperparameters."""
         if not callable(self.method):
             check_choice("method", self.method, get_args(Named))
-        check_choice("initial", self.initial, get_args(Initial))
+        check_choice("rotation_init", self.rotation_init, get_args(RotationInit))
         for name in ("scale", "bound"):
             value = getattr(self, name)
             if value is not None:
@@ -140,9 +140,9 @@ class Parameterization:
         size, dtype = shape[-1], jnp.promote_types(dtype, jnp.float32)
         if self.method == "householder":
             return self._reflections(key, shape).astype(dtype)
-        if self.initial == "normal":
+        if self.rotation_init == "normal":
             matrices = (*shape, size)
-            if self.method == "direct":
+            if self.method == "identity":
                 return random_orthogonal(key, matrices, dtype)
             return jax.random.normal(key, matrices, dtype)
         raw = jnp.zeros((*shape, size), dtype)
@@ -152,7 +152,7 @@ class Parameterization:
 
     def _reflections(self, key, shape):
         *batch, size = shape
-        if self.initial == "normal":
+        if self.rotation_init == "normal":
             return jax.random.normal(key, (*batch, 2 * (size // 2), size))
         # Two equal reflections undo one another, and can yet turn apart.
         rows = jax.random.normal(key, (*batch, size // 2, size))

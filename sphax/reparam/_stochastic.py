@@ -3,7 +3,7 @@
 from sphax._checks import check_number
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import RandomSubset
-from sphax.reparam._frozen import Start
+from sphax.reparam._frozen import NeuronInit
 from sphax.reparam._reparameterization import Reparameterization
 from sphax.reparam._rotated import Construction, Where
 from sphax.reparam._rotations import Method, Parameterization
@@ -13,7 +13,7 @@ def stochastic_orthogonal(
     *,
     fraction: float = 0.25,
     method: Method = "cayley",
-    start: Start = "gaussian",
+    neuron_init: NeuronInit = "gaussian",
     scale: float | None = None,
     allow_large: bool = False,
     where: Where | None = None,
@@ -31,7 +31,7 @@ def stochastic_orthogonal(
     Args:
         fraction: :math:`p / d`, in ``(0, 1]``; at least two coordinates are taken.
         method: As in :func:`orthogonal`, like all that follow.
-        start: See there.
+        neuron_init: See there.
         scale: See there.
         allow_large: See there.
         where: See there.
@@ -64,7 +64,7 @@ def stochastic_orthogonal(
     return Construction(
         parameterization=Parameterization(method, scale),
         left=RandomSubset(fraction),
-        start=start,
+        neuron_init=neuron_init,
         is_redrawn=True,
         allow_large=allow_large,
         where=where,

@@ -1,14 +1,18 @@
 """Geometry of the unit sphere; vectors lie on the last axis."""
 
 from sphax import _discovery
-from sphax.sphere._directions import angle as angle
-from sphax.sphere._directions import cosine_similarity as cosine_similarity
-from sphax.sphere._directions import normalize as normalize
+from sphax.sphere._angles import angle as angle
+from sphax.sphere._arcsin import arcsin as arcsin
+from sphax.sphere._cosines import cosine_similarity as cosine_similarity
+from sphax.sphere._cosines import inner_products as inner_products
 from sphax.sphere._geodesics import exp_map as exp_map
 from sphax.sphere._geodesics import log_map as log_map
 from sphax.sphere._geodesics import parallel_transport as parallel_transport
 from sphax.sphere._geodesics import project_to_tangent as project_to_tangent
 from sphax.sphere._geodesics import retract as retract
+from sphax.sphere._lengths import direction as direction
+from sphax.sphere._lengths import length as length
+from sphax.sphere._lengths import normalize as normalize
 from sphax.sphere._sampling import sample_uniform as sample_uniform
 
 __dir__ = _discovery.dir_of(__name__)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax import _norms
 from sphax._checks import as_vectors
-from sphax._norms import divide, dot, remove_along, widen
-from sphax.sphere._directions import angle, tangent_part
+from sphax._numerics import divide, dot, widen
+from sphax.sphere._angles import angle, tangent_part
+from sphax.sphere._lengths import direction, length, remove_along
 
 
 def project_to_tangent(point: ArrayLike, vector: ArrayLike) -> jax.Array:
@@ -34,7 +34,7 @@ def project_to_tangent(point: ArrayLike, vector: ArrayLike) -> jax.Array:
         Array([3., 0.], dtype=float32)
     """
     point, vector = as_vectors(point=point, vector=vector)
-    unit = _norms.direction(widen(point))
+    unit = direction(widen(point))
     return remove_along(unit, widen(vector)).astype(vector.dtype)
 
 
@@ -62,8 +62,8 @@ def exp_map(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
         Array([-0.,  1.], dtype=float32)
     """
     point, tangent = as_vectors(point=point, tangent=tangent)
-    unit, velocity = _norms.direction(widen(point)), widen(tangent)
-    travelled = _norms.length(velocity)[..., None]
+    unit, velocity = direction(widen(point)), widen(tangent)
+    travelled = length(velocity)[..., None]
     # sinc, smooth at zero, multiplies v itself: the derivative there is the identity.
     moved = jnp.cos(travelled) * unit + jnp.sinc(travelled / math.pi) * velocity
     return moved.astype(point.dtype)
@@ -94,8 +94,8 @@ def log_map(point: ArrayLike, other: ArrayLike) -> jax.Array:
     """
     point, other = as_vectors(point=point, other=other)
     p, q = widen(point), widen(other)
-    tangent = tangent_part(_norms.direction(p), _norms.direction(q))
-    sine = _norms.length(tangent)
+    tangent = tangent_part(direction(p), direction(q))
+    sine = length(tangent)
     is_start = (sine == 0.0) & (dot(p, q) > 0.0)
     stretch = jnp.where(is_start, 1.0, divide(angle(p, q), sine))
     return (stretch[..., None] * tangent).astype(point.dtype)
@@ -122,8 +122,8 @@ def retract(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
         Array([0.8, 0.6], dtype=float32)
     """
     point, tangent = as_vectors(point=point, tangent=tangent)
-    unit = _norms.direction(widen(point))
-    return _norms.direction(unit + widen(tangent)).astype(point.dtype)
+    unit = direction(widen(point))
+    return direction(unit + widen(tangent)).astype(point.dtype)
 
 
 def parallel_transport(
@@ -155,5 +155,5 @@ def parallel_transport(
     """
     start, end, tangent = as_vectors(start=start, end=end, tangent=tangent)
     p, q, v = widen(start), widen(end), widen(tangent)
-    middle = _norms.direction(_norms.direction(p) + _norms.direction(q))
+    middle = direction(direction(p) + direction(q))
     return (v - 2.0 * dot(middle, v)[..., None] * middle).astype(tangent.dtype)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_key
-from sphax.sphere._directions import normalize
+from sphax.sphere._lengths import normalize
 
 
 def sample_uniform(

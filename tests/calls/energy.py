@@ -144,25 +144,6 @@ CALLS = [
         (ROWS, ROWS),
         (0, 1),
     ),
-    of_points(
-        "orthogonality_penalty",
-        se.orthogonality_penalty,
-        "double",
-        kind="double_soft",
-        normalize=True,
-    ),
-    of_points(
-        "orthogonality_penalty",
-        se.orthogonality_penalty,
-        "coherence",
-        kind="mutual_coherence",
-    ),
-    Call(
-        "energy.orthogonality_penalty[spectral]",
-        lambda x, key: se.orthogonality_penalty(x, kind="spectral", key=key),
-        (POINTS, KEY),
-        (ROWS, ()),
-    ),
     Call(
         "energy.energy_of_params",
         partial(se.energy_of_params, power=2.0),

@@ -70,10 +70,10 @@ CALLS = [
         (IMAGES,),
         (SPACE,),
     ),
-    dense("CosineDense"),
-    dense("DecoupledDense", magnitude=TANH, angular=COSINE, radius="learned"),
-    dense("OrthogonalDense"),
-    dense("OPTDense"),
+    dense("CosineLinear"),
+    dense("DecoupledLinear", magnitude=TANH, angular=COSINE, radius="learned"),
+    dense("OrthogonalLinear"),
+    dense("OPTLinear"),
     conv("DecoupledConv", magnitude=TANH, angular=COSINE, radius="mean"),
     conv("SphereConv"),
     conv("SphereNorm"),
@@ -91,7 +91,7 @@ CALLS = [
     ),
 ]
 EXEMPT = {
-    "layers.Frozen": "a kind of variable; layers.OPTDense holds one",
-    "layers.Hyperparameter": "a kind of variable; layers.DecoupledDense holds some",
+    "layers.Frozen": "a kind of variable; layers.OPTLinear holds one",
+    "layers.Hyperparameter": "a kind of variable; layers.DecoupledLinear holds some",
     "layers.MarginState": "a kind of variable; layers.MarginHead holds some",
 }

@@ -91,7 +91,7 @@ CALLS = [
             x,
             w,
             labels,
-            margins.ElasticFace(is_ranked=True),
+            margins.ElasticFace(ranked=True),
             key=key,
             scale=scale,
             label_smoothing=0.1,

@@ -37,7 +37,7 @@ PLAIN = {
 OF_BATCHES = {
     "AdaFace": sx.margins.AdaFace(),
     "CurricularFace": sx.margins.CurricularFace(),
-    "ElasticFace": sx.margins.ElasticFace(is_ranked=True),
+    "ElasticFace": sx.margins.ElasticFace(ranked=True),
     "MagFace": sx.margins.MagFace(lower_norm=1.0, upper_norm=3.0),
 }
 

@@ -13,6 +13,7 @@ SQUARE, TALL, BATCH = normal(0, 8, 8), normal(1, 16, 8), normal(2, 8, 4, 4)
 FRAME, STEP = np.linalg.qr(normal(3, 16, 8))[0], 0.1 * normal(4, 16, 8)
 MATRIX, BATCHED = ("rows", "columns"), ("batch", None, None)
 KEY = jax.random.key(0)
+POINTS, ROWS = normal(5, 16, 8), ("points", "features")
 
 
 def of_matrix(name, function, row, argument=SQUARE, axes=MATRIX):
@@ -30,6 +31,15 @@ def retraction(name, function):
     )
 
 
+def penalty(row, **options):
+    return Call(
+        f"orthogonal.orthogonality_penalty[{row}]",
+        partial(so.orthogonality_penalty, **options),
+        (POINTS,),
+        (ROWS,),
+    )
+
+
 CALLS = [
     of_matrix("cayley", so.cayley, "batch", BATCH, BATCHED),
     of_matrix("cayley_neumann", so.cayley_neumann, "", 0.1 * SQUARE),
@@ -44,10 +54,18 @@ CALLS = [
     of_matrix("orthogonality_error", so.orthogonality_error, "", TALL),
     Call(
         "orthogonal.random_orthogonal",
-        lambda key: so.random_orthogonal(key, (2, 3, 3), is_special=True),
+        lambda key: so.random_orthogonal(key, (2, 3, 3), special=True),
         (KEY,),
         ((),),
         (),
+    ),
+    penalty("double", kind="double_soft", normalize=True),
+    penalty("coherence", kind="mutual_coherence"),
+    Call(
+        "orthogonal.orthogonality_penalty[spectral]",
+        lambda x, key: so.orthogonality_penalty(x, kind="spectral", key=key),
+        (POINTS, KEY),
+        (ROWS, ()),
     ),
     retraction("project_to_tangent", so.project_to_tangent),
     retraction("qr_retraction", so.qr_retraction),

@@ -20,12 +20,12 @@ AXES = {
     "dense": {"kernel": ("in", "out"), "bias": ("out",)},
 }
 TRAININGS = {
-    "orthogonal": sr.orthogonal(start="given"),
-    "orthogonal[both, tied]": sr.orthogonal(side="both", block_size=8, is_tied=True),
+    "orthogonal": sr.orthogonal(neuron_init="given"),
+    "orthogonal[both, tied]": sr.orthogonal(side="both", block_size=8, tie=True),
     "orthogonal[exponential]": sr.orthogonal(method="exponential", block_size=8),
     "stochastic_orthogonal": sr.stochastic_orthogonal(),
     "relaxed_orthogonal": sr.relaxed_orthogonal(block_size=8),
-    "oft": sr.oft(block_size=8, is_shared=True, bound=0.1),
+    "oft": sr.oft(block_size=8, share_blocks=True, bound=0.1),
     "boft": sr.boft(block_size=4, factors=2),
     "poet": sr.poet(block_size=8),
 }

@@ -18,6 +18,16 @@ def of_pairs(name):
 
 CALLS = [
     Call("sphere.normalize", sx.sphere.normalize, (X,), (ROWS,)),
+    Call("sphere.direction", sx.sphere.direction, (X,), (ROWS,)),
+    Call("sphere.length", sx.sphere.length, (X,), (ROWS,)),
+    Call("sphere.arcsin", lambda x: sx.sphere.arcsin(x, 1e-7), (0.1 * X,), (ROWS,)),
+    Call(
+        "sphere.inner_products",
+        sx.sphere.inner_products,
+        (X, Y),
+        (ROWS, ("classes", "features")),
+        (0, 1),
+    ),
     Call(
         "sphere.cosine_similarity",
         sx.sphere.cosine_similarity,
