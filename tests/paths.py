@@ -1,0 +1,218 @@
+"""The functions and files that one argument of a function passes through.
+
+Read from the source alone: a statement that mentions the argument, or a name assigned
+from it, and calls (or passes on) a function of ``sphax`` leads into that function.
+"""
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import sphax as sx
+
+ROOT = Path(sx.__file__).parent
+
+# The vocabulary that a reader knows before reading a path: the checks, masks and
+# arithmetic that all packages share. They are neither counted nor entered.
+SHARED = "_"
+# Public vocabulary with packages of its own: counted as one file each, not entered.
+KNOWN = ("sphere", "neurons")
+
+
+class Place(NamedTuple):
+    """A function, by the file that defines it."""
+
+    file: Path
+    name: str
+
+
+def path_of(package: str, function: str, argument: str) -> list[Place]:
+    """The functions that ``argument`` of a public function enters, in reading order."""
+    entry = _exported(ROOT / package / "__init__.py", function)
+    assert entry is not None, f"sphax.{package} has no function {function}"
+    found: dict[Place, set[str]] = {}
+    _follow(entry, {argument}, found)
+    return list(found)
+
+
+def files_of(places: list[Place]) -> list[str]:
+    """The files of a path; a known package counts as one."""
+    names = (place.file.relative_to(ROOT) for place in places)
+    return list(
+        dict.fromkeys(
+            name.parts[0] if name.parts[0] in KNOWN else str(name) for name in names
+        )
+    )
+
+
+def _follow(place: Place, arguments: set[str], found: dict[Place, set[str]]) -> None:
+    """Enters a function with the arguments that carry what is followed."""
+    if arguments <= found.get(place, {""}):
+        return
+    found[place] = found.get(place, set()) | arguments
+    module = _module(place.file)
+    function = module.functions[place.name]
+    if place.file.relative_to(ROOT).parts[0] in KNOWN:
+        return
+    carried = set(arguments)
+    statements = [node for node in ast.walk(function) if isinstance(node, ast.stmt)]
+    for _ in range(2):  # a loop may use a name before the line that assigns it
+        for statement in statements:
+            carried |= _assigned(statement, carried)
+    for statement in statements:
+        for callee, given in _entered(statement, carried, module):
+            _follow(callee, given, found)
+
+
+def _assigned(statement: ast.stmt, carried: set[str]) -> set[str]:
+    """Names that a statement assigns from what is carried."""
+    match statement:
+        case ast.Assign(targets=targets, value=value):
+            sources = value
+        case ast.AnnAssign(target=target, value=value) if value is not None:
+            targets, sources = [target], value
+        case ast.AugAssign(target=target, value=value):
+            targets, sources = [target], value
+        case ast.For(target=target, iter=value):
+            targets, sources = [target], value
+        case ast.FunctionDef():
+            inner = {arg.arg for arg in statement.args.args}
+            # A nested function sees what is carried, or is passed it.
+            return inner if _names(statement) & carried else set()
+        case _:
+            return set()
+    if not _names(sources) & carried:
+        return set()
+    return set().union(*map(_names, targets))
+
+
+def _entered(
+    statement: ast.stmt, carried: set[str], module: "_Module"
+) -> Iterator[tuple[Place, set[str]]]:
+    """Functions that a statement gives what is carried, by which arguments."""
+    for node in ast.iter_child_nodes(statement):
+        if isinstance(node, ast.stmt):
+            continue  # a statement of its own
+        for call in ast.walk(node):
+            if not isinstance(call, ast.Call):
+                continue
+            given = [*call.args, *(keyword.value for keyword in call.keywords)]
+            if not any(_names(value) & carried for value in given):
+                continue
+            callee = module.place(call.func)
+            if callee is not None:
+                yield callee, _parameters(callee, call, carried)
+            # As an argument, in `jax.vmap(function)(x)` or `partial(function, x)`.
+            for value in [*given, *_called_by(call.func)]:
+                passed = module.place(value)
+                if passed is not None:
+                    yield passed, _all_parameters(passed)
+
+
+def _called_by(function: ast.expr) -> list[ast.expr]:
+    return [*function.args] if isinstance(function, ast.Call) else []
+
+
+def _parameters(place: Place, call: ast.Call, carried: set[str]) -> set[str]:
+    """The parameters of ``place`` that a call gives something carried."""
+    arguments = _module(place.file).functions[place.name].args
+    positional = [arg.arg for arg in [*arguments.posonlyargs, *arguments.args]]
+    if any(isinstance(value, ast.Starred) for value in call.args):
+        return _all_parameters(place)
+    given = {
+        name
+        for name, value in zip(positional, call.args, strict=False)
+        if _names(value) & carried
+    }
+    given |= {
+        keyword.arg
+        for keyword in call.keywords
+        if keyword.arg and _names(keyword.value) & carried
+    }
+    return given or _all_parameters(place)
+
+
+def _all_parameters(place: Place) -> set[str]:
+    arguments = _module(place.file).functions[place.name].args
+    listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return {argument.arg for argument in listed}
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+class _Module(NamedTuple):
+    """A file: its functions, and what its names mean."""
+
+    file: Path
+    functions: dict[str, ast.FunctionDef]
+    imported: dict[str, tuple[Path, str]]
+
+    def place(self, called: ast.expr) -> Place | None:
+        """The function of ``sphax`` that an expression names."""
+        if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+            module = self.imported.get(called.value.id)
+            if module is None or module[1]:
+                return None
+            return _defined(module[0], called.attr)
+        if not isinstance(called, ast.Name):
+            return None
+        if called.id in self.functions:
+            return Place(self.file, called.id)
+        if called.id in self.imported:
+            file, name = self.imported[called.id]
+            return _defined(file, name) if name else None
+        return None
+
+
+def _defined(file: Path, name: str) -> Place | None:
+    if file.relative_to(ROOT).parts[0].startswith(SHARED):
+        return None
+    return _exported(file, name)
+
+
+def _exported(file: Path, name: str) -> Place | None:
+    module = _module(file)
+    if name in module.functions:
+        return Place(file, name)
+    if name in module.imported:
+        source, original = module.imported[name]
+        return _defined(source, original) if original else None
+    return None
+
+
+@functools.cache
+def _module(file: Path) -> _Module:
+    tree = ast.parse(file.read_text())
+    functions = {
+        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
+    imported = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sphax"):
+            for alias in node.names:
+                target = _file_of(f"{node.module}.{alias.name}")
+                source = (target, "") if target else (_file_of(node.module), alias.name)
+                if source[0] is not None:
+                    imported[alias.asname or alias.name] = source
+    return _Module(file, functions, imported)
+
+
+def _file_of(dotted: str | None) -> Path | None:
+    """The file of a module of ``sphax``."""
+    path = ROOT.joinpath(*(dotted or "").split(".")[1:])
+    if path.with_suffix(".py").is_file():
+        return path.with_suffix(".py")
+    return path / "__init__.py" if (path / "__init__.py").is_file() else None
+
+
+if __name__ == "__main__":
+    import sys
+
+    steps = path_of(*sys.argv[1:])
+    for step in steps:
+        print(step.file.relative_to(ROOT), step.name)
+    print(len(steps), "functions in", len(files_of(steps)), "files", files_of(steps))
