@@ -42,6 +42,7 @@ MAY_USE = {
 # These inside functions only, so that the import of the package is without them.
 MAY_USE_LAZILY = {"neurons": {"flax"}}
 
+
 def package_of(file: Path) -> str:
     """The package of a file; files at the top of ``sphax`` are in no package."""
     return file.parts[0].removesuffix(".py")
