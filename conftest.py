@@ -5,26 +5,26 @@ import importlib.metadata
 import os
 import pathlib
 
-# Most of the time of the tests is that of compilers. Theirs optimise little, and what
-# one process has compiled, the others, the notebooks' kernels and the next run read.
+# Most of the tests' time goes into compiling. So compile with few optimizations, and
+# share a compilation cache between workers, notebook kernels and runs.
 CACHE = pathlib.Path(__file__).parent / ".pytest_cache" / "jax"
 FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # Later compilers know no such flag, and end the process at one that they do not.
+    # Later compilers do not know this flag, and abort on unknown ones.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Each worker has a core; further threads of BLAS would wait busily on those of others.
+# Each worker has one core: more BLAS threads would only compete for it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Tracing makes many objects and few cycles of them.
+# Tracing allocates many objects, few of which form cycles: collect less often.
 gc.set_threshold(100_000)
 
 import jax  # noqa: E402
 
-# Before the first array exists: several host devices for the sharded tests, and no
-# broadcast between ranks that nobody asked for.
+# Must be set before the first array exists: several host devices for the tests of
+# sharding, and no implicit broadcast between ranks.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -50,5 +50,5 @@ def x64():
 
 @pytest.fixture
 def key():
-    """The key of the tests."""
+    """A random key."""
     return jax.random.key(0)
