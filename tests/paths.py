@@ -1,7 +1,8 @@
 """The functions and files that one argument of a function passes through.
 
 Read from the source alone: a statement that mentions the argument, or a name assigned
-from it, and calls (or passes on) a function of ``sphax`` leads into that function.
+from it, and calls (or passes on) a function of ``sphax`` leads into that function. The
+methods of arguments, such as those of a margin, are not followed.
 """
 
 import ast
@@ -14,27 +15,44 @@ import sphax as sx
 
 ROOT = Path(sx.__file__).parent
 
-# The vocabulary that a reader knows before reading a path: the checks, masks and
-# arithmetic that all packages share. They are neither counted nor entered.
+# Private modules at the top: the checks, masks and arithmetic that all packages share,
+# which a reader knows before reading a path. They are neither counted nor entered.
 SHARED = "_"
-# Public vocabulary with packages of its own: counted as one file each, not entered.
+# Public vocabulary: a package counts as one file, and its functions are not entered.
 KNOWN = ("sphere", "neurons")
+# Tables of functions, of which a call enters one.
+TABLES = {"_MAPS": "cayley"}
 
 
 class Place(NamedTuple):
-    """A function, by the file that defines it."""
+    """A function, ``"name"``, or one inside of a function or a class, ``"outer.name"``,
+    by the file that defines it.
+    """
 
     file: Path
     name: str
 
 
-def path_of(package: str, function: str, argument: str) -> list[Place]:
-    """The functions that ``argument`` of a public function enters, in reading order."""
-    entry = _exported(ROOT / package / "__init__.py", function)
-    assert entry is not None, f"sphax.{package} has no function {function}"
+def path_of(module: str, function: str, *arguments: str) -> list[Place]:
+    """The functions that arguments of a function enter, in reading order.
+
+    Args:
+        module: ``"losses"``, or a private module, ``"reparam._core"``.
+        function: A function of it, or one inside of that, ``"per_kernel.apply"``.
+        arguments: Names of those that are followed.
+    """
+    file = _file_of(f"sphax.{module}")
+    assert file is not None, f"there is no sphax.{module}"
+    entry = _exported(file, function)
+    assert entry is not None, f"sphax.{module} has no function {function}"
     found: dict[Place, set[str]] = {}
-    _follow(entry, {argument}, found)
+    _follow(entry, set(arguments), found)
     return list(found)
+
+
+def entered(places: list[Place]) -> list[Place]:
+    """The functions of a path that a reader does not know as public vocabulary."""
+    return [x for x in places if x.file.relative_to(ROOT).parts[0] not in KNOWN]
 
 
 def files_of(places: list[Place]) -> list[str]:
@@ -61,8 +79,12 @@ def _follow(place: Place, arguments: set[str], found: dict[Place, set[str]]) -> 
     for _ in range(2):  # a loop may use a name before the line that assigns it
         for statement in statements:
             carried |= _assigned(statement, carried)
+    for name in _names(function) & TABLES.keys() & module.assigned:
+        chosen = module.place(ast.Name(name), place.name)
+        if chosen is not None:
+            _follow(chosen, _all_parameters(chosen), found)
     for statement in statements:
-        for callee, given in _entered(statement, carried, module):
+        for callee, given in _entered(statement, carried, module, place.name):
             _follow(callee, given, found)
 
 
@@ -89,7 +111,7 @@ def _assigned(statement: ast.stmt, carried: set[str]) -> set[str]:
 
 
 def _entered(
-    statement: ast.stmt, carried: set[str], module: "_Module"
+    statement: ast.stmt, carried: set[str], module: "_Module", inside: str
 ) -> Iterator[tuple[Place, set[str]]]:
     """Functions that a statement gives what is carried, by which arguments."""
     for node in ast.iter_child_nodes(statement):
@@ -101,12 +123,12 @@ def _entered(
             given = [*call.args, *(keyword.value for keyword in call.keywords)]
             if not any(_names(value) & carried for value in given):
                 continue
-            callee = module.place(call.func)
+            callee = module.place(call.func, inside)
             if callee is not None:
                 yield callee, _parameters(callee, call, carried)
             # As an argument, in `jax.vmap(function)(x)` or `partial(function, x)`.
             for value in [*given, *_called_by(call.func)]:
-                passed = module.place(value)
+                passed = module.place(value, inside)
                 if passed is not None:
                     yield passed, _all_parameters(passed)
 
@@ -149,17 +171,22 @@ class _Module(NamedTuple):
 
     file: Path
     functions: dict[str, ast.FunctionDef]
+    assigned: set[str]
     imported: dict[str, tuple[Path, str]]
 
-    def place(self, called: ast.expr) -> Place | None:
-        """The function of ``sphax`` that an expression names."""
+    def place(self, called: ast.expr, inside: str) -> Place | None:
+        """The function of ``sphax`` that an expression names, inside of a function."""
         if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-            module = self.imported.get(called.value.id)
-            if module is None or module[1]:
-                return None
-            return _defined(module[0], called.attr)
+            file, name = self.imported.get(called.value.id, (None, ""))
+            method = f"{name}.{called.attr}" if name else called.attr
+            return _defined(file, method) if file else None
         if not isinstance(called, ast.Name):
             return None
+        sibling = f"{inside.partition('.')[0]}.{called.id}"
+        if sibling in self.functions and sibling != inside:
+            return Place(self.file, sibling)
+        if called.id in TABLES and called.id in self.assigned:
+            called = ast.Name(TABLES[called.id])
         if called.id in self.functions:
             return Place(self.file, called.id)
         if called.id in self.imported:
@@ -190,6 +217,17 @@ def _module(file: Path) -> _Module:
     functions = {
         node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)
     }
+    for outer in tree.body:
+        if isinstance(outer, ast.FunctionDef | ast.ClassDef):
+            for node in outer.body:
+                if isinstance(node, ast.FunctionDef):
+                    functions[f"{outer.name}.{node.name}"] = node
+    assigned = {
+        name
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for name in _names(node)
+    }
     imported = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sphax"):
@@ -198,7 +236,7 @@ def _module(file: Path) -> _Module:
                 source = (target, "") if target else (_file_of(node.module), alias.name)
                 if source[0] is not None:
                     imported[alias.asname or alias.name] = source
-    return _Module(file, functions, imported)
+    return _Module(file, functions, assigned, imported)
 
 
 def _file_of(dotted: str | None) -> Path | None:
@@ -207,12 +245,3 @@ def _file_of(dotted: str | None) -> Path | None:
     if path.with_suffix(".py").is_file():
         return path.with_suffix(".py")
     return path / "__init__.py" if (path / "__init__.py").is_file() else None
-
-
-if __name__ == "__main__":
-    import sys
-
-    steps = path_of(*sys.argv[1:])
-    for step in steps:
-        print(step.file.relative_to(ROOT), step.name)
-    print(len(steps), "functions in", len(files_of(steps)), "files", files_of(steps))
