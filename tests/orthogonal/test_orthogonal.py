@@ -74,7 +74,7 @@ class Row(NamedTuple):
     is_exact: bool = True
 
 
-OFT = partial(so.cayley_neumann, is_last_halved=True)
+OFT = partial(so.cayley_neumann, halve_last_term=True)
 MAPS = {
     "gram_schmidt": Row(so.gram_schmidt, gram_schmidt),
     "gram_schmidt-tall": Row(so.gram_schmidt, gram_schmidt, (5, 3)),
@@ -351,7 +351,7 @@ def test_the_neumann_series_errs_as_stated():
     exact, sigma = cayley(a), 0.2
     for k in range(1, 6):
         whole = np.asarray(so.cayley_neumann(a, terms=k))
-        half = np.asarray(so.cayley_neumann(a, terms=k, is_last_halved=True))
+        half = np.asarray(so.cayley_neumann(a, terms=k, halve_last_term=True))
         bounds = (
             (whole, 2 * sigma ** (k + 1), 4 * sigma ** (k + 1 + (k % 2 == 0))),
             (half, sigma**k, sigma ** (2 * k) if k % 2 else 2 * sigma**k),
