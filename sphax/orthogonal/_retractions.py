@@ -6,11 +6,19 @@ from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
 from sphax._compiled import compiled
-from sphax._linalg import as_tall, product, symmetric_part
+from sphax._linalg import (
+    as_tall,
+    entries,
+    identity_like,
+    invert,
+    product,
+    symmetric_part,
+)
 from sphax._numerics import widen
 from sphax.orthogonal._cayley import cayley_of_skew
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 from sphax.orthogonal._lowdin import lowdin
+from sphax.sphere import length
 
 
 def project_to_tangent(q: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -110,7 +118,8 @@ def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
 
     with the skew-symmetric :math:`W` of :func:`tangent_generator`: only the tangent
     part of :math:`U` matters. The rotation does not remove errors of orthogonality that
-    :math:`Q` has; see :func:`polish`.
+    :math:`Q` has; see :func:`polish`. Where :math:`m > 2 n`, a matrix of size
+    :math:`2 n` is inverted instead of one of size :math:`m`.
 
     Args:
         q: Start, with orthonormal columns, floating, ``[..., m, n]``,
@@ -142,8 +151,23 @@ def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
 
 @compiled()
 def _cayley_retraction(frame, step):
-    rotation = cayley_of_skew(_generator(frame, step) / 2.0)
-    return product(rotation, frame)
+    m, n = frame.shape[-2:]
+    if m <= 2 * n:
+        rotation = cayley_of_skew(_generator(frame, step) / 2.0)
+        return product(rotation, frame)
+    # W = P Q' - Q P' = U V' has rank 2 n: by Woodbury's identity, the result is
+    # Q + U (I - V' U / 2)^-1 V' Q (Wen and Yin, Lemma 4). With P and Q of equal size in
+    # U and V, the matrix to invert is well conditioned for long steps too.
+    p = step - product(frame, product(frame.mT, step)) / 2.0
+    norm = jax.lax.stop_gradient(length(entries(p)))[..., None, None]
+    largest = 0.25 * float(jnp.finfo(p.dtype).eps) ** -0.75
+    within = jnp.minimum(1.0, largest / jnp.where(norm == 0.0, 1.0, norm))
+    size = jnp.sqrt(jnp.where(norm == 0.0, 1.0, norm * within))
+    p, q = p * within / size, frame * size
+    u, v = jnp.concatenate([p, q], -1), jnp.concatenate([q, -p], -1)
+    inner = product(v.mT, u)
+    solved = product(invert(identity_like(inner) - inner / 2.0), product(v.mT, frame))
+    return frame + product(u, solved)
 
 
 def tangent_generator(q: ArrayLike, tangent: ArrayLike) -> jax.Array:

@@ -183,9 +183,9 @@ def per_kernel(
         free = {name: rotations for name, (rotations, _) in made.items()}
         frozen = {name: neurons for name, (_, neurons) in made.items()}
         if tie:
-            for name, owners in _owners(shapes).items():
-                shared = {side: None for side in owners if owners[side] != name}
-                free[name] = free[name]._replace(**shared)
+            for (name, side), owner in _owners(shapes).items():
+                if owner != name:
+                    free[name] = free[name]._replace(**{side: None})
         return replace(params, free), frozen
 
     def apply(free, frozen):
@@ -225,25 +225,27 @@ def per_kernel(
         raw = {
             (name, side): array
             for name, leaf in rotations.items()
-            for side in sides
+            for side in ("left", "right")
             if (array := getattr(leaf, side)) is not None
         }
         matrices = map_alike(OrthogonalMap.__call__, raw, dict.fromkeys(raw, to_matrix))
         axes = axes_of(frozen)
-        owners = {name: dict.fromkeys(sides, name) for name in rotations}
         if tie:
-            owners = _owners(
-                {
-                    name: _raw_shapes(sides, axes[name], frozen[name].kernel.shape)
-                    for name in rotations
-                }
-            )
-        entries = {}
-        for name, leaf in rotations.items():
-            blocks = {
-                side: matrices[owner, side] for side, owner in owners[name].items()
+            shapes = {
+                name: _raw_shapes(sides, axes[name], frozen[name].kernel.shape)
+                for name in rotations
             }
-            entries[name] = leaf._replace(**blocks), frozen[name]
+            for place, owner in _owners(shapes).items():
+                matrices[place] = matrices[owner, place[1]]
+        entries = {
+            name: (
+                matrices.get((name, "left")),
+                matrices.get((name, "right")),
+                leaf.scale,
+                frozen[name],
+            )
+            for name, leaf in rotations.items()
+        }
         return map_alike(_apply_kernel, entries, axes)
 
     return Reparameterization(init, apply, advance, penalty or _no_penalty)
@@ -287,8 +289,8 @@ def _init_kernel(fixed: _Fixed, entry, key):
 
 
 def _apply_kernel(axes: Axes, entry):
-    """``W = R V P' D`` in the dtype of ``V``, with matrices in place of raw arrays."""
-    (left, right, scale), frozen = entry
+    """``W = R V P' D``, given the blocks of ``R`` and ``P``, in the dtype of ``V``."""
+    left, right, scale, frozen = entry
     rows = widen(axes.rows(frozen.kernel))
     if left is not None:
         rows = block_rotate(rows, left, frozen.left)
@@ -321,23 +323,22 @@ def _raw_shapes(
     return shapes
 
 
-def _owners(shapes: dict[str, Shapes]) -> dict[str, dict[Side, str]]:
-    """The first kernel, by path, with the raw array of each side in the same shape."""
-    firsts = {}
+def _owners(shapes: dict[str, Shapes]) -> dict[tuple[str, Side], str]:
+    """The first kernel, by path, that has a raw array of the same side and shape."""
+    firsts, owners = {}, {}
     for name in sorted(shapes):
         for side, shape in shapes[name].items():
-            firsts.setdefault((side, shape), name)
-    return {
-        name: {side: firsts[side, shape] for side, shape in own.items()}
-        for name, own in shapes.items()
-    }
+            owners[name, side] = firsts.setdefault((side, shape), name)
+    return owners
 
 
 def _without_misfits(
     shapes: dict[str, Shapes], kernels: dict[str, jax.Array]
 ) -> dict[str, Shapes]:
     """Without kernels that no block size fits; raises if none is left."""
-    fitting = {name: own for name, own in shapes.items() if None not in own.values()}
+    fitting = {
+        name: sides for name, sides in shapes.items() if None not in sides.values()
+    }
     if not fitting:
         sizes = ", ".join(
             f"{name or 'params'} {kernels[name].shape}" for name in shapes
@@ -353,8 +354,8 @@ def _without_misfits(
 def _check_sizes(shapes: dict[str, Shapes], kernels: dict[str, jax.Array]) -> None:
     """Raises if rotations have many more entries than their kernel."""
     large = {}
-    for name, own in shapes.items():
-        blocks = {side: (*raw, raw[-1]) for side, raw in own.items() if raw}
+    for name, raw_shapes in shapes.items():
+        blocks = {side: (*raw, raw[-1]) for side, raw in raw_shapes.items() if raw}
         entries = sum(math.prod(raw) for raw in blocks.values())
         if entries > _LARGEST * kernels[name].size:
             large[name] = entries, blocks
