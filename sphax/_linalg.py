@@ -3,6 +3,7 @@
 Batches of matrices need care on a CPU: see :func:`unbatched_on_cpu`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -132,8 +133,10 @@ def unbatched_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def apply(*matrices):
         batch = matrices[0].shape[:-2]
-        if not batch:
-            return function(*matrices)
+        if math.prod(batch) == 1:
+            # No loop: it would cost more to compile.
+            results = function(*(x.reshape(x.shape[-2:]) for x in matrices))
+            return jax.tree.map(lambda x: x.reshape(*batch, *x.shape), results)
 
         def loop(*matrices):
             flat = tuple(x.reshape(-1, *x.shape[-2:]) for x in matrices)

@@ -219,7 +219,7 @@ def test_slopes_at_singular_matrices_are_not_rounding(name):
 
     @jax.jit
     def slopes(a):  # [cases, m, n], one compilation for all cases of a shape
-        weights = w[: 8 if name == "householder" else a.shape[-2]]
+        weights = w[None, : 8 if name == "householder" else a.shape[-2]]
         return jax.grad(lambda a: jnp.sum(weights * OF_SINGULAR[name](a)))(a)
 
     square = ("half zero", "rank three", "twins")
