@@ -235,8 +235,8 @@ for name, method in methods.items():
 # back the moments of what begins anew; params stay the same:
 #
 # ```python
-# free, frozen, moved = training.advance(key, free, frozen)
-# state = sx.reparam.reset_moments(adam, state, moved)
+# free, frozen, was_reset = training.advance(key, free, frozen)
+# state = sx.reparam.reset_moments(adam, state, was_reset)
 # ```
 #
 # POET mixes the neurons as well, by a rotation on their other side: it keeps the

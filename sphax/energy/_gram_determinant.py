@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from sphax._checks import check_flag, is_number
 from sphax._compiled import compiled
-from sphax._factorisations import cholesky, invert
+from sphax._linalg import cholesky, invert
 from sphax.energy._sets import as_sets, of_every_set, pairs
 
 

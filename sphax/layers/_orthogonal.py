@@ -1,4 +1,4 @@
-"""Layers whose neurons are orthonormal."""
+"""Orthogonal layers: dense layer and convolution with orthonormal kernels."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.typing import PaddingLike
 
 from sphax._checks import check_choice
 from sphax.layers._common import COLUMNS_INIT, window_of
 from sphax.layers._plain import Plain, PlainConv, PlainDense
 from sphax.neurons import from_rows, to_rows
-from sphax.operators._padding import PaddingLike
 from sphax.orthogonal import gram_schmidt, householder, lowdin
 
 Method = Literal["gram_schmidt", "householder", "lowdin"]
@@ -24,7 +24,7 @@ _METHODS = {
 
 
 class _Orthonormal(Plain):
-    """The matrix of a free kernel made orthogonal."""
+    """A free kernel, stored, and the orthonormal one of it, in use."""
 
     kernel: nnx.Param[jax.Array]
     method: Method
@@ -34,7 +34,7 @@ class _Orthonormal(Plain):
         return {"kernel": "not the kernel in use, whose neurons are orthonormal"}
 
     def effective_kernel(self) -> jax.Array:
-        """The orthogonal kernel, in Flax layout."""
+        """The orthonormal kernel, in Flax layout."""
         rows = to_rows(self.kernel[...])
         orthonormalize = _METHODS[self.method]
         if rows.shape[0] > rows.shape[1]:
@@ -47,30 +47,32 @@ class _Orthonormal(Plain):
 class OrthogonalLinear(_Orthonormal, PlainDense):
     r"""Dense layer whose kernel has orthonormal columns, or rows if it is wide.
 
-    Made and called as :class:`flax.nnx.Linear`. The kernel stored is free; the one in
-    use, ``layer.effective_kernel()``, is orthogonal by construction, whatever optimizer
-    or weight decay acts on the other. With as many features as inputs, or
-    more, outputs have the length of inputs; gradients never grow.
+    It is created and called like :class:`flax.nnx.Linear`. The stored kernel is free;
+    the kernel in use, ``layer.effective_kernel()``, is computed from it and is
+    orthogonal whatever optimizer or weight decay acts on the stored one. Without a
+    bias, outputs are as long as inputs if there are as many output features as inputs
+    or more; gradients never grow.
 
     Args:
         in_features: Size of the last input axis.
-        features: Number of output neurons.
+        out_features: Number of output neurons.
         method: ``"lowdin"``, the nearest orthogonal matrix; ``"gram_schmidt"``; or
-            ``"householder"``, with the columns as the vectors of the reflections. See
+            ``"householder"``, with the columns as the normals of the reflections. See
             :mod:`sphax.orthogonal`.
         use_bias: Whether to add a bias.
-        dtype: Of the computation; by default that of inputs and kernel together.
-        param_dtype: Of the parameters; the kernel in use is made in float32 at least.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
-        kernel_init: Initializer of the free kernel; by default Gaussian, with which the
-            one in use is uniformly distributed.
+        dtype: Dtype of the computation; by default the common one of inputs and kernel.
+        param_dtype: Dtype of the parameters; the kernel in use is computed in float32
+            at least.
+        precision: Precision of the product, as in :func:`jax.lax.dot_general`.
+        kernel_init: Initializer of the stored kernel; by default Gaussian, which makes
+            the kernel in use uniformly distributed.
         bias_init: Initializer of the bias.
-        rngs: Key stream; uses ``params``.
+        rngs: Key streams; ``params`` is used.
 
     Raises:
-        TypeError: From a call, if its inputs are not floating.
-        ValueError: If a size is not positive or ``method`` unknown; from a call, if the
-            last axis of its inputs has another size.
+        TypeError: From a call, if the inputs are not floating.
+        ValueError: If a size is not positive or ``method`` is unknown; from a call, if
+            the last axis of the inputs has another size.
 
     Example:
         >>> layer = sx.layers.OrthogonalLinear(8, 3, rngs=nnx.Rngs(0))
@@ -83,7 +85,7 @@ class OrthogonalLinear(_Orthonormal, PlainDense):
     def __init__(
         self,
         in_features: int,
-        features: int,
+        out_features: int,
         *,
         method: Method = "lowdin",
         use_bias: bool = True,
@@ -95,7 +97,7 @@ class OrthogonalLinear(_Orthonormal, PlainDense):
         rngs: nnx.Rngs,
     ):
         check_choice("method", method, tuple(_METHODS))
-        shape = (in_features, features)
+        shape = (in_features, out_features)
         super().__init__(
             shape,
             use_bias=use_bias,
@@ -112,32 +114,33 @@ class OrthogonalLinear(_Orthonormal, PlainDense):
 class OrthogonalConv(_Orthonormal, PlainConv):
     r"""Convolution whose filters are orthonormal.
 
-    Made and called as :class:`flax.nnx.Conv`. The kernel in use,
-    ``layer.effective_kernel()``, is orthogonal as a matrix of patches by filters,
+    It is created and called like :class:`flax.nnx.Conv`. The kernel in use,
+    ``layer.effective_kernel()``, is orthogonal as a matrix of patch entries by filters,
     ``[fan_in, out_features]``: the filters are orthonormal, or the rows if there are
-    more filters than entries of a patch. As
-    windows overlap, this is not the same as a convolution that keeps lengths.
+    more filters than entries of a patch. Since windows overlap, the convolution itself
+    does not preserve lengths.
 
     Args:
         in_features: Channels of the inputs.
         out_features: Number of filters.
         kernel_size: Window, one to three axes; a number is a window of one axis.
-        strides: As in :func:`sphax.operators.decoupled_conv`.
-        method: As in :class:`OrthogonalLinear`.
-        padding: As in :func:`sphax.operators.decoupled_conv`.
-        input_dilation: As there.
-        kernel_dilation: As there.
-        use_bias: As in :class:`OrthogonalLinear`, like all that follow.
-        dtype: See there.
-        param_dtype: See there.
-        precision: See there.
-        kernel_init: See there.
-        bias_init: See there.
-        rngs: See there.
+        strides: Strides of the window.
+        method: Map to orthogonal matrices, as in :class:`OrthogonalLinear`.
+        padding: Padding, as in :func:`sphax.operators.decoupled_conv`.
+        input_dilation: Dilation of the inputs.
+        kernel_dilation: Dilation of the window.
+        use_bias: Whether to add a bias.
+        dtype: Dtype of the computation; by default the common one of inputs and kernel.
+        param_dtype: Dtype of the parameters; the kernel in use is computed in float32
+            at least.
+        precision: Precision of the product, as in :func:`jax.lax.dot_general`.
+        kernel_init: Initializer of the stored kernel; by default Gaussian.
+        bias_init: Initializer of the bias.
+        rngs: Key streams; ``params`` is used.
 
     Raises:
-        TypeError: As :class:`OrthogonalLinear`.
-        ValueError: As :class:`OrthogonalLinear`.
+        TypeError: Same as :class:`OrthogonalLinear`.
+        ValueError: Same as :class:`OrthogonalLinear`.
 
     Example:
         >>> conv = sx.layers.OrthogonalConv(3, 8, (3, 3), rngs=nnx.Rngs(0))

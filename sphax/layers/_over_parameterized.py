@@ -1,26 +1,39 @@
-"""Layers whose neurons are frozen and turned together."""
+"""Over-parameterized layers: frozen neurons under a learned rotation (OPT)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.typing import PaddingLike
 
+from sphax._checks import check_count
 from sphax.layers._common import window_of
 from sphax.layers._plain import Plain, PlainConv, PlainDense
-from sphax.neurons import NeuronDimensions, find
-from sphax.operators._padding import PaddingLike
-from sphax.reparam import FrozenNeurons, Rotations
-from sphax.reparam._blocks import Contiguous
-from sphax.reparam._rotated import rotated_kernel
-from sphax.reparam._rotations import Method, Parameterization, RotationInit
+from sphax.neurons import NeuronDimensions
+from sphax.reparam import FrozenNeurons, Reparameterization, Rotations, orthogonal
 
-# Of mean squared length 2, as in the release.
+Method = (
+    Literal[
+        "cayley",
+        "cayley_neumann",
+        "exponential",
+        "gram_schmidt",
+        "householder",
+        "lowdin",
+        "identity",
+    ]
+    | Callable[[jax.Array], jax.Array]
+)
+RotationInit = Literal["identity", "normal"]
+
+# The mean squared length is 2, as in the authors' code.
 _GAUSSIAN = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class Frozen(nnx.Variable[jax.Array]):
-    """A variable that nothing trains: no gradient, optimiser or decay of params.
+    """A variable that is not trained: optimizers of ``nnx.Param`` do not see it.
 
     Example:
         >>> layer = sx.layers.OPTLinear(8, 3, rngs=nnx.Rngs(0))
@@ -34,20 +47,31 @@ class Frozen(nnx.Variable[jax.Array]):
 class _OverParameterized(Plain):
     """Frozen neurons under a rotation of their space."""
 
-    def _freeze(self, neurons, parameterization, block_size, share_blocks, rngs):
-        axes = find({"kernel": neurons}, NeuronDimensions())["kernel"]
-        sets, _, dimension = axes.sizes(neurons.shape)
-        blocks = Contiguous(block_size).shape(dimension)
-        if blocks is None:
-            raise ValueError(
-                "block_size must be 2 or more, and the dimension of the neurons have"
-                f" such a divisor up to it, got {block_size} and {dimension}."
-            )
-        factors, count, size = blocks
-        shape = sets, factors, 1 if share_blocks else count, size
-        raw = parameterization.start(rngs.params(), shape, neurons.dtype)
-        self.parameterization, self.axes = parameterization, axes
-        self.neurons, self.rotation = Frozen(neurons), nnx.Param(raw)
+    method: Method
+    scale: float | None
+
+    def _freeze(self, neurons, rotation_init, block_size, share_blocks, rngs):
+        """Makes the variables, of the neurons that the kernel starts with."""
+        check_count(f"{type(self).__name__}: out_features", neurons.shape[-1], 2)
+        training = self._training(
+            block_size=block_size,
+            share_blocks=share_blocks,
+            rotation_init=rotation_init,
+            neuron_init="given",
+            allow_large=True,
+        )
+        free, frozen = training.init(rngs.params(), {"kernel": neurons})
+        self.neurons = Frozen(frozen["kernel"].kernel)
+        self.rotation = nnx.Param(free["kernel"].left)
+
+    def _training(self, **options: Any) -> Reparameterization:
+        # Not an attribute: reparameterizations with the same options are not equal.
+        return orthogonal(
+            method=self.method,
+            scale=self.scale,
+            neurons={"kernel": NeuronDimensions()},
+            **options,
+        )
 
     def neuron_dimensions(self) -> dict[str, str]:
         """Why no leaf holds neurons, see :func:`sphax.neurons.of`."""
@@ -55,42 +79,42 @@ class _OverParameterized(Plain):
 
     def effective_kernel(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the neurons."""
-        frozen = FrozenNeurons(self.neurons[...], None, None)
-        matrices = self.parameterization.matrix(self.rotation[...])
-        return rotated_kernel(Rotations(matrices), frozen, self.axes)
+        free = {"kernel": Rotations(left=self.rotation[...])}
+        frozen = {"kernel": FrozenNeurons(self.neurons[...], None, None)}
+        return self._training().apply(free, frozen)["kernel"]
 
 
 class OPTLinear(_OverParameterized, PlainDense):
     r"""Dense layer of frozen neurons in a learned orientation, :math:`W = R V`.
 
-    Made and called as :class:`flax.nnx.Linear`; see :func:`sphax.reparam.orthogonal`,
-    which does the same to the params of any model. The columns of :math:`V` are
-    ``layer.neurons``, a :class:`Frozen`; ``layer.rotation`` is a raw array,
-    ``[sets, factors, blocks, b, b]``, that stands for the rotation :math:`R`;
-    ``layer.effective_kernel()`` is :math:`W`, and ``layer.merge()`` the plain layer
-    that has it.
+    It is created and called like :class:`flax.nnx.Linear`, and does to its kernel what
+    :func:`sphax.reparam.orthogonal` does to the params of any model. The columns of
+    :math:`V` are ``layer.neurons``, a :class:`Frozen`; ``layer.rotation`` is the raw
+    array of the rotation :math:`R`, ``[sets, factors, blocks, b, b]``;
+    ``layer.effective_kernel()`` is :math:`W`, and ``layer.merge()`` returns the plain
+    layer with this kernel.
 
     Args:
         in_features: Size of the last input axis, 2 or more.
-        features: Number of output neurons, 2 or more.
-        method: As in :func:`sphax.reparam.orthogonal`.
-        block_size: As there.
-        share_blocks: As there.
-        rotation_init: As there.
-        scale: As there.
+        out_features: Number of output neurons, 2 or more.
+        method: Map to orthogonal matrices, as in :func:`sphax.reparam.orthogonal`.
+        block_size: Largest size of a block of the rotation, or ``None`` for one block.
+        share_blocks: Whether all blocks of the rotation are the same.
+        rotation_init: ``"identity"``, or ``"normal"`` for a random rotation.
+        scale: Factor of the raw array, as in :func:`sphax.reparam.orthogonal`.
         use_bias: Whether to add a bias.
-        dtype: Of the computation; by default that of inputs and kernel together.
-        param_dtype: Of the parameters; rotations are made in float32 at least.
-        precision: Of the product with the inputs, as in :func:`jax.lax.dot_general`.
-        kernel_init: Initializer of the neurons; by default Gaussian of variance
+        dtype: Dtype of the computation; by default the common one of inputs and kernel.
+        param_dtype: Dtype of neurons and bias; the rotation is float32 at least.
+        precision: Precision of the product, as in :func:`jax.lax.dot_general`.
+        kernel_init: Initializer of the neurons; by default Gaussian with variance
             2 / fan-in.
         bias_init: Initializer of the bias.
-        rngs: Key stream; uses ``params``.
+        rngs: Key streams; ``params`` is used.
 
     Raises:
-        TypeError: From a call, if its inputs are not floating.
+        TypeError: From a call, if the inputs are not floating.
         ValueError: If a size or an option is out of range; from a call, if the last
-            axis of its inputs has another size.
+            axis of the inputs has another size.
 
     Example:
         >>> layer = sx.layers.OPTLinear(8, 3, block_size=4, rngs=nnx.Rngs(0))
@@ -107,7 +131,7 @@ class OPTLinear(_OverParameterized, PlainDense):
     def __init__(
         self,
         in_features: int,
-        features: int,
+        out_features: int,
         *,
         method: Method = "cayley",
         block_size: int | None = None,
@@ -123,7 +147,7 @@ class OPTLinear(_OverParameterized, PlainDense):
         rngs: nnx.Rngs,
     ):
         super().__init__(
-            (in_features, features),
+            (in_features, out_features),
             use_bias=use_bias,
             dtype=dtype,
             param_dtype=param_dtype,
@@ -131,42 +155,43 @@ class OPTLinear(_OverParameterized, PlainDense):
             bias_init=bias_init,
             rngs=rngs,
         )
+        self.method, self.scale = method, scale
         neurons = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
-        parameterization = Parameterization(method, scale, rotation_init)
-        self._freeze(neurons, parameterization, block_size, share_blocks, rngs)
+        self._freeze(neurons, rotation_init, block_size, share_blocks, rngs)
 
 
 class OPTConv(_OverParameterized, PlainConv):
     r"""Convolution of frozen filters in a learned orientation, :math:`W = R V`.
 
-    Made and called as :class:`flax.nnx.Conv`, with the rotation that of
-    :class:`OPTLinear`: it acts on filters as vectors of window and channels, the
-    channels fastest.
+    It is created and called like :class:`flax.nnx.Conv`. The rotation of
+    :class:`OPTLinear` acts on filters as vectors of all entries of a patch, with the
+    channels as the fastest axis.
 
     Args:
         in_features: Channels of the inputs.
         out_features: Number of filters, 2 or more.
         kernel_size: Window, one to three axes; a number is a window of one axis.
-        strides: As in :func:`sphax.operators.decoupled_conv`.
-        method: As in :func:`sphax.reparam.orthogonal`.
-        block_size: As there.
-        share_blocks: As there.
-        rotation_init: As there.
-        scale: As there.
-        padding: As in :func:`sphax.operators.decoupled_conv`.
-        input_dilation: As there.
-        kernel_dilation: As there.
-        use_bias: As in :class:`OPTLinear`, like all that follow.
-        dtype: See there.
-        param_dtype: See there.
-        precision: See there.
-        kernel_init: See there.
-        bias_init: See there.
-        rngs: See there.
+        strides: Strides of the window.
+        method: Map to orthogonal matrices, as in :func:`sphax.reparam.orthogonal`.
+        block_size: Largest size of a block of the rotation, or ``None`` for one block.
+        share_blocks: Whether all blocks of the rotation are the same.
+        rotation_init: ``"identity"``, or ``"normal"`` for a random rotation.
+        scale: Factor of the raw array, as in :func:`sphax.reparam.orthogonal`.
+        padding: Padding, as in :func:`sphax.operators.decoupled_conv`.
+        input_dilation: Dilation of the inputs.
+        kernel_dilation: Dilation of the window.
+        use_bias: Whether to add a bias.
+        dtype: Dtype of the computation; by default the common one of inputs and kernel.
+        param_dtype: Dtype of neurons and bias; the rotation is float32 at least.
+        precision: Precision of the product, as in :func:`jax.lax.dot_general`.
+        kernel_init: Initializer of the neurons; by default Gaussian with variance
+            2 / fan-in.
+        bias_init: Initializer of the bias.
+        rngs: Key streams; ``params`` is used.
 
     Raises:
-        TypeError: As :class:`OPTLinear`.
-        ValueError: As :class:`OPTLinear`.
+        TypeError: Same as :class:`OPTLinear`.
+        ValueError: Same as :class:`OPTLinear`.
 
     Example:
         >>> conv = sx.layers.OPTConv(2, 4, (3, 3), rngs=nnx.Rngs(0))
@@ -212,6 +237,6 @@ class OPTConv(_OverParameterized, PlainConv):
             bias_init=bias_init,
             rngs=rngs,
         )
+        self.method, self.scale = method, scale
         neurons = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
-        parameterization = Parameterization(method, scale, rotation_init)
-        self._freeze(neurons, parameterization, block_size, share_blocks, rngs)
+        self._freeze(neurons, rotation_init, block_size, share_blocks, rngs)

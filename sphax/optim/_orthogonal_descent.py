@@ -9,6 +9,7 @@ import optax
 
 from sphax._checks import check_choice, check_number, check_number_or_schedule
 from sphax._compiled import map_alike
+from sphax._linalg import entries, newton_schulz_step, product
 from sphax.neurons import NeuronDimensions, Neurons, select
 from sphax.optim._neurons import (
     Mask,
@@ -18,10 +19,8 @@ from sphax.optim._neurons import (
     update_all,
 )
 from sphax.optim._points import as_rows, as_update, zeros_like_leaves
-from sphax.orthogonal._cayley import cayley_of_skew
-from sphax.orthogonal._matrices import frobenius_norm, product
-from sphax.orthogonal._newton_schulz import step as polish_step
-from sphax.orthogonal._retractions import generator
+from sphax.orthogonal import cayley, tangent_generator
+from sphax.sphere import length
 
 _COLUMNS = NeuronDimensions(index_axis=-1, vector_axis=-2)
 
@@ -164,12 +163,12 @@ def _descend(fixed, entry, rate, momentum):
     gradient, point = as_rows(axes, slope, old)
     frame, beta = point.mT, jnp.asarray(momentum, point.dtype)
     inertia = axes.rows(moment).astype(point.dtype).mT
-    skew = generator(frame, beta * inertia - gradient.mT)
+    skew = tangent_generator(frame, beta * inertia - gradient.mT)
     velocity = product(skew, frame)
     size = _step_size(jnp.asarray(rate, point.dtype), skew)
     advance = _cayley_step if step == "exact" else _fixed_point_step
     new = advance(frame, velocity, size * skew / 2.0, size)
-    new = polish_step(new) if polish else new
+    new = newton_schulz_step(new) if polish else new
     return (
         as_update(axes, new.mT - point, slope),
         as_update(axes, velocity.mT, moment),
@@ -178,13 +177,13 @@ def _descend(fixed, entry, rate, momentum):
 
 def _step_size(rate, skew):
     """The rate, or less where it would turn by more than about one radian."""
-    norm = frobenius_norm(skew)[..., None, None]
+    norm = length(entries(skew))[..., None, None]
     return jnp.where(rate * norm > 1.0, 1.0 / jnp.where(norm > 0.0, norm, 1.0), rate)
 
 
 def _cayley_step(frame, velocity, half, size):
     del velocity, size
-    return product(cayley_of_skew(half), frame)
+    return product(cayley(half), frame)
 
 
 def _fixed_point_step(frame, velocity, half, size):

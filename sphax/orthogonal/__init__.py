@@ -1,4 +1,4 @@
-"""Maps of free arrays onto orthogonal matrices, and moves among these."""
+"""Maps onto orthogonal matrices, retractions, and how far matrices are from them."""
 
 from sphax import _discovery
 from sphax.orthogonal._cayley import cayley as cayley
@@ -10,13 +10,12 @@ from sphax.orthogonal._householder import householder as householder
 from sphax.orthogonal._lowdin import lowdin as lowdin
 from sphax.orthogonal._newton_schulz import newton_schulz as newton_schulz
 from sphax.orthogonal._newton_schulz import polish as polish
-from sphax.orthogonal._penalty import (
-    orthogonality_penalty as orthogonality_penalty,
-)
+from sphax.orthogonal._penalty import orthogonality_penalty as orthogonality_penalty
 from sphax.orthogonal._random import random_orthogonal as random_orthogonal
 from sphax.orthogonal._retractions import cayley_retraction as cayley_retraction
 from sphax.orthogonal._retractions import polar_retraction as polar_retraction
 from sphax.orthogonal._retractions import project_to_tangent as project_to_tangent
 from sphax.orthogonal._retractions import qr_retraction as qr_retraction
+from sphax.orthogonal._retractions import tangent_generator as tangent_generator
 
 __dir__ = _discovery.dir_of(__name__)

@@ -1,4 +1,4 @@
-"""The Cayley map of a skew-symmetric matrix, and its truncated Neumann series."""
+"""Cayley map of a skew-symmetric matrix, and its truncated Neumann series."""
 
 import jax
 import jax.numpy as jnp
@@ -6,39 +6,40 @@ from jax.typing import ArrayLike
 
 from sphax._checks import check_count, check_flag
 from sphax._compiled import compiled
-from sphax._factorisations import invert
-from sphax._numerics import widen
-from sphax.orthogonal._matrices import (
+from sphax._linalg import (
     as_square,
+    factor_within,
     identity_like,
+    invert,
+    newton_schulz_step,
     product,
-    share_within,
     skew_of_upper,
 )
-from sphax.orthogonal._newton_schulz import step
+from sphax._numerics import widen
 
 
 def cayley(a: ArrayLike) -> jax.Array:
-    r"""Orthogonal matrix of an unconstrained one (Cayley parameterisation).
+    r"""Orthogonal matrix of an unconstrained one (Cayley parameterization).
 
     .. math::
         Q = (I - S)^{-1} (I + S), \qquad S = \operatorname{triu}(a, 1) -
         \operatorname{triu}(a, 1)^\top
 
-    It reaches all rotations that turn no plane by :math:`\pi`, each from one :math:`S`.
+    It reaches every rotation that turns no plane by :math:`\pi`, from one :math:`S`
+    each.
     With :math:`K = (I - S)^{-1}` it is :math:`2 K - I`, and its derivative
     :math:`2 K\, dS\, K`: one inverse forward, two products backward.
 
     Args:
-        a: Floating, ``[..., n, n]``; only what is above the diagonal counts.
+        a: Floating, ``[..., n, n]``; only entries above the diagonal count.
 
     Returns:
         Orthogonal matrices of determinant 1, shape and dtype of ``a``, computed in
         float32 at least; the identity for zero. :math:`I - S` is never singular: values
         and gradients are finite everywhere. Where the magnitudes of a row of :math:`S`
         have a sum above 3.9e4 in float32 (1.4e11 in float64), :math:`S` is scaled down
-        to that sum: the result is orthogonal, nearly half a turn in the planes of the
-        largest angles, but does not resolve the angles that are small beside them.
+        to that sum: the result is still orthogonal, and nearly half a turn in the
+        planes of the largest angles, but much smaller angles lose their digits.
         Entries on and below the diagonal have zero gradient.
 
     Raises:
@@ -64,30 +65,31 @@ def _cayley(a):
 
 
 def cayley_of_skew(skew: jax.Array) -> jax.Array:
-    """``(I - S)^-1 (I + S)``, the largest ``S`` scaled down to what has an inverse."""
-    # The inverse is then off by a fourth root of epsilon, at most: two steps, of which
-    # each squares that, bring it to rounding.
+    """``(I - S)^-1 (I + S)``, with a very large ``S`` scaled down first."""
+    # Up to this row sum, rounding errors of the inverse are at most a fourth root of
+    # epsilon. Each of two Newton-Schulz steps squares them, down to rounding.
     largest = 0.25 * float(jnp.finfo(skew.dtype).eps) ** -0.75
-    return _rotation(skew * share_within(skew, largest))
+    return _rotation(skew * factor_within(skew, largest))
 
 
 @jax.custom_jvp
 def _rotation(skew: jax.Array) -> jax.Array:
     identity = identity_like(skew)
-    return step(step(2.0 * invert(identity - skew) - identity))
+    q = 2.0 * invert(identity - skew) - identity
+    return newton_schulz_step(newton_schulz_step(q))
 
 
 @_rotation.defjvp
 def _rotation_jvp(primals, tangents):
     (skew,), (dskew,) = primals, tangents
     q = _rotation(skew)
-    # 2 K, from the result: nothing else is kept for the backward pass.
-    twice = q + identity_like(q)
-    return q, 0.5 * product(product(twice, dskew), twice)
+    # 2 K is computed from the result, so the backward pass keeps nothing else.
+    twice_k = q + identity_like(q)
+    return q, 0.5 * product(product(twice_k, dskew), twice_k)
 
 
 def cayley_neumann(
-    a: ArrayLike, *, terms: int = 4, is_last_halved: bool = False
+    a: ArrayLike, *, terms: int = 4, halve_last_term: bool = False
 ) -> jax.Array:
     r"""Cayley map by the first terms of its Neumann series, without an inverse.
 
@@ -107,15 +109,15 @@ def cayley_neumann(
                                                      :math:`2 \sigma^k` (k even)
     ============ =================================== ==================================
 
-    where the error of orthogonality is :math:`\|\tilde Q^\top \tilde Q - I\|_2`, and
-    :math:`Q` is that of :func:`cayley`. From :math:`\sigma = 1` on the series
-    diverges: the result is far from orthogonal, and not finite once :math:`S^k` leaves
-    the numbers of the dtype. Use :func:`cayley` where :math:`S` may grow.
+    where the orthogonality error is :math:`\|\tilde Q^\top \tilde Q - I\|_2`, and
+    :math:`Q` is the result of :func:`cayley`. For :math:`\sigma \ge 1` the series
+    diverges: the result is far from orthogonal, and infinite once :math:`S^k` overflows
+    the dtype. Use :func:`cayley` where :math:`S` may grow.
 
     Args:
-        a: Floating, ``[..., n, n]``; only what is above the diagonal counts.
-        terms: :math:`k`, 1 or more. It costs :math:`k - 1` products.
-        is_last_halved: Whether the last term is taken once, not twice.
+        a: Floating, ``[..., n, n]``; only entries above the diagonal count.
+        terms: :math:`k`, 1 or more; costs :math:`k - 1` products.
+        halve_last_term: Whether to add the last term once instead of twice.
 
     Returns:
         Nearly orthogonal matrices, shape and dtype of ``a``, computed in float32 at
@@ -136,14 +138,14 @@ def cayley_neumann(
     """
     a = as_square("a", a)
     check_count("terms", terms, 1)
-    check_flag("is_last_halved", is_last_halved)
-    return _cayley_neumann(a, terms=int(terms), is_last_halved=bool(is_last_halved))
+    check_flag("halve_last_term", halve_last_term)
+    return _cayley_neumann(a, terms=int(terms), halve_last_term=bool(halve_last_term))
 
 
-@compiled("terms", "is_last_halved")
-def _cayley_neumann(a, *, terms, is_last_halved):
+@compiled("terms", "halve_last_term")
+def _cayley_neumann(a, *, terms, halve_last_term):
     skew = skew_of_upper(widen(a))
-    last = 0.5 if is_last_halved else 1.0
+    last = 0.5 if halve_last_term else 1.0
     # Horner's scheme: I + 2 S (I + S (I + ... + S (last I))).
     series = last * skew
     for _ in range(terms - 1):

@@ -1,27 +1,28 @@
-"""The exponential of a skew-symmetric matrix."""
+"""Exponential of a skew-symmetric matrix."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._compiled import compiled
-from sphax._factorisations import invert
-from sphax._numerics import widen
-from sphax.orthogonal._matrices import (
+from sphax._linalg import (
     as_square,
-    frobenius_norm,
+    entries,
+    factor_within,
     identity_like,
+    invert,
+    polish_straight_through,
     product,
-    share_within,
     skew_of_upper,
 )
-from sphax.orthogonal._newton_schulz import without_rounding
+from sphax._numerics import widen
+from sphax.sphere import length
 
 # Numerator of the [7/7] Padé approximant (Higham, Table 10.4).
 _PADE = (17297280.0, 8648640.0, 1995840.0, 277200.0, 25200.0, 1512.0, 56.0, 1.0)
-# The norm up to which its backward error is below rounding (Table 10.2), and how often
-# it may be doubled until squarings leave a rounding error that two Newton-Schulz steps,
-# of which each squares it, still take away.
+# By dtype, the norm up to which the backward error of the approximant is below rounding
+# (Table 10.2), and the largest number of squarings whose rounding errors two
+# Newton-Schulz steps still remove.
 _RANGES = {"float32": (3.9257, 16), "float64": (0.9504, 38)}
 
 
@@ -32,21 +33,22 @@ def exponential(a: ArrayLike) -> jax.Array:
         Q = \exp(S), \qquad S = \operatorname{triu}(a, 1) -
         \operatorname{triu}(a, 1)^\top
 
-    It reaches every rotation. By a Padé approximant of a part :math:`2^{-s} S`, itself
-    orthogonal, :math:`s` squarings, and last Newton-Schulz steps for their rounding
-    errors; derivatives are those of the approximant and the squarings.
+    It reaches every rotation. A Padé approximant of :math:`\exp(2^{-s} S)`, which is
+    orthogonal, is squared :math:`s` times; Newton-Schulz steps then remove the rounding
+    errors. Derivatives are those of the approximant and the squarings.
 
     Args:
-        a: Floating, ``[..., n, n]``; only what is above the diagonal counts.
+        a: Floating, ``[..., n, n]``; only entries above the diagonal count.
 
     Returns:
         Orthogonal matrices of determinant 1, shape and dtype of ``a``, computed in
         float32 at least. Values and gradients are finite everywhere; entries on and
-        below the diagonal have zero gradient. An angle :math:`\|S\|_2` in radians has
-        its rounding error, which squarings multiply: two digits of it are right at 1e5
-        in float32. Where the magnitudes of a row of :math:`S` have a sum above 2.6e5
-        (2.6e11 in float64), :math:`S` is scaled down to that sum: the result is a
-        rotation in the same planes.
+        below the diagonal have zero gradient. Large angles :math:`\|S\|_2` in radians
+        lose digits by their rounding, which squarings amplify: at 1e5 in float32 two
+        digits of the result are right, and beyond that no accuracy is left. Where the
+        magnitudes of a row of :math:`S` have a sum above 2.6e5 (2.6e11 in float64),
+        :math:`S` is scaled down to that sum: the result is a rotation in the same
+        planes.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -70,9 +72,9 @@ def exponential(a: ArrayLike) -> jax.Array:
 def _exponential(a):
     skew = skew_of_upper(widen(a))
     largest, most = _RANGES[str(skew.dtype)]
-    skew = skew * share_within(skew, largest * 2.0**most)
-    # Of unit norm at most: powers of it do not overflow.
-    size = jax.lax.stop_gradient(frobenius_norm(skew))[..., None, None]
+    skew = skew * factor_within(skew, largest * 2.0**most)
+    # Powers of a matrix of unit norm do not overflow.
+    size = jax.lax.stop_gradient(length(entries(skew)))[..., None, None]
     size = jnp.where(size == 0.0, 1.0, size)
     unit = skew / size
     square = product(unit, unit)
@@ -81,14 +83,14 @@ def _exponential(a):
     scale = size * 0.5 ** squarings.astype(size.dtype)
     q = _pade(unit, square, fourth, scale)
     q = _square_repeatedly(q, squarings, most)
-    return without_rounding(q, steps=2).astype(a.dtype)
+    return polish_straight_through(q, steps=2).astype(a.dtype)
 
 
 def _squarings(size, fourth, largest):
-    """How often each matrix is to be halved, ``[..., 1, 1]``."""
-    # Eigenvalues come in pairs, so that this is a bound; the fourth root brings it
-    # close to the largest of them.
-    bound = size * (frobenius_norm(fourth)[..., None, None] / 2.0**0.5) ** 0.25
+    """Number of times to halve each matrix, ``[..., 1, 1]``."""
+    # Bounds the largest eigenvalue: eigenvalues come in pairs, and the fourth root
+    # brings the bound close to the largest of them.
+    bound = size * (length(entries(fourth))[..., None, None] / 2.0**0.5) ** 0.25
     bound = jax.lax.stop_gradient(bound)
     halvings = jnp.ceil(jnp.log2(jnp.maximum(bound / largest, 1.0)))
     return halvings.astype(jnp.int32)
@@ -105,9 +107,10 @@ def _pade(unit, square, fourth, scale):
 
 
 def _square_repeatedly(q, times, most):
-    """``q`` squared as often as its own number says."""
+    """Each matrix of ``q``, squared as many times as ``times`` says."""
 
-    # A scan over branches, where a loop of so many steps has no reverse derivative.
+    # A scan over branches: a loop with a traced number of steps has no reverse
+    # derivative.
     def advance(q, number):
         def square(q):
             return jnp.where(number < times, product(q, q), q)

@@ -1,26 +1,26 @@
-"""Orthonormalisation of columns, one after the other."""
+"""Gram-Schmidt orthonormalization of the columns of a matrix."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._compiled import compiled
-from sphax._factorisations import invert_triangular, qr
+from sphax._linalg import as_tall, identity_like, invert_triangular, product, qr
 from sphax._numerics import divide, widen
-from sphax.orthogonal._matrices import as_tall, identity_like, product
 from sphax.sphere import length
 
-# Rounding of what is left of a column that depends on those before it, in epsilons of
-# its length times the number of columns; more only where those are ill-conditioned.
+# A column depends on the columns before it if the remainder is no longer than so many
+# epsilons of its length times the number of columns: that is its rounding, unless the
+# columns are ill-conditioned.
 _NOISE = 4.0
 
 
 def gram_schmidt(a: ArrayLike) -> jax.Array:
-    r"""Orthonormal columns, each from the columns up to its own (Gram-Schmidt).
+    r"""Orthonormal columns, each made of the columns up to it (Gram-Schmidt).
 
-    The factor :math:`Q` of :math:`A = Q R` with :math:`R` upper triangular, of positive
-    diagonal: unique where the columns are independent. By Householder's method, which
-    keeps them orthogonal for columns however close. With
+    The factor :math:`Q` of :math:`A = Q R` with an upper triangular :math:`R` of
+    positive diagonal, which is unique if the columns are independent. It is computed by
+    Householder's method, whose result is orthogonal however close the columns are. With
     :math:`X = Q^\top dA\, R^{-1}`, its derivative is
 
     .. math::
@@ -32,10 +32,10 @@ def gram_schmidt(a: ArrayLike) -> jax.Array:
 
     Returns:
         Matrices with orthonormal columns, shape and dtype of ``a``, computed in float32
-        at least; a square one may have determinant 1 or -1. Lengths of columns do not
-        count. A column that is zero, or a combination of those before it up to
-        :math:`4 n` epsilons of its length, gets some direction orthogonal to theirs,
-        and zero gradient; zero gives the first columns of the identity.
+        at least; the determinant of a square one may be 1 or -1. The lengths of columns
+        do not matter. A column that is zero, or a combination of earlier columns up to
+        :math:`4 n` epsilons of its length, gets some direction orthogonal to theirs and
+        zero gradient; the zero matrix gives the first columns of the identity.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -56,14 +56,14 @@ def gram_schmidt(a: ArrayLike) -> jax.Array:
 @compiled()
 def _gram_schmidt(a):
     x = widen(a)
-    # The lengths of columns do not count: none is too long or short for its square.
+    # Columns of size 1, so that squares neither overflow nor underflow.
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-2, keepdims=True))
     return factor(divide(x, size))[0].astype(a.dtype)
 
 
 @jax.custom_jvp
 def factor(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``q`` and ``r``, the diagonal of ``r`` not negative."""
+    """``q`` and ``r`` of ``a = q r``, the diagonal of ``r`` being nonnegative."""
     q, r = qr(a)
     diagonal = jnp.diagonal(r, axis1=-2, axis2=-1)
     sign = jnp.where(diagonal < 0.0, -1.0, 1.0).astype(a.dtype)
@@ -83,11 +83,10 @@ def _factor_jvp(primals, tangents):
 
 
 def _times_inverse(x, r, a):
-    """``x`` times the inverse of ``r``, zero in the columns that have no direction."""
-    left = jnp.diagonal(r, axis1=-2, axis2=-1)
-    # Where no more is left of a column than its rounding.
+    """``x r^-1``, with zero in the columns that depend on earlier ones."""
+    remainder = jnp.diagonal(r, axis1=-2, axis2=-1)
     noise = _NOISE * a.shape[-1] * jnp.finfo(a.dtype).eps * length(a.mT)
-    exists = left > noise
-    are_both = exists[..., None] & exists[..., None, :]
+    is_free = remainder > noise
+    are_both = is_free[..., None] & is_free[..., None, :]
     inverse = invert_triangular(jnp.where(are_both, r, identity_like(r)))
-    return product(jnp.where(exists[..., None, :], x, 0.0), inverse)
+    return product(jnp.where(is_free[..., None, :], x, 0.0), inverse)

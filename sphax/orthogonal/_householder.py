@@ -1,4 +1,4 @@
-"""Products of Householder reflections, all of them at once."""
+"""Product of Householder reflections."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,18 @@ from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
 from sphax._compiled import compiled
-from sphax._factorisations import invert_triangular
+from sphax._linalg import (
+    identity_like,
+    invert_triangular,
+    polish_straight_through,
+    product,
+)
 from sphax._numerics import widen
-from sphax.orthogonal._matrices import identity_like, product
-from sphax.orthogonal._newton_schulz import without_rounding
 from sphax.sphere import direction
 
 
 def householder(v: ArrayLike) -> jax.Array:
-    r"""Product of the reflections of the rows (Householder parameterisation).
+    r"""Product of reflections along the rows (Householder parameterization).
 
     .. math::
         Q = H_0 H_1 \cdots H_{k-1} = I - 2\, \hat V^\top T^{-1} \hat V, \qquad
@@ -22,13 +25,13 @@ def householder(v: ArrayLike) -> jax.Array:
         T = I + 2 \operatorname{triu}(\hat V \hat V^\top, 1)
 
     with the directions :math:`\hat v_i` as the rows of :math:`\hat V` (compact WY
-    form): matrix products and the inverse of a triangle, forward and backward, and no
-    loop over the reflections. :math:`n` of them reach every orthogonal matrix of
-    determinant :math:`(-1)^n`, and :math:`n - 1` the others.
+    form). Forward and backward take matrix products and the inverse of a triangular
+    matrix; there is no loop over the reflections. :math:`n` reflections reach every
+    orthogonal matrix of determinant :math:`(-1)^n`, and :math:`n - 1` all others.
 
     Args:
         v: Normals of the mirrors, floating, ``[..., k, n]``; their lengths do not
-            count.
+            matter.
 
     Returns:
         Orthogonal matrices, ``[..., n, n]``, dtype of ``v``, computed in float32 at
@@ -64,5 +67,5 @@ def _householder(v):
     identity = jnp.broadcast_to(
         jnp.eye(v.shape[-1], dtype=rows.dtype), (*v.shape[:-2], *v.shape[-1:] * 2)
     )
-    q = without_rounding(identity - 2.0 * product(rows.mT, product(inverse, rows)))
-    return q.astype(v.dtype)
+    q = identity - 2.0 * product(rows.mT, product(inverse, rows))
+    return polish_straight_through(q).astype(v.dtype)

@@ -1,33 +1,34 @@
-"""The nearest orthogonal matrix."""
+"""Nearest orthogonal matrix: the polar factor, or Löwdin orthogonalization."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._compiled import compiled
-from sphax._factorisations import eigh, invert
-from sphax._numerics import divide, widen
-from sphax.orthogonal._gram_schmidt import factor
-from sphax.orthogonal._matrices import (
+from sphax._linalg import (
     as_tall,
-    frobenius_norm,
+    eigh,
+    entries,
     identity_like,
+    invert,
+    largest_entry,
     product,
-    size_of,
     symmetric_part,
 )
+from sphax._numerics import divide, widen
+from sphax.orthogonal._gram_schmidt import factor
 from sphax.sphere import direction, length
 
-# Rounding of eigenvalues near zero, in epsilons of the largest, times sqrt(n).
+# Eigenvalues below so many epsilons of the largest one, times sqrt(n), are rounding.
 _NOISE = 4.0
-# Steps of the power method: norms steer the scaling, a few percent are enough.
+# Steps of the power method. The norms steer the scaling only: a few percent are enough.
 _POWERS = 4
-# Nine steps would do for every matrix; more are for estimates that are far off.
+# Nine steps are enough for every matrix; the others are for norms that are far off.
 _MOST = 20
 
 
 def lowdin(a: ArrayLike) -> jax.Array:
-    r"""Nearest matrix with orthonormal columns (Löwdin, symmetric orthogonalisation).
+    r"""Nearest matrix with orthonormal columns (Löwdin, symmetric orthogonalization).
 
     The polar factor :math:`Q = A (A^\top A)^{-1/2} = U V^\top` of
     :math:`A = U \Sigma V^\top`, by Newton's method with scaling. Its derivative solves
@@ -37,20 +38,21 @@ def lowdin(a: ArrayLike) -> jax.Array:
         H = Q^\top A,
 
     for square :math:`A`; singular values enter it as :math:`1 / (\sigma_i + \sigma_j)`,
-    which is finite where they coincide. A tall one has :math:`(I - Q Q^\top)\, dA\,
-    H^{-1}` besides. No SVD is made or differentiated.
+    which is finite where they coincide. For tall :math:`A`,
+    :math:`(I - Q Q^\top)\, dA\, H^{-1}` is added. No SVD is computed or differentiated.
 
     Args:
         a: Floating, ``[..., m, n]`` with :math:`m \ge n`.
 
     Returns:
         Matrices with orthonormal columns, shape and dtype of ``a``, computed in float32
-        at least; a square one has the sign of the determinant of ``a``. To a matrix
-        that is singular to rounding, several are nearest: it gets one of them, with
-        either sign, and zero gets the identity. Singular values up to
-        :math:`4 \sqrt n` epsilons of the largest are zero to rounding. Two of them have
-        no derivative together, and in a tall matrix each has none with the directions
-        outside of the columns: these count as zero.
+        at least; the determinant of a square one has the sign of the determinant of
+        ``a``. A matrix that is singular to rounding has several nearest ones, and gets
+        one of them, with either sign; the zero matrix gets the identity. Singular
+        values up to :math:`4 \sqrt n` epsilons of the largest count as zero. The
+        derivative does not exist for pairs of zero singular values and, in a tall
+        matrix, for a zero singular value and directions outside of the columns: there
+        it is taken to be zero.
 
     Raises:
         TypeError: If ``a`` is not floating.
@@ -77,8 +79,8 @@ def _lowdin(a):
 
 @jax.custom_jvp
 def _nearest(a: jax.Array) -> jax.Array:
-    """The orthogonal polar factor."""
-    x = a / size_of(a)
+    """The orthogonal polar factor, ``[..., m, n]``."""
+    x = a / largest_entry(a)
     if x.shape[-2] == x.shape[-1]:
         return _polar(x)
     frame, triangle = factor(x)
@@ -88,12 +90,12 @@ def _nearest(a: jax.Array) -> jax.Array:
 @_nearest.defjvp
 def _nearest_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    size = size_of(a)
+    size = largest_entry(a)
     q, da = _nearest(a), da / size
     h, inner = symmetric_part(product(q.mT, a / size)), product(q.mT, da)
     outside = da - product(q, inner) if q.shape[-2] > q.shape[-1] else None
-    turn, outside = _solve(h, inner - inner.mT, outside)
-    dq = product(q, turn)
+    rotation, outside = _solve(h, inner - inner.mT, outside)
+    dq = product(q, rotation)
     return q, dq if outside is None else dq + outside
 
 
@@ -101,7 +103,7 @@ def _polar(x: jax.Array) -> jax.Array:
     """The orthogonal polar factor of square matrices of entries up to 1."""
     is_zero = jnp.all(x == 0.0, axis=(-2, -1), keepdims=True)
     x = _newton(jnp.where(is_zero, identity_like(x), x))
-    # One step of order three for rounding: sigma (15 - 10 sigma^2 + 3 sigma^4) / 8.
+    # A last step of order three: sigma becomes sigma (15 - 10 sigma^2 + 3 sigma^4) / 8.
     gram = product(x.mT, x)
     excess = gram - identity_like(gram)
     return x + product(x, 3.0 * product(excess, excess) - 4.0 * excess) / 8.0
@@ -110,10 +112,10 @@ def _polar(x: jax.Array) -> jax.Array:
 def _newton(x: jax.Array) -> jax.Array:
     """Newton's iteration ``x <- (x + invert(x)') / 2``, with scaling.
 
-    Ends where a step of order three takes away what is left.
+    It ends where the step of order three that follows removes the remaining error.
     """
-    # What differs by d from its inverse is, once it is their mean, d^2 / 8 from I in
-    # its Gram matrix; of which 5 / 16 of the third power are left.
+    # If x and its inverse differ by d, the Gram matrix of their mean differs from I by
+    # d^2 / 8; the step of order three leaves 5 / 16 of the third power of that.
     enough = 4.0 * (jnp.finfo(x.dtype).eps / 5.0) ** (1 / 6)
 
     def is_far(carry):
@@ -136,16 +138,17 @@ def _newton(x: jax.Array) -> jax.Array:
 
 
 def _centred_mean(x, inverse, difference):
-    """Of a matrix and its inverse; its singular values are around 1."""
-    # Those of x lie in [1 / top, top], those of the mean in [1, (top + 1 / top) / 2].
+    """Mean of a matrix and its inverse, scaled to singular values around 1."""
+    # Singular values of x lie in [1 / top, top], and of the mean in
+    # [1, (top + 1 / top) / 2].
     top = difference / 2.0 + jnp.sqrt(1.0 + difference**2 / 4.0)
     return (x + inverse) / (2.0 * jnp.sqrt((top + 1.0 / top) / 2.0))
 
 
 def _solve(h: jax.Array, c: jax.Array, y: jax.Array | None):
-    """``x`` and ``z`` with ``h x + x h = c`` and ``z h = y``; ``h`` has no sign.
+    """``x`` and ``z`` with ``h x + x h = c`` and ``z h = y``, for semidefinite ``h``.
 
-    Zero for eigenvalues that are zero to rounding, or pairs of such.
+    Components that belong to eigenvalues of zero, up to rounding, are zero.
     """
 
     def times(pair):
@@ -165,30 +168,31 @@ def _solve(h: jax.Array, c: jax.Array, y: jax.Array | None):
         z = divide(product(y, vectors), values[..., None, :])
         return x, product(z, vectors.mT)
 
-    # So that second derivatives are those of the equation, not of eigenvectors.
+    # The derivative is that of the equation, so eigenvectors are not differentiated.
     return jax.lax.custom_linear_solve(times, (c, y), solve, symmetric=True)
 
 
 def _with_inverse(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``x``, of entries up to 1, and its inverse; a singular one changed by rounding.
+    """``x``, with entries up to 1, and its inverse.
 
-    The change is the smallest multiple of a matrix that gives it an inverse.
+    To singular matrices, the smallest multiple of a fixed matrix is added that makes
+    them invertible, of the order of rounding.
     """
     eps = jnp.finfo(x.dtype).eps
 
     def is_singular(inverse):
         # This way round, NaN is singular.
-        return ~(frobenius_norm(inverse) <= eps**-1.25)[..., None, None]
+        return ~(length(entries(inverse)) <= eps**-1.25)[..., None, None]
 
-    def go_on(carry):
+    def is_any_singular(carry):
         _, inverse, size = carry
         return jnp.any(is_singular(inverse)) & (size < 1.0)
 
     def change(carry):
         y, inverse, size = carry
         size = jnp.maximum(4.0 * size, eps)
-        # As irregular as a random matrix, well conditioned, and cheap to compile. With
-        # the size as its phase, since compilers move constants out of loops.
+        # As irregular as a random matrix, well conditioned, and cheap to compile. The
+        # size is its phase, so that the compiler cannot move it out of the loop.
         number = jnp.arange(1, x.shape[-1] + 1, dtype=x.dtype)
         noise = size * jnp.cos(jnp.outer(number, number) + size)
         noise = jnp.broadcast_to(noise, x.shape)
@@ -196,13 +200,13 @@ def _with_inverse(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return y, invert(y), size
 
     start = x, invert(x), jnp.zeros((), x.dtype)
-    y, inverse, _ = jax.lax.while_loop(go_on, change, start)
+    y, inverse, _ = jax.lax.while_loop(is_any_singular, change, start)
     return y, inverse
 
 
 def _spectral_norm(x: jax.Array) -> jax.Array:
     """Estimate of the largest singular value, from below, ``[..., 1, 1]``."""
-    # Irregular, so that it is not orthogonal to what it is to find.
+    # Irregular, so that it is not orthogonal to the singular vector.
     start = jnp.cos(jnp.arange(x.shape[-1], dtype=x.dtype) ** 2)
     right = jnp.broadcast_to(start, x.shape[:-1])
     for _ in range(_POWERS):

@@ -1,4 +1,4 @@
-"""Orthogonality by matrix products alone."""
+"""Newton-Schulz iteration: orthonormal columns by matrix products only."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,13 @@ from jax.typing import ArrayLike
 
 from sphax._checks import check_count
 from sphax._compiled import compiled
-from sphax._numerics import divide, widen
-from sphax.orthogonal._matrices import (
-    as_tall,
-    frobenius_norm,
-    identity_like,
-    product,
-    size_of,
-)
+from sphax._linalg import as_tall, entries, largest_entry, newton_schulz_step
+from sphax._numerics import divide, safe_sqrt, widen
+from sphax.sphere import length
 
 
 def newton_schulz(a: ArrayLike, *, iterations: int = 15) -> jax.Array:
-    r"""Approaches the nearest orthogonal matrix by products alone (Newton-Schulz).
+    r"""Approaches the nearest orthogonal matrix by products only (Newton-Schulz).
 
     .. math::
         X \leftarrow \tfrac12 X\, (3 I - X^\top X), \qquad X_0 = A / b
@@ -29,7 +24,7 @@ def newton_schulz(a: ArrayLike, *, iterations: int = 15) -> jax.Array:
 
     Args:
         a: Floating, ``[..., m, n]`` with :math:`m \ge n`.
-        iterations: Number of them, 0 or more; each costs two products. The smallest
+        iterations: Number of iterations, 0 or more, of two products each. The smallest
             singular value needs about :math:`\log(b / \sigma_n) / \log 1.5 + 4`.
 
     Returns:
@@ -59,18 +54,21 @@ def newton_schulz(a: ArrayLike, *, iterations: int = 15) -> jax.Array:
 @compiled("iterations")
 def _newton_schulz(a, *, iterations):
     x = widen(a)
-    x = x / size_of(x)
-    x = divide(x, norm_bound(x)[..., None, None])
-    x = jax.lax.fori_loop(0, iterations, lambda _, x: step(x), x)
+    x = x / largest_entry(x)
+    sizes = jnp.abs(x)
+    columns, rows = jnp.max(jnp.sum(sizes, -2), -1), jnp.max(jnp.sum(sizes, -1), -1)
+    bound = safe_sqrt(jnp.minimum(length(entries(x)) ** 2, columns * rows))
+    x = divide(x, bound[..., None, None])
+    x = jax.lax.fori_loop(0, iterations, lambda _, x: newton_schulz_step(x), x)
     return x.astype(a.dtype)
 
 
 def polish(q: ArrayLike) -> jax.Array:
-    r"""Takes rounding errors out of a nearly orthogonal matrix.
+    r"""Removes rounding errors from a nearly orthogonal matrix.
 
-    One Newton-Schulz step, :math:`\tfrac12 Q\, (3 I - Q^\top Q)`: it squares the error
-    of orthogonality, down to rounding. It moves towards the nearest orthogonal matrix
-    wherever all singular values are below :math:`\sqrt 3`; beyond, it moves away.
+    One Newton-Schulz step, :math:`\tfrac12 Q\, (3 I - Q^\top Q)`, squares the
+    orthogonality error, down to rounding. It moves towards the nearest orthogonal
+    matrix if all singular values are below :math:`\sqrt 3`, else away from it.
 
     Args:
         q: Nearly orthonormal columns, floating, ``[..., m, n]`` with :math:`m \ge n`.
@@ -92,29 +90,4 @@ def polish(q: ArrayLike) -> jax.Array:
 
 @compiled()
 def _polish(q):
-    return step(widen(q)).astype(q.dtype)
-
-
-def step(x: jax.Array) -> jax.Array:
-    """``x (3 I - x' x) / 2``."""
-    gram = product(x.mT, x)
-    # The difference to x itself, so that rounding acts on the correction only.
-    return x + product(x, (identity_like(gram) - gram) / 2.0)
-
-
-def without_rounding(q: jax.Array, steps: int = 1) -> jax.Array:
-    """``q`` polished, and the derivative of ``q``: only rounding is taken out."""
-    fixed = jax.lax.stop_gradient(q)
-    better = fixed
-    for _ in range(steps):
-        better = step(better)
-    return q + (better - fixed)
-
-
-def norm_bound(x: jax.Array) -> jax.Array:
-    """An upper bound on the largest singular value, ``[...]``."""
-    sizes = jnp.abs(x)
-    columns, rows = jnp.max(jnp.sum(sizes, -2), -1), jnp.max(jnp.sum(sizes, -1), -1)
-    bound = jnp.minimum(frobenius_norm(x) ** 2, columns * rows)
-    is_zero = bound == 0.0
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, bound)))
+    return newton_schulz_step(widen(q)).astype(q.dtype)

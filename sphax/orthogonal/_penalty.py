@@ -1,4 +1,4 @@
-"""Penalties on vectors that are not orthonormal: how far their Gram matrix is off."""
+"""Orthogonality penalties: distances of a Gram matrix from the identity."""
 
 from typing import Literal
 
@@ -38,35 +38,36 @@ def orthogonality_penalty(
       by power iteration, :math:`\|A v\|` with :math:`v` the direction of
       :math:`A^{k-1} v_0` for a random :math:`v_0`. It is never too large.
 
-    Nothing is averaged. More vectors than dimensions cannot be orthonormal: the least
-    value of the first two is then :math:`n - d`, at tight frames, which may hold the
-    same direction twice. Lengths count, unless ``normalize``.
+    Nothing is averaged. More vectors than dimensions cannot be orthonormal: the minimum
+    of the first two kinds is then :math:`n - d`, at tight frames, which may contain the
+    same direction twice. Lengths matter unless ``normalize`` is set.
 
     Args:
         points: The vectors, floating, ``[n, d]``; see :func:`sphax.neurons.to_rows`.
         kind: One of the four above.
-        normalize: Whether the directions of the vectors take their place.
+        normalize: Whether to use the directions of the vectors only.
         iterations: :math:`k`, products with :math:`A`, 1 or more; ``"spectral"`` only.
-        key: Draws :math:`v_0`; needed by ``"spectral"``, and best a new one each step.
-        where: Boolean mask of the vectors, ``[n]``. Those masked do not exist, and are
-            zeroed before anything else: a NaN in them reaches nothing.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        key: Key that draws :math:`v_0`, preferably a new one in each step; required by
+            ``"spectral"``.
+        where: Boolean mask of the vectors to include, ``[n]``. The others are zeroed
+            first: a NaN in them reaches nothing.
+        precision: Precision of matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
-        The penalty, a scalar in float32 at least; 0, with zero gradient, when ``where``
-        leaves nothing. Where lengths count, it leaves the numbers of float32 from 1e9
-        on, infinite or NaN. The first two kinds are smooth. ``"mutual_coherence"`` has
-        a kink where pairs are equally coherent, which share its gradient. Both it and
-        ``"spectral"`` have one where they are 0: rounding then decides between a
-        gradient of zero and one of order 1. A zero vector has zero gradient, but in
-        ``"spectral"``, where products with it keep their ordinary one unless
-        ``normalize``.
+        The penalty, a scalar in float32 at least; 0, with zero gradient, if ``where``
+        excludes everything. Unless only directions matter, lengths of about 1e9 and
+        more overflow float32, to infinity or NaN. The first two kinds are smooth.
+        ``"mutual_coherence"`` has a kink where several pairs are equally coherent; they
+        share its gradient. ``"mutual_coherence"`` and ``"spectral"`` have a kink at 0,
+        where rounding decides between a gradient of zero and one of order 1. The
+        gradient at a zero vector is zero, except for ``"spectral"`` without
+        ``normalize``, whose products have their ordinary gradient there.
 
     Raises:
-        TypeError: If ``points`` is not floating, ``where`` not boolean, or an option of
-            the wrong kind.
-        ValueError: If shapes do not fit, ``kind`` is unknown, ``iterations`` below 1,
-            or a key is missing.
+        TypeError: If ``points`` is not floating, ``where`` is not boolean, or an option
+            has the wrong type.
+        ValueError: If shapes do not fit, ``kind`` is unknown, ``iterations`` is below
+            1, or a key is missing.
 
     Example:
         >>> sx.orthogonal.orthogonality_penalty(jnp.array([[2.0, 0.0], [0.0, 1.0]]))
@@ -76,7 +77,7 @@ def orthogonality_penalty(
         Bansal, Chen, Wang, `Can We Gain More from Orthogonality Regularizations in
         Training Deep CNNs? <https://arxiv.org/abs/1810.09102>`_, NeurIPS 2018;
         Liu et al., `Deep Hyperspherical Learning <https://arxiv.org/abs/1711.03189>`_,
-        NeurIPS 2017 (the soft one, of weight 1e-4).
+        NeurIPS 2017 (the soft kind, with weight 1e-4).
     """
     points = as_floating("points", points)
     if points.ndim != 2:
@@ -126,7 +127,7 @@ def _soft(rows, mask, precision):
     if n <= d:
         gram, identity, surplus = _gram(rows, precision), jnp.diag(mask), 0.0
     else:
-        # |W W' - I|^2 - n = |W' W - I|^2 - d, and the second matrix is the smaller.
+        # |W W' - I|^2 - n = |W' W - I|^2 - d, and the second matrix is smaller.
         gram, identity = _gram(rows.T, precision), jnp.eye(d, dtype=rows.dtype)
         surplus = jnp.sum(mask) - d
     return jnp.sum(jnp.square(gram - identity)) + surplus
@@ -142,7 +143,7 @@ def _mutual_coherence(rows, precision):
 
 def _spectral(rows, vector, iterations, precision):
     def product(vector):
-        # Without the Gram matrix: two products with the rows.
+        # Two products with the rows: the Gram matrix is never formed.
         combined = jnp.matmul(vector, rows, precision=precision)
         return jnp.matmul(rows, combined, precision=precision) - vector
 
@@ -161,7 +162,7 @@ def _random_unit(key, mask):
 
 
 def _as_mask(where, points):
-    """One for each row that counts, zero for the others, in the dtype of products."""
+    """1 for each row that is included and 0 for the others, in float32 at least."""
     mask = jnp.ones(len(points), bool) if where is None else jnp.asarray(where)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}.")

@@ -1,11 +1,11 @@
-"""Random orthogonal matrices."""
+"""Random orthogonal matrices, uniform in the Haar measure."""
 
 import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_flag, check_key
 from sphax._compiled import compiled
-from sphax._factorisations import sign_of_determinant
+from sphax._linalg import sign_of_determinant
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 
 
@@ -18,15 +18,15 @@ def random_orthogonal(
 ) -> jax.Array:
     r"""Orthogonal matrices, or orthonormal frames, drawn from the Haar measure.
 
-    :func:`gram_schmidt` of a Gaussian matrix; without its positive diagonal, the
-    factor of a QR decomposition is not uniform.
+    They are made by :func:`gram_schmidt` of a Gaussian matrix. The factor of a plain QR
+    decomposition, whose diagonal has any sign, would not be uniform.
 
     Args:
         key: PRNG key.
         shape: ``(..., m, n)`` with :math:`m \ge n`.
         dtype: Floating dtype of the result, which is computed in float32 at least.
-        special: Whether to draw rotations only, from SO(n); otherwise determinants
-            are 1 or -1 with equal probability, O(n). Square matrices only.
+        special: Whether to draw rotations only, from SO(n), of square matrices;
+            otherwise, from O(n), determinants are 1 or -1 with equal probability.
 
     Returns:
         Matrices with orthonormal columns, of the shape given.

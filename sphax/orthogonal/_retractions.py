@@ -1,27 +1,37 @@
-"""Moving over the orthogonal group and the Stiefel manifold."""
+"""Retractions and tangents of the orthogonal group and the Stiefel manifold."""
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
 from sphax._compiled import compiled
+from sphax._linalg import (
+    as_tall,
+    entries,
+    identity_like,
+    invert,
+    product,
+    symmetric_part,
+)
 from sphax._numerics import widen
 from sphax.orthogonal._cayley import cayley_of_skew
 from sphax.orthogonal._gram_schmidt import gram_schmidt
 from sphax.orthogonal._lowdin import lowdin
-from sphax.orthogonal._matrices import as_tall, product, symmetric_part
+from sphax.sphere import length
 
 
 def project_to_tangent(q: ArrayLike, x: ArrayLike) -> jax.Array:
-    r"""Tangent part of a matrix at one with orthonormal columns.
+    r"""Projects a matrix to the tangent space at a frame.
 
     :math:`X - Q\, \operatorname{sym}(Q^\top X)`, the nearest matrix :math:`U` with
     :math:`Q^\top U` skew-symmetric; for square :math:`Q`,
     :math:`\tfrac12 (X - Q X^\top Q)`.
 
     Args:
-        q: Foot point, orthonormal columns, floating, ``[..., m, n]``, :math:`m \ge n`.
-        x: Floating, shape of ``q``.
+        q: The frame, with orthonormal columns, floating, ``[..., m, n]``,
+            :math:`m \ge n`.
+        x: The matrix, floating, shape of ``q``.
 
     Returns:
         Tangent matrix, shape and dtype of ``x``, computed in float32 at least.
@@ -51,10 +61,11 @@ def _project_to_tangent(frame, step):
 
 
 def qr_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
-    r"""Retraction by orthonormalisation, :math:`\operatorname{gram\_schmidt}(Q + U)`.
+    r"""Retraction by orthonormalization, :math:`\operatorname{gram\_schmidt}(Q + U)`.
 
     Args:
-        q: Start, orthonormal columns, floating, ``[..., m, n]``, :math:`m \ge n`.
+        q: Start, with orthonormal columns, floating, ``[..., m, n]``,
+            :math:`m \ge n`.
         tangent: Step :math:`U`, floating, shape of ``q``.
 
     Returns:
@@ -78,7 +89,8 @@ def polar_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
     r"""Retraction to the nearest frame, :math:`\operatorname{lowdin}(Q + U)`.
 
     Args:
-        q: Start, orthonormal columns, floating, ``[..., m, n]``, :math:`m \ge n`.
+        q: Start, with orthonormal columns, floating, ``[..., m, n]``,
+            :math:`m \ge n`.
         tangent: Step :math:`U`, floating, shape of ``q``.
 
     Returns:
@@ -99,23 +111,25 @@ def polar_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
 
 
 def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
-    r"""Retraction by a rotation that the step generates.
+    r"""Retraction by the Cayley map of the generator of a step.
 
     .. math::
-        (I - \tfrac12 W)^{-1} (I + \tfrac12 W)\, Q, \qquad W = \hat W - \hat W^\top,
-        \qquad \hat W = (I - \tfrac12 Q Q^\top)\, U Q^\top
+        (I - \tfrac12 W)^{-1} (I + \tfrac12 W)\, Q
 
-    :math:`W Q` is the tangent part of :math:`U`: of any other step, it alone counts. A
-    rotation keeps the errors of orthogonality that :math:`Q` has; see :func:`polish`.
+    with the skew-symmetric :math:`W` of :func:`tangent_generator`: only the tangent
+    part of :math:`U` matters. The rotation does not remove errors of orthogonality that
+    :math:`Q` has; see :func:`polish`. Where :math:`m > 2 n`, a matrix of size
+    :math:`2 n` is inverted instead of one of size :math:`m`.
 
     Args:
-        q: Start, orthonormal columns, floating, ``[..., m, n]``, :math:`m \ge n`.
+        q: Start, with orthonormal columns, floating, ``[..., m, n]``,
+            :math:`m \ge n`.
         tangent: Step :math:`U`, floating, shape of ``q``.
 
     Returns:
         Orthonormal columns, shape and dtype of ``q``; agrees with the geodesic to
-        second order. A square matrix keeps its determinant. Very long steps are cut
-        down, as in :func:`cayley`.
+        second order. A square matrix keeps its determinant. Very long steps are
+        shortened, as in :func:`cayley`.
 
     Raises:
         TypeError: If an argument is not floating.
@@ -137,23 +151,79 @@ def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
 
 @compiled()
 def _cayley_retraction(frame, step):
-    rotation = cayley_of_skew(generator(frame, step) / 2.0)
-    return product(rotation, frame)
+    m, n = frame.shape[-2:]
+    if m <= 2 * n:
+        rotation = cayley_of_skew(_generator(frame, step) / 2.0)
+        return product(rotation, frame)
+    # W = P Q' - Q P' = U V' has rank 2 n: by Woodbury's identity, the result is
+    # Q + U (I - V' U / 2)^-1 V' Q (Wen and Yin, Lemma 4). With P and Q of equal size in
+    # U and V, the matrix to invert is well conditioned for long steps too.
+    p = step - product(frame, product(frame.mT, step)) / 2.0
+    norm = jax.lax.stop_gradient(length(entries(p)))[..., None, None]
+    largest = 0.25 * float(jnp.finfo(p.dtype).eps) ** -0.75
+    within = jnp.minimum(1.0, largest / jnp.where(norm == 0.0, 1.0, norm))
+    size = jnp.sqrt(jnp.where(norm == 0.0, 1.0, norm * within))
+    p, q = p * within / size, frame * size
+    u, v = jnp.concatenate([p, q], -1), jnp.concatenate([q, -p], -1)
+    inner = product(v.mT, u)
+    solved = product(invert(identity_like(inner) - inner / 2.0), product(v.mT, frame))
+    return frame + product(u, solved)
 
 
-def generator(frame: jax.Array, step: jax.Array) -> jax.Array:
-    """The skew-symmetric ``W`` for which ``W Q`` is the tangent part of a step."""
+def tangent_generator(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
+    r"""Skew-symmetric matrix that generates a tangent step.
+
+    .. math::
+        W = \hat W - \hat W^\top, \qquad \hat W = (I - \tfrac12 Q Q^\top)\, U Q^\top
+
+    :math:`W Q` is the tangent part of :math:`U`, so that :math:`\exp(W)\, Q` and the
+    :func:`cayley_retraction` move :math:`Q` along it.
+
+    Args:
+        q: Start, with orthonormal columns, floating, ``[..., m, n]``,
+            :math:`m \ge n`.
+        tangent: Step :math:`U`, floating, shape of ``q``.
+
+    Returns:
+        The matrix, ``[..., m, m]``, in the wider dtype of the two, computed in float32
+        at least.
+
+    Raises:
+        TypeError: If an argument is not floating.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> q, step = jnp.array([[1.0], [0.0]]), jnp.array([[0.0], [0.75]])
+        >>> sx.orthogonal.tangent_generator(q, step)
+        Array([[ 0.  , -0.75],
+               [ 0.75,  0.  ]], dtype=float32)
+
+    References:
+        Wen, Yin, `A Feasible Method for Optimization with Orthogonality Constraints
+        <https://doi.org/10.1007/s10107-012-0584-1>`_, 2013.
+    """
+    frame, step = _as_frame_and_step(q, "tangent", tangent)
+    dtypes = as_floating("q", q).dtype, as_floating("tangent", tangent).dtype
+    return _tangent_generator(frame, step).astype(jnp.promote_types(*dtypes))
+
+
+@compiled()
+def _tangent_generator(frame, step):
+    return _generator(frame, step)
+
+
+def _generator(frame, step):
     inner = product(frame, product(frame.mT, step))
     half = product(step - inner / 2.0, frame.mT)
     return half - half.mT
 
 
 def _as_frame_and_step(q, name, step) -> tuple[jax.Array, jax.Array]:
-    """Both in the wider of their dtypes, float32 at least."""
+    """Both in the wider one of their dtypes, float32 at least."""
     frame, step = as_tall("q", q), as_floating(name, step)
     if step.shape != frame.shape:
         raise ValueError(
             f"{name} must have the shape of q, {frame.shape}, got {step.shape}."
         )
-    dtype = jax.numpy.promote_types(frame.dtype, step.dtype)
+    dtype = jnp.promote_types(frame.dtype, step.dtype)
     return widen(frame.astype(dtype)), widen(step.astype(dtype))

@@ -1,20 +1,20 @@
-"""Whole params as rotated frozen neurons: orthogonal training and its descendants."""
+"""Orthogonal reparameterizations of params: OPT, OFT, BOFT, POET."""
 
 from sphax import _discovery
 from sphax.reparam._boft import boft as boft
+from sphax.reparam._core import FrozenNeurons as FrozenNeurons
+from sphax.reparam._core import Reparameterization as Reparameterization
+from sphax.reparam._core import Rotations as Rotations
+from sphax.reparam._core import rotation_mask as rotation_mask
 from sphax.reparam._describe import Description as Description
 from sphax.reparam._describe import LeafDescription as LeafDescription
 from sphax.reparam._describe import describe as describe
 from sphax.reparam._dropout import multiplicative_dropout as multiplicative_dropout
-from sphax.reparam._frozen import FrozenNeurons as FrozenNeurons
 from sphax.reparam._moments import reset_moments as reset_moments
 from sphax.reparam._oft import oft as oft
-from sphax.reparam._orthogonal import orthogonal as orthogonal
+from sphax.reparam._opt import orthogonal as orthogonal
 from sphax.reparam._poet import poet as poet
 from sphax.reparam._relaxed import relaxed_orthogonal as relaxed_orthogonal
-from sphax.reparam._reparameterization import Reparameterization as Reparameterization
-from sphax.reparam._rotations import Rotations as Rotations
-from sphax.reparam._rotations import rotation_mask as rotation_mask
 from sphax.reparam._stochastic import stochastic_orthogonal as stochastic_orthogonal
 
 __dir__ = _discovery.dir_of(__name__)

@@ -1,7 +1,4 @@
-"""Block-diagonal orthogonal matrices: which blocks, on which coordinates.
-
-Products go block by block: nothing of the size of the whole matrix is formed.
-"""
+"""Block-diagonal orthogonal matrices: sizes of blocks, coordinates, and products."""
 
 import dataclasses
 import math
@@ -12,56 +9,58 @@ import jax.numpy as jnp
 
 from sphax._checks import check_count
 
-# Number of factors, of blocks in each, and of coordinates in each of these.
+# Factors, blocks in each factor, and coordinates in each block.
 Shape = tuple[int, int, int]
 
 
-class Plan(Protocol):
-    """The blocks for a space of ``d`` dimensions, hashable."""
+class Blocks(Protocol):
+    """A way to cut the coordinates of a space into blocks; hashable."""
 
     def shape(self, d: int) -> Shape | None:
-        """Their number and size; None where the dimension has no such blocks."""
+        """Shape of raw arrays without the last axis; None if no block size fits."""
         ...
 
     def order(self, key: jax.Array, d: int) -> jax.Array | None:
-        """The coordinates in each, ``[factors, blocks, b]``; None as they come."""
+        """Coordinates of each block, ``[factors, blocks, b]``; None if in order."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Contiguous:
-    """Neighbors together, in blocks of the largest size that leaves nothing over."""
+    """Blocks of neighbors, of the largest size up to ``block_size`` that divides d."""
 
     block_size: int | None
+    share_blocks: bool = False
 
     def __post_init__(self):
-        """Checks the size."""
-        check_block_size(self.block_size)
+        if self.block_size is not None:
+            check_count("block_size", self.block_size, 2)
 
     def shape(self, d: int) -> Shape | None:
-        """One factor."""
+        """One factor; with ``share_blocks``, one block in the place of all."""
         largest = d if self.block_size is None else min(self.block_size, d)
         size = next(size for size in range(largest, 0, -1) if d % size == 0)
-        return None if size == 1 else (1, d // size, size)
+        if size == 1:
+            return None
+        return 1, 1 if self.share_blocks else d // size, size
 
     def order(self, key: jax.Array, d: int) -> None:
-        """As they come."""
+        """None: coordinates are in order."""
         del key, d
 
 
 @dataclasses.dataclass(frozen=True)
 class Butterfly:
-    """Factors that join halves of blocks, each time twice as far from one another.
+    """Factors of blocks of two half blocks, twice as far apart in each factor.
 
-    In factor i, counted from 0, a block has the chunks c and c + 2^i of ``b / 2``
-    neighbors each: those that differ in bit i of their number.
+    Factor i, counted from 0, joins the chunks c and c + 2^i of ``b / 2`` neighbors
+    each, whose numbers differ in bit i.
     """
 
     block_size: int
     factors: int
 
     def __post_init__(self):
-        """Checks the sizes."""
         check_count("block_size", self.block_size, 2)
         check_count("factors", self.factors)
         if self.factors > 1 and self.block_size % 2:
@@ -71,7 +70,7 @@ class Butterfly:
             )
 
     def shape(self, d: int) -> Shape | None:
-        """Blocks of the largest size, even if halved, that leaves nothing over."""
+        """Blocks of the largest fitting size, which is even if they have halves."""
         groups = 2 ** (self.factors - 1)
         step = 1 if self.factors == 1 else 2
         largest = min(self.block_size, d)
@@ -81,7 +80,7 @@ class Butterfly:
         return None
 
     def order(self, key: jax.Array, d: int) -> jax.Array | None:
-        """The chunks of each block, the first one first."""
+        """The two chunks of each block, the chunk with the smaller number first."""
         del key
         if self.factors == 1:
             return None
@@ -96,25 +95,24 @@ class Butterfly:
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """In factor i, the coordinates whose numbers to base b differ in digit i only."""
+    """Factor i joins coordinates whose numbers to base b differ in digit i only."""
 
     block_size: int
     factors: int
 
     def __post_init__(self):
-        """Checks the sizes."""
         check_count("block_size", self.block_size, 2)
         check_count("factors", self.factors)
 
     def shape(self, d: int) -> Shape | None:
-        """Blocks of the largest size whose power leaves nothing over."""
+        """Blocks of the largest size whose power divides d."""
         for size in range(min(self.block_size, d), 1, -1):
             if d % size**self.factors == 0:
                 return self.factors, d // size, size
         return None
 
     def order(self, key: jax.Array, d: int) -> jax.Array:
-        """Coordinates with all digits but one in common."""
+        """Coordinates that have all digits but one in common."""
         del key
         factors, blocks, size = self.shape(d) or (0, 0, 0)
         orders = []
@@ -126,16 +124,15 @@ class Digits:
 
 @dataclasses.dataclass(frozen=True)
 class RandomBlocks:
-    """Disjoint blocks of random coordinates, of which less than one block is left."""
+    """Disjoint blocks of random coordinates; fewer than ``block_size`` are left out."""
 
     block_size: int
 
     def __post_init__(self):
-        """Checks the size."""
         check_count("block_size", self.block_size, 2)
 
     def shape(self, d: int) -> Shape:
-        """As many as fit."""
+        """As many blocks as fit."""
         size = min(self.block_size, d)
         return 1, d // size, size
 
@@ -146,52 +143,59 @@ class RandomBlocks:
 
 @dataclasses.dataclass(frozen=True)
 class RandomSubset:
-    """One block of random coordinates: a fraction of them, at most so many."""
+    """One block of random coordinates: a fraction of d, at most ``at_most``."""
 
     fraction: float = 1.0
     at_most: int | None = None
 
     def shape(self, d: int) -> Shape:
-        """Two coordinates at least."""
+        """One block of two coordinates at least."""
         size = max(2, round(self.fraction * d))
         return 1, 1, size if self.at_most is None else min(size, self.at_most)
 
     def order(self, key: jax.Array, d: int) -> jax.Array:
-        """Without replacement."""
+        """Coordinates drawn without replacement."""
         return _permuted(key, d, self.shape(d))
-
-
-def check_block_size(block_size: int | None) -> None:
-    """Raises unless blocks of the size can rotate."""
-    if block_size is not None:
-        check_count("block_size", block_size, 2)
-
-
-def rotate(rows: jax.Array, rotations: jax.Array, order: jax.Array | None) -> jax.Array:
-    """``[sets, n, d]`` times the transpose of each factor, the first factor first.
-
-    Args:
-        rows: As above.
-        rotations: ``[sets, factors, blocks, b, b]``, or with one block for all.
-        order: ``[factors, blocks, b]``, or None.
-    """
-    for factor in range(rotations.shape[1]):
-        coordinates = None if order is None else order[factor]
-        rows = _rotate_blocks(rows, rotations[:, factor], coordinates)
-    return rows
-
-
-def _rotate_blocks(rows, blocks, coordinates):
-    if coordinates is None:
-        taken = rows.reshape(*rows.shape[:-1], -1, blocks.shape[-1])
-    else:
-        taken = rows[..., coordinates]
-    blocks = jnp.broadcast_to(blocks, (len(rows), taken.shape[-2], *blocks.shape[-2:]))
-    turned = jnp.einsum("snbi,sbji->snbj", taken, blocks, precision="highest")
-    if coordinates is None:
-        return turned.reshape(rows.shape)
-    return rows.at[..., coordinates].set(turned, unique_indices=True)
 
 
 def _permuted(key, d, shape):
     return jax.random.permutation(key, d)[: math.prod(shape)].reshape(shape)
+
+
+def block_rotate(
+    rows: jax.Array, matrices: jax.Array, order: jax.Array | None
+) -> jax.Array:
+    """Applies each factor to the rows, the first factor first.
+
+    Products go block by block: nothing of the size of the whole matrix is formed.
+
+    Args:
+        rows: ``[sets, n, d]``.
+        matrices: ``[sets, factors, blocks, b, b]``, or with one block for all.
+        order: Coordinates of each block, ``[factors, blocks, b]``, or None.
+    """
+    for factor in range(matrices.shape[1]):
+        blocks, size = matrices[:, factor], matrices.shape[-1]
+        if order is None:
+            taken = rows.reshape(*rows.shape[:-1], -1, size)
+        else:
+            taken = rows[..., order[factor]]
+        blocks = jnp.broadcast_to(blocks, (len(rows), taken.shape[-2], size, size))
+        rotated = jnp.einsum("snbi,sbji->snbj", taken, blocks, precision="highest")
+        if order is None:
+            rows = rotated.reshape(rows.shape)
+        else:
+            rows = rows.at[..., order[factor]].set(rotated, unique_indices=True)
+    return rows
+
+
+def shape_in_words(raw: tuple[int, ...]) -> str:
+    """The shape ``[sets, factors, blocks, b, b]``, such as "2 blocks of 8 x 8"."""
+    *counts, rows, columns = raw
+    words = ("sets", "factors", "blocks")
+    parts = [
+        f"{count} {word}"
+        for count, word in zip(counts, words, strict=True)
+        if count > 1
+    ]
+    return " of ".join([*parts, f"{rows} x {columns}"])

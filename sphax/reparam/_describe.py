@@ -1,4 +1,4 @@
-"""Which leaves have rotations, of which size, in a table."""
+"""Table of the leaves of params: which have rotations, of which size."""
 
 import dataclasses
 import math
@@ -7,18 +7,18 @@ from typing import Any
 import jax.numpy as jnp
 
 from sphax._paths import by_path
-from sphax.reparam._reparameterization import Frozen
-from sphax.reparam._rotations import Rotations
+from sphax.reparam._blocks import shape_in_words
+from sphax.reparam._core import Frozen, Rotations
 
 
 @dataclasses.dataclass(frozen=True)
 class LeafDescription:
-    """What is trained in the place of one leaf.
+    """The arrays that are trained in place of one leaf.
 
-    ``shape`` is that of the leaf in params; ``left`` and ``right`` are the shapes of
-    the raw arrays of its rotations, ``[sets, factors, blocks, b, b]``, or ``None``;
-    ``trained`` is the number of entries that are trained for it, ``frozen`` of those
-    that are not; ``note`` is a description in words.
+    ``shape`` is the shape of the leaf in params; ``left`` and ``right`` are the shapes
+    of the raw arrays of its rotations, ``[sets, factors, blocks, b, b]``, or ``None``;
+    ``trained`` and ``frozen`` are the numbers of entries that are trained for it, and
+    of those that are not; ``note`` is a description in words.
 
     Example:
         >>> free, frozen = sx.reparam.orthogonal().init(
@@ -78,17 +78,17 @@ class Description:
 
 
 def describe(free: Any, frozen: Frozen) -> Description:
-    """Says which leaves of params have rotations, of which size, and which have none.
+    """Describes which leaves of params have rotations, and of which size.
 
     Args:
-        free: As ``init`` of any method returns it, or the shapes of that, as
-            :func:`jax.eval_shape` makes them.
-        frozen: Likewise.
+        free: ``free`` as ``init`` of any method returns it, or its shapes, as
+            :func:`jax.eval_shape` returns them.
+        frozen: ``frozen`` as ``init`` returns it, or its shapes.
 
     Returns:
-        A table, with the numbers of entries that are trained and frozen. Leaves that
-        are not chosen hold no neurons by name or declaration, or a single one, are left
-        out by ``where``, or have a size that no blocks of the method divide.
+        A table, with the numbers of entries that are trained and frozen. Leaves are not
+        chosen if they hold no neurons by name or declaration, or only one, if ``where``
+        excludes them, or if no block size of the method divides their dimension.
 
     Example:
         >>> params = {
@@ -107,16 +107,16 @@ def describe(free: Any, frozen: Frozen) -> Description:
     leaves = {}
     for name, leaf in by_path(free, Rotations).items():
         if isinstance(leaf, Rotations):
-            leaves[name] = _of_rotations(leaf, jnp.shape(frozen[name].kernel))
+            leaves[name] = _rotated(leaf, jnp.shape(frozen[name].kernel))
         else:
-            leaves[name] = _as_it_is(name, jnp.shape(leaf))
+            leaves[name] = _plain(name, jnp.shape(leaf))
     return Description(leaves)
 
 
-def _as_it_is(name: str, shape: tuple[int, ...]) -> LeafDescription:
-    own_name = name.rpartition("/")[2]
-    if own_name in ("bias", "scale"):
-        why = f"a {own_name}"
+def _plain(name: str, shape: tuple[int, ...]) -> LeafDescription:
+    last = name.rpartition("/")[2]
+    if last in ("bias", "scale"):
+        why = f"a {last}"
     elif len(shape) < 2:
         why = "a vector, or a number"
     else:
@@ -124,30 +124,20 @@ def _as_it_is(name: str, shape: tuple[int, ...]) -> LeafDescription:
     return LeafDescription(shape, None, None, math.prod(shape), 0, f"none: {why}")
 
 
-def _of_rotations(rotations: Rotations, shape: tuple[int, ...]) -> LeafDescription:
+def _rotated(rotations: Rotations, shape: tuple[int, ...]) -> LeafDescription:
     arrays = {side: raw for side, raw in rotations._asdict().items() if raw is not None}
     shapes = {side: jnp.shape(raw) for side, raw in arrays.items()}
     notes = [
-        "a factor for each neuron" if side == "scale" else f"{side}: {in_words(own)}"
-        for side, own in shapes.items()
+        "a factor for each neuron"
+        if side == "scale"
+        else f"{side}: {shape_in_words(shape)}"
+        for side, shape in shapes.items()
     ]
     return LeafDescription(
         shape=shape,
         left=shapes.get("left"),
         right=shapes.get("right"),
-        trained=sum(math.prod(own) for own in shapes.values()),
+        trained=sum(map(math.prod, shapes.values())),
         frozen=math.prod(shape),
         note="; ".join(notes) or "those of another kernel (tied)",
     )
-
-
-def in_words(raw: tuple[int, ...]) -> str:
-    """The shape ``[sets, factors, blocks, b, b]``, such as "2 blocks of 8 x 8"."""
-    *counts, rows, columns = raw
-    words = ("sets", "factors", "blocks")
-    parts = [
-        f"{count} {word}"
-        for count, word in zip(counts, words, strict=True)
-        if count > 1
-    ]
-    return " of ".join([*parts, f"{rows} x {columns}"])

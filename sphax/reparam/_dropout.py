@@ -1,4 +1,4 @@
-"""Dropout of rotations."""
+"""Multiplicative dropout: random blocks of rotations become the identity."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from sphax._checks import check_key, check_number
 from sphax._compiled import map_alike
-from sphax.reparam._rotated import in_place
-from sphax.reparam._rotations import rotations_by_path
+from sphax.reparam._core import replace_rotations, rotations_by_path
 
 
 def multiplicative_dropout(
@@ -16,33 +15,33 @@ def multiplicative_dropout(
 ) -> Any:
     r"""Replaces random blocks of rotations by the identity (multiplicative dropout).
 
-    Each block of each factor on its own, with probability :math:`p`, in training:
-    ``training.apply(multiplicative_dropout(key, free, 0.1), frozen)``. All maps of
-    :mod:`sphax.orthogonal` have the identity at zero, so that zero is what raw arrays
-    are replaced by; these blocks have zero gradient in that step. Nothing is rescaled:
+    Each block of each factor is replaced independently with probability :math:`p`, in
+    training only: ``training.apply(multiplicative_dropout(key, free, 0.1), frozen)``.
+    Raw arrays of dropped blocks become zero, which all maps of :mod:`sphax.orthogonal`
+    map to the identity, and have zero gradient in that step. Nothing is rescaled, since
     any product of the blocks is orthogonal.
 
     Args:
-        key: Draws the blocks; another one in every step.
-        free: As ``init`` returns it, of any method but ``"identity"`` and
+        key: Key that draws the blocks; a new one in every step.
+        free: ``free`` as ``init`` returns it, of any method except ``"identity"`` and
             :func:`relaxed_orthogonal`, whose raw arrays are the matrices themselves.
         rate: :math:`p`, a scalar in [0, 1].
 
     Returns:
-        ``free`` with zeros in the blocks drawn, dtypes unchanged; the lengths of
-        neurons stay.
+        ``free`` with zeros in the blocks drawn, dtypes unchanged; factors of neurons
+        are kept.
 
     Raises:
-        TypeError: If ``key`` is not a key, or ``rate`` not a number.
+        TypeError: If ``key`` is not a key, or ``rate`` is not a number.
         ValueError: If ``free`` has no rotations; if ``rate`` is a number out of range.
 
     Example:
         >>> tuning = sx.reparam.boft(block_size=2, factors=3)
         >>> params = {"kernel": jnp.ones((8, 2))}
         >>> free, frozen = tuning.init(jax.random.key(0), params)
-        >>> turned = jax.tree.map(jnp.ones_like, free)
-        >>> fewer = sx.reparam.multiplicative_dropout(jax.random.key(1), turned, 0.5)
-        >>> fewer["kernel"].left[0, :, :, 0, 0]
+        >>> free = jax.tree.map(jnp.ones_like, free)
+        >>> dropped = sx.reparam.multiplicative_dropout(jax.random.key(1), free, 0.5)
+        >>> dropped["kernel"].left[0, :, :, 0, 0]
         Array([[1., 0., 1., 1.],
                [0., 1., 0., 0.],
                [1., 1., 0., 0.]], dtype=float32)
@@ -60,8 +59,8 @@ def multiplicative_dropout(
         raise ValueError("free must have rotations, as init returns it, got none.")
 
     entries = {name: (rotations[name], i) for i, name in enumerate(sorted(rotations))}
-    fewer = map_alike(_drop_blocks, entries, dict.fromkeys(entries), key, rate)
-    return in_place(free, fewer)
+    dropped = map_alike(_drop_blocks, entries, dict.fromkeys(entries), key, rate)
+    return replace_rotations(free, dropped)
 
 
 def _drop_blocks(fixed, entry, key, rate):

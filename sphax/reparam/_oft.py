@@ -1,10 +1,9 @@
-"""Orthogonal finetuning."""
+"""Orthogonal finetuning (OFT)."""
 
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import Contiguous
-from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Construction, Where
-from sphax.reparam._rotations import Method, Parameterization
+from sphax.reparam._core import Reparameterization, Where, per_kernel
+from sphax.reparam._maps import Method, OrthogonalMap
 
 
 def oft(
@@ -25,32 +24,34 @@ def oft(
         W = \operatorname{diag}(R_1, \dots, R_r)\, W_0\, D, \qquad
         R_i = (I + Q_i) (I - Q_i)^{-1}
 
-    from the identity on: one rotation for all neurons, which keep their angles. With a
-    bound, :math:`Q_i` is scaled back to :math:`\|Q_i\|_F \le \epsilon` wherever it is
-    longer (COFT): no neuron turns by more than :math:`2 \arctan(\epsilon / \sqrt 2)`.
+    starting from the identity. One rotation acts on all neurons, which keep their
+    angles. With a bound, :math:`Q_i` is scaled down to
+    :math:`\|Q_i\|_F \le \epsilon` where it is longer (COFT): no neuron rotates by more
+    than :math:`2 \arctan(\epsilon / \sqrt 2)`.
 
     Args:
         block_size: Size of the blocks, or the largest divisor of the dimension below
-            it; ``None`` for one block. A kernel whose dimension has no divisor up to it
-            but 1, as 197, is left as it is: see :func:`describe`.
+            it; ``None`` for one block. A kernel whose dimension has no divisor in this
+            range but 1, such as 197, is not reparameterized: see :func:`describe`.
         share_blocks: Whether :math:`R_1 = \dots = R_r`.
-        bound: :math:`\epsilon`, positive, or ``None``. For the maps of skew-symmetric
-            matrices only.
-        rescale: Whether to learn :math:`D`, a factor for every neuron, from 1 on.
-        method: As in :func:`orthogonal`, like all that follow. The widespread
-            implementation takes the series ``partial(sx.orthogonal.cayley_neumann,
-            terms=4, is_last_halved=True)``.
-        scale: See there.
-        allow_large: See there.
-        where: See there.
-        neurons: See there.
+        bound: :math:`\epsilon`, positive, or ``None``; only for maps of skew-symmetric
+            matrices.
+        rescale: Whether to learn :math:`D`, a factor for every neuron that starts at 1.
+        method: Same as in :func:`orthogonal`. The widespread implementation uses the
+            series ``partial(sx.orthogonal.cayley_neumann, terms=4,
+            halve_last_term=True)``.
+        scale: Factor of raw arrays, as in :func:`orthogonal`.
+        allow_large: Whether rotations may have more than four times the entries of
+            their kernel.
+        where: Function of the path and the leaf: whether to reparameterize it.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
 
     Returns:
         A :class:`Reparameterization`, whose ``advance`` does nothing.
 
     Raises:
-        ValueError: As :func:`orthogonal`.
-        TypeError: As :func:`orthogonal`.
+        ValueError: Same as :func:`orthogonal`.
+        TypeError: Same as :func:`orthogonal`.
 
     Example:
         >>> tuning = sx.reparam.oft(block_size=4, rescale=True)
@@ -63,13 +64,12 @@ def oft(
         Qiu et al., `Controlling Text-to-Image Diffusion by Orthogonal Finetuning
         <https://arxiv.org/abs/2306.07280>`_, NeurIPS 2023.
     """
-    return Construction(
-        parameterization=Parameterization(method, scale, bound=bound),
-        left=Contiguous(block_size),
+    return per_kernel(
+        OrthogonalMap(method, scale, bound=bound),
+        left=Contiguous(block_size, share_blocks),
         neuron_init="given",
-        share_blocks=share_blocks,
         rescale=rescale,
         allow_large=allow_large,
         where=where,
         neurons=neurons,
-    ).functions()
+    )

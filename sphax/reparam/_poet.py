@@ -1,14 +1,13 @@
-"""Training by orthogonal equivalence transformations."""
+"""Training by orthogonal equivalence transformations (POET)."""
 
 from typing import Literal
 
 from sphax._checks import check_choice, check_count
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import RandomBlocks, RandomSubset
-from sphax.reparam._frozen import NeuronInit
-from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Construction, Where
-from sphax.reparam._rotations import Method, Parameterization
+from sphax.reparam._core import Reparameterization, Where, per_kernel
+from sphax.reparam._maps import Method, OrthogonalMap
+from sphax.reparam._neuron_init import NeuronInit
 
 
 def poet(
@@ -26,37 +25,39 @@ def poet(
 
     .. math:: W = R\, W_0 P^\top
 
-    whose singular values are those of :math:`W_0` always. Both matrices are sparse: on
+    The singular values are always those of :math:`W_0`. Both matrices are sparse: on
     each side the coordinates are permuted at random and cut into blocks (POET-BS), or
-    one random block is rotated (POET-FS). ``advance`` absorbs both into
-    :math:`W_0`, starts from the identity again, and draws new permutations; the authors
-    do it every 200 steps, and set the moments of Adam back, as
-    :func:`reset_moments` does.
+    one random block is rotated (POET-FS). ``advance`` merges both into :math:`W_0`,
+    starts from the identity again, and draws new permutations. The authors do so every
+    200 steps and reset the moments of Adam, as :func:`reset_moments` does.
 
     Args:
-        block_size: :math:`b`, 2 or more; a smaller side is one block. Where it does not
+        block_size: :math:`b`, 2 or more; a smaller side is one block. If it does not
             divide a side, fewer than :math:`b` coordinates are left out until the next
             draw.
         sampling: ``"blocks"`` (block-stochastic) or ``"subset"`` (fully stochastic).
-        method: As in :func:`orthogonal`; by default the published series with four
-            terms, orthogonal but for the sixth power of the norm of its matrix: such
-            errors add up with every ``advance``. ``"cayley"`` is exact.
-        neuron_init: See there; by default neurons of length 1, as the authors'.
-        scale: See there; ``1.0`` is the published form. By default, for blocks of size
-            :math:`b` a step of Adam turns neurons by :math:`b^{-1/2}` of what it does
-            there: a published learning rate is to be multiplied by :math:`b^{1/2}`, 16
-            for blocks of 256.
-        allow_large: See there.
-        where: See there.
-        neurons: See there.
+        method: Same as in :func:`orthogonal`. The default is the published series of
+            four terms, whose orthogonality error is of the order of the sixth power of
+            the norm of its matrix; errors add up with every ``advance``. ``"cayley"``
+            is exact.
+        neuron_init: Same as in :func:`orthogonal`; by default neurons of length 1, as
+            in the authors' code.
+        scale: Same as in :func:`orthogonal`; ``1.0`` is the published form. With the
+            default, a step of Adam rotates neurons in blocks of size :math:`b` by
+            :math:`b^{-1/2}` of the published angle: multiply a published learning rate
+            by :math:`b^{1/2}`, which is 16 for blocks of 256.
+        allow_large: Whether rotations may have more than four times the entries of
+            their kernel.
+        where: Function of the path and the leaf: whether to reparameterize it.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
 
     Returns:
-        A :class:`Reparameterization`. Neurons are folded in the dtype of params, where
-        rounding adds up: keep these in float32.
+        A :class:`Reparameterization`. Rotations are merged into neurons in the dtype of
+        params, where rounding errors add up: keep params in float32.
 
     Raises:
-        ValueError: As :func:`orthogonal`.
-        TypeError: As :func:`orthogonal`.
+        ValueError: Same as :func:`orthogonal`.
+        TypeError: Same as :func:`orthogonal`.
 
     Example:
         >>> training = sx.reparam.poet(block_size=4)
@@ -72,16 +73,16 @@ def poet(
     check_choice("sampling", sampling, ("blocks", "subset"))
     check_count("block_size", block_size, 2)
     if sampling == "blocks":
-        plan = RandomBlocks(block_size)
+        blocks = RandomBlocks(block_size)
     else:
-        plan = RandomSubset(at_most=block_size)
-    return Construction(
-        parameterization=Parameterization(method, scale),
-        left=plan,
-        right=plan,
+        blocks = RandomSubset(at_most=block_size)
+    return per_kernel(
+        OrthogonalMap(method, scale),
+        left=blocks,
+        right=blocks,
         neuron_init=neuron_init,
-        is_redrawn=True,
+        redraw=True,
         allow_large=allow_large,
         where=where,
         neurons=neurons,
-    ).functions()
+    )

@@ -1,4 +1,4 @@
-"""Orthogonal training with a penalty in the place of the constraint."""
+"""Relaxed OPT: a penalty replaces the orthogonality constraint."""
 
 from typing import Any
 
@@ -10,10 +10,14 @@ from sphax._compiled import map_alike
 from sphax.neurons import Neurons
 from sphax.orthogonal import orthogonality_error
 from sphax.reparam._blocks import Contiguous
-from sphax.reparam._frozen import NeuronInit
-from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Construction, Where
-from sphax.reparam._rotations import Parameterization, rotations_by_path
+from sphax.reparam._core import (
+    Reparameterization,
+    Where,
+    per_kernel,
+    rotations_by_path,
+)
+from sphax.reparam._maps import OrthogonalMap
+from sphax.reparam._neuron_init import NeuronInit
 
 
 def relaxed_orthogonal(
@@ -28,31 +32,33 @@ def relaxed_orthogonal(
 ) -> Reparameterization:
     r"""Kernels as frozen neurons under a nearly orthogonal matrix (relaxed OPT).
 
-    :math:`W = R V` as in :func:`orthogonal`, but with any matrix :math:`R`, from the
-    identity on, and the penalty
+    :math:`W = R V` as in :func:`orthogonal`, but :math:`R` may be any matrix. It starts
+    at the identity and has the penalty
 
     .. math:: \lambda \sum \|R^\top R - I\|_F
 
-    over all kernels and blocks: the distance, not its square, so that its pull does not
-    fade near the orthogonal matrices. No map is to be computed; energies are close to
-    those of :math:`V`, not equal to them. With a weight of 0, nothing holds :math:`R`.
+    summed over all kernels and blocks. It is the distance and not its square, so that
+    its gradient does not vanish near the orthogonal matrices. No map is computed.
+    Energies are close to those of :math:`V` instead of equal. With a weight of 0,
+    :math:`R` is unconstrained.
 
     Args:
-        weight: :math:`\lambda`, a scalar; 0.1 in the release.
-        block_size: As in :func:`orthogonal`, like all that follow.
-        share_blocks: See there.
-        neuron_init: See there.
-        allow_large: See there.
-        where: See there.
-        neurons: See there.
+        weight: :math:`\lambda`, a scalar; 0.1 in the authors' code.
+        block_size: Largest size of a block, or ``None``, as in :func:`orthogonal`.
+        share_blocks: Whether all blocks of a matrix are the same.
+        neuron_init: The neurons to freeze, as in :func:`orthogonal`.
+        allow_large: Whether rotations may have more than four times the entries of
+            their kernel.
+        where: Function of the path and the leaf: whether to reparameterize it.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
 
     Returns:
-        A :class:`Reparameterization` with a penalty, in float32 at least; its gradient
-        is zero where it is zero.
+        A :class:`Reparameterization` with a penalty, in float32 at least, whose
+        gradient is zero where the penalty is zero.
 
     Raises:
-        ValueError: As :func:`orthogonal`.
-        TypeError: As :func:`orthogonal`.
+        ValueError: Same as :func:`orthogonal`.
+        TypeError: Same as :func:`orthogonal`.
 
     Example:
         >>> training = sx.reparam.relaxed_orthogonal()
@@ -69,19 +75,19 @@ def relaxed_orthogonal(
     check_number("weight", weight, others=", the first argument")
 
     def penalty(free: Any) -> jax.Array:
-        raw = {name: own.left for name, own in rotations_by_path(free).items()}
+        raw = {name: leaf.left for name, leaf in rotations_by_path(free).items()}
         errors = map_alike(_error, raw, dict.fromkeys(raw))
         return jnp.asarray(weight * sum(errors.values()))
 
-    return Construction(
-        parameterization=Parameterization("identity"),
-        left=Contiguous(block_size),
+    return per_kernel(
+        OrthogonalMap("identity"),
+        left=Contiguous(block_size, share_blocks),
         neuron_init=neuron_init,
-        share_blocks=share_blocks,
+        penalty=penalty,
         allow_large=allow_large,
         where=where,
         neurons=neurons,
-    ).functions(penalty)
+    )
 
 
 def _error(fixed, matrices):

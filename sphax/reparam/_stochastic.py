@@ -1,12 +1,11 @@
-"""Orthogonal training of a few random coordinates at a time."""
+"""Stochastic OPT: orthogonal training of a random subset of coordinates."""
 
 from sphax._checks import check_number
 from sphax.neurons import Neurons
 from sphax.reparam._blocks import RandomSubset
-from sphax.reparam._frozen import NeuronInit
-from sphax.reparam._reparameterization import Reparameterization
-from sphax.reparam._rotated import Construction, Where
-from sphax.reparam._rotations import Method, Parameterization
+from sphax.reparam._core import Reparameterization, Where, per_kernel
+from sphax.reparam._maps import Method, OrthogonalMap
+from sphax.reparam._neuron_init import NeuronInit
 
 
 def stochastic_orthogonal(
@@ -21,29 +20,30 @@ def stochastic_orthogonal(
 ) -> Reparameterization:
     r"""Orthogonal training that rotates a random subset of coordinates (S-OPT).
 
-    As :func:`orthogonal`, with an orthogonal matrix that acts on :math:`p` of the
-    :math:`d` coordinates of the neurons of a kernel. ``advance`` folds it into the
+    Like :func:`orthogonal`, but the orthogonal matrix acts on :math:`p` of the
+    :math:`d` coordinates of the neurons of a kernel. ``advance`` merges it into the
     neurons, starts from the identity again, and draws another subset, without
-    replacement: the product of many such matrices reaches every rotation, with
-    :math:`p^2` entries at a time to train instead of :math:`d^2`. The authors advance
-    every 750 steps.
+    replacement. The product of many such matrices reaches every rotation, while
+    :math:`p^2` entries are trained at a time instead of :math:`d^2`. The authors
+    advance every 750 steps.
 
     Args:
-        fraction: :math:`p / d`, in ``(0, 1]``; at least two coordinates are taken.
-        method: As in :func:`orthogonal`, like all that follow.
-        neuron_init: See there.
-        scale: See there.
-        allow_large: See there.
-        where: See there.
-        neurons: See there.
+        fraction: :math:`p / d`, in ``(0, 1]``; at least two coordinates are used.
+        method: Map to orthogonal matrices, as in :func:`orthogonal`.
+        neuron_init: The neurons to freeze, as in :func:`orthogonal`.
+        scale: Factor of raw arrays, as in :func:`orthogonal`.
+        allow_large: Whether rotations may have more than four times the entries of
+            their kernel.
+        where: Function of the path and the leaf: whether to reparameterize it.
+        neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
 
     Returns:
-        A :class:`Reparameterization`. Neurons are folded in the dtype of params, where
-        rounding adds up: keep these in float32.
+        A :class:`Reparameterization`. Rotations are merged into neurons in the dtype of
+        params, where rounding errors add up: keep params in float32.
 
     Raises:
-        ValueError: As :func:`orthogonal`; if ``fraction`` is out of range.
-        TypeError: As :func:`orthogonal`.
+        ValueError: If ``fraction`` is out of range; otherwise as :func:`orthogonal`.
+        TypeError: Same as :func:`orthogonal`.
 
     Example:
         >>> training = sx.reparam.stochastic_orthogonal()
@@ -52,7 +52,7 @@ def stochastic_orthogonal(
         >>> free["kernel"].left.shape, frozen["kernel"].left.shape
         ((1, 1, 1, 4, 4), (1, 1, 4))
         >>> step_key = jax.random.fold_in(key, 750)
-        >>> free, frozen, moved = training.advance(step_key, free, frozen)
+        >>> free, frozen, was_reset = training.advance(step_key, free, frozen)
 
     References:
         Liu et al., `Orthogonal Over-Parameterized Training
@@ -61,12 +61,12 @@ def stochastic_orthogonal(
     check_number("fraction", fraction)
     if not 0.0 < fraction <= 1.0:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}.")
-    return Construction(
-        parameterization=Parameterization(method, scale),
+    return per_kernel(
+        OrthogonalMap(method, scale),
         left=RandomSubset(fraction),
         neuron_init=neuron_init,
-        is_redrawn=True,
+        redraw=True,
         allow_large=allow_large,
         where=where,
         neurons=neurons,
-    ).functions()
+    )

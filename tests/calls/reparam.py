@@ -34,18 +34,18 @@ TRAININGS = {
 def cycle(training, key, params):
     """All functions of a reparameterization, once."""
     free, frozen = training.init(key, params)
-    turned = training.apply(free, frozen)
+    params = training.apply(free, frozen)
     penalty = training.penalty(free)
     free, frozen, _ = training.advance(key, free, frozen)
-    return turned, penalty, training.merge(free, frozen)
+    return params, penalty, training.merge(free, frozen)
 
 
 def learned(key, training):
-    """What is trained, somewhere in training."""
+    """``free`` and ``frozen`` after some training."""
     free, frozen = training.init(key, PARAMS)
     leaves, structure = jax.tree.flatten(free)
-    moved = [np.asarray(x) + normal(i, *x.shape) for i, x in enumerate(leaves)]
-    return structure.unflatten(moved), frozen
+    leaves = [np.asarray(x) + normal(i, *x.shape) for i, x in enumerate(leaves)]
+    return structure.unflatten(leaves), frozen
 
 
 def applied(training):
@@ -59,10 +59,10 @@ def applied(training):
 
 
 def reset(moments):
-    """The moments of an optimizer in which all params were set back."""
+    """The moments of an optimizer after all params were reset."""
     state = optax.TraceState(moments)
-    moved = jax.tree.map(lambda _: True, moments)
-    return sr.reset_moments(optax.trace(0.9), state, moved).trace
+    was_reset = jax.tree.map(lambda _: True, moments)
+    return sr.reset_moments(optax.trace(0.9), state, was_reset).trace
 
 
 FREE, _ = learned(KEY, TRAININGS["boft"])

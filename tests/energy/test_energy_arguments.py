@@ -145,9 +145,9 @@ ROWS = [
         "normalize must be",
     ),
     (
-        lambda: so.cayley_neumann(jnp.eye(2), is_last_halved=2),
+        lambda: so.cayley_neumann(jnp.eye(2), halve_last_term=2),
         TypeError,
-        "is_last_halved must be True or False, got 2",
+        "halve_last_term must be True or False, got 2",
     ),
     (
         lambda: so.random_orthogonal(KEY, (2, 2), special="yes"),

@@ -1,4 +1,4 @@
-"""Maps onto the orthogonal group: values, derivatives, singular points, errors."""
+"""All maps onto orthogonal matrices: values, derivatives, singular points, errors."""
 
 import re
 from collections.abc import Callable
@@ -12,57 +12,18 @@ import pytest
 
 import sphax as sx
 from tests import reference
+from tests.orthogonal.definitions import (
+    cayley,
+    draw,
+    exponential,
+    gram_schmidt,
+    householder,
+    lowdin,
+    neumann,
+    skew,
+)
 
 so = sx.orthogonal
-
-
-def draw(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def skew(a):
-    return np.triu(a, 1) - np.triu(a, 1).T
-
-
-def gram_schmidt(a):
-    q = np.zeros_like(a)
-    for j in range(a.shape[1]):
-        left = a[:, j] - q[:, :j] @ (q[:, :j].T @ a[:, j])
-        q[:, j] = left / np.linalg.norm(left)
-    return q
-
-
-def householder(v):
-    q = np.eye(v.shape[1])
-    for row in v:
-        q = q - 2.0 * np.outer(q @ row, row) / (row @ row)
-    return q
-
-
-def lowdin(a):
-    u, _, v = np.linalg.svd(a, full_matrices=False)
-    return u @ v
-
-
-def cayley(a):
-    eye = np.eye(len(a))
-    return np.linalg.solve(eye - skew(a), eye + skew(a))
-
-
-def exponential(a):
-    angles, vectors = np.linalg.eigh(-1j * skew(a))
-    return np.real((vectors * np.exp(1j * angles)) @ vectors.conj().T)
-
-
-def neumann(a, terms=4, last=2.0):
-    powers = [np.linalg.matrix_power(skew(a), j) for j in range(terms + 1)]
-    return powers[0] + 2.0 * sum(powers[1:-1], 0 * powers[0]) + last * powers[-1]
-
-
-def cayley_of_infinity(a):
-    """Half a turn, but for the axis that an odd number of dimensions has."""
-    axis = np.linalg.svd(skew(a) / np.abs(a).max())[2][-1]
-    return 2.0 * np.outer(axis, axis) - np.eye(len(a))
 
 
 class Row(NamedTuple):
@@ -74,7 +35,7 @@ class Row(NamedTuple):
     is_exact: bool = True
 
 
-OFT = partial(so.cayley_neumann, is_last_halved=True)
+OFT = partial(so.cayley_neumann, halve_last_term=True)
 MAPS = {
     "gram_schmidt": Row(so.gram_schmidt, gram_schmidt),
     "gram_schmidt-tall": Row(so.gram_schmidt, gram_schmidt, (5, 3)),
@@ -91,7 +52,7 @@ MAPS = {
     ),
 }
 EXACT = [name for name, row in MAPS.items() if row.is_exact]
-# What small batches are inverted for without LAPACK.
+# Small batches of these are inverted without LAPACK.
 TOGETHER = ("cayley", "exponential")
 SQUARE = [name for name in EXACT if MAPS[name].shape == (4, 4)]
 
@@ -169,7 +130,7 @@ def test_known_and_finite_at_singular_points(name):
         )
 
 
-# Magnitudes from the smallest to the largest, of entries of 5 x 5 matrices.
+# Magnitudes of the entries of 5 x 5 matrices, from the smallest to the largest.
 MAGNITUDES = {
     "float16": (1e-6, 1e-3, 1.0, 30.0, 1e4),
     "bfloat16": (1e-30, 1e-3, 1.0, 30.0, 1e30),
@@ -180,12 +141,24 @@ ROUNDING = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 5e-6, "float64": 1e-14
 ANY_SIZE = {name: MAPS[name].map for name in SQUARE} | {
     "newton_schulz": partial(so.newton_schulz, iterations=40)
 }
-# Maps of directions, to which a factor is nothing.
+# The 16-bit dtypes are all computed in float32: one of them for each map.
+NARROW = {"gram_schmidt": "float16", "cayley": "float16", "newton_schulz": "float16"}
+AT_MAGNITUDES = [
+    (name, dtype)
+    for name in ANY_SIZE
+    for dtype in (NARROW.get(name, "bfloat16"), "float32", "float64")
+]
+# These maps depend on directions only: a factor does not change them.
 OF_DIRECTIONS = ("gram_schmidt", "householder", "lowdin", "newton_schulz")
 
 
-@pytest.mark.parametrize("dtype", MAGNITUDES)
-@pytest.mark.parametrize("name", ANY_SIZE)
+def cayley_of_infinity(a):
+    """Half a turn, but for the axis that an odd number of dimensions has."""
+    axis = np.linalg.svd(skew(a) / np.abs(a).max())[2][-1]
+    return 2.0 * np.outer(axis, axis) - np.eye(len(a))
+
+
+@pytest.mark.parametrize(("name", "dtype"), AT_MAGNITUDES)
 def test_orthogonal_at_every_magnitude(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         function, sizes = ANY_SIZE[name], np.array(MAGNITUDES[dtype])
@@ -219,16 +192,8 @@ def test_orthogonal_at_every_magnitude(name, dtype):
         np.testing.assert_allclose(q, np.stack(exact), atol=3e-4 + rounding)
 
 
-def test_a_batch_of_rotations_of_all_sizes_is_a_loop():
-    """The largest does not take the digits of the others."""
-    a = (draw(13, 3, 4, 4) * np.array([[[1.0]], [[1e4]], [[1e-3]]])).astype("float32")
-    q = np.asarray(jax.jit(so.exponential)(a), np.float64)
-    for i, atol in ((0, 1e-6), (2, 1e-6)):
-        np.testing.assert_allclose(q[i], exponential(np.float64(a[i])), atol=atol)
-
-
 def rank_three():
-    """Of 8, with integers, so that it is so exactly; the last is tall."""
+    """An 8 x 8 matrix of integers, which has rank three exactly."""
     left = np.random.default_rng(14).integers(-3, 4, (8, 3))
     return left @ np.random.default_rng(15).integers(-3, 4, (3, 8)) / 1.0
 
@@ -239,73 +204,43 @@ RANK_DEFICIENT = {
     "twins": np.repeat(draw(16, 8, 4), 2, axis=1),
     "tall": np.repeat(draw(16, 12, 4), 2, axis=1),
 }
-# Newton-Schulz steps grow a singular value by half, and so the slope at zero.
+# Newton-Schulz steps multiply small singular values, and slopes at zero, by 1.5.
 STEEPEST = {"newton_schulz": 1.5**15}
 OF_SINGULAR = {
-    "gram_schmidt": so.gram_schmidt,
-    "lowdin": so.lowdin,
-    "newton_schulz": so.newton_schulz,
-    "polar_retraction": lambda a: so.polar_retraction(0.0 * a, a),
-    "qr_retraction": lambda a: so.qr_retraction(0.0 * a, a),
-    "householder": so.householder,
+    name: getattr(so, name)
+    for name in ("gram_schmidt", "householder", "lowdin", "newton_schulz")
 }
 
 
 @pytest.mark.parametrize("name", OF_SINGULAR)
 def test_slopes_at_singular_matrices_are_not_rounding(name):
-    """What rounding leaves of a singular value is zero, not one to divide by."""
+    """Singular values that are rounding count as zero: nothing is divided by them."""
     w = draw(17, 12, 8).astype(np.float32)
-    for case, a in RANK_DEFICIENT.items():
-        rows = 8 if name == "householder" else len(a)
 
-        @jax.jit
-        def step(a, rows=rows):
-            return jax.grad(lambda a: jnp.vdot(w[:rows], OF_SINGULAR[name](a)))(a)
+    @jax.jit
+    def slopes(a):  # [cases, m, n], one compilation for all cases of a shape
+        weights = w[None, : 8 if name == "householder" else a.shape[-2]]
+        return jax.grad(lambda a: jnp.sum(weights * OF_SINGULAR[name](a)))(a)
 
-        slope = np.asarray(step(jnp.float32(a)))
-        largest = np.linalg.norm(slope) * np.linalg.norm(a, 2) / 8**0.5
-        assert largest < 500 * STEEPEST.get(name, 1.0), case
-    if name in ("lowdin", "polar_retraction"):
-        # In the space of the other four, as at the identity.
-        a = jnp.float32(RANK_DEFICIENT["half zero"])
-        slope = jax.grad(lambda a: jnp.vdot(w[:8], OF_SINGULAR[name](a)))(a)
-        expected = (w[:4, :4] - w[:4, :4].T) / 2
-        np.testing.assert_allclose(slope[:4, :4], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_a_zero_row_reflects_nothing():
-    v = draw(4, 3, 4)
-    v[1] = 0.0
-    np.testing.assert_allclose(
-        so.householder(jnp.float32(v)), householder(v[[0, 2]]), atol=1e-6
-    )
-
-
-def test_lowdin_of_ill_conditioned_matrices():
-    """The symmetric factor tells, where the orthogonal one is not determined."""
-    n, polar = 48, jax.jit(so.lowdin)
-    left, right = gram_schmidt(draw(5, n, n)), gram_schmidt(draw(6, n, n))
-    spectra = {
-        "1e6": np.logspace(0, -6, n),
-        "singular": np.arange(n) / n,
-        "rank two": np.arange(n) < 2,
-        "huge": 1e30 * np.linspace(1, 2, n),
-    }
-    for name, values in spectra.items():
-        a = np.asarray((left * values) @ right.T, np.float32)
-        q = np.asarray(polar(a), np.float64)
-        h = q.T @ (a / np.abs(values).max())
-        assert np.linalg.norm(q.T @ q - np.eye(n)) < 1e-5, name
-        assert np.linalg.norm(h - h.T) < 1e-5, name
-        assert np.linalg.eigvalsh(h).min() > -1e-5, name
-    # Triangular, with an inverse that overflows.
-    q = np.asarray(polar(jnp.float32(-np.triu(np.ones((n, n))) * 30)), np.float64)
-    assert np.linalg.norm(q.T @ q - np.eye(n)) < 1e-5
+    square = ("half zero", "rank three", "twins")
+    for cases in (square, ("tall",)):
+        given = np.stack([RANK_DEFICIENT[case] for case in cases])
+        for case, a, slope in zip(
+            cases, given, slopes(jnp.float32(given)), strict=True
+        ):
+            largest = np.linalg.norm(slope) * np.linalg.norm(a, 2) / 8**0.5
+            assert largest < 500 * STEEPEST.get(name, 1.0), case
+            if name == "lowdin" and case == "half zero":
+                # In the space of the other four, as at the identity.
+                expected = (w[:4, :4] - w[:4, :4].T) / 2
+                np.testing.assert_allclose(
+                    slope[:4, :4], expected, rtol=1e-5, atol=1e-6
+                )
 
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("is_mapped", [False, True])
-def test_no_factorisation_of_a_batch_on_a_cpu(name, is_mapped):
+def test_no_factorization_of_a_batch_on_a_cpu(name, is_mapped):
     """Some of them, side by side on two threads, would never end."""
     a = jnp.ones((3, *MAPS[name].shape))
     step = jax.grad(lambda a: jnp.sum(MAPS[name].map(a)))
@@ -321,6 +256,14 @@ def test_batches_are_loops(name):
     loop = np.stack([single(a) for a in stack])
     np.testing.assert_allclose(single(stack), loop, atol=3e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(single))(stack), loop, atol=3e-6)
+
+
+def test_a_batch_of_rotations_of_all_sizes_is_a_loop():
+    """The largest does not take the digits of the others."""
+    a = (draw(13, 3, 4, 4) * np.array([[[1.0]], [[1e4]], [[1e-3]]])).astype("float32")
+    q = np.asarray(jax.jit(so.exponential)(a), np.float64)
+    for i, atol in ((0, 1e-6), (2, 1e-6)):
+        np.testing.assert_allclose(q[i], exponential(np.float64(a[i])), atol=atol)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -342,60 +285,6 @@ def test_bfloat16_is_rounded_once():
     exact = cayley(np.asarray(a, np.float64))
     np.testing.assert_allclose(q, exact, rtol=2**-8, atol=1e-5)
     assert 1e-4 < np.linalg.norm(q.T @ q - np.eye(32)) / 32**0.5 < 3e-3
-
-
-@pytest.mark.usefixtures("x64")
-def test_the_neumann_series_errs_as_stated():
-    a = draw(9, 6, 6)
-    a *= 0.2 / np.linalg.norm(skew(a), 2)
-    exact, sigma = cayley(a), 0.2
-    for k in range(1, 6):
-        whole = np.asarray(so.cayley_neumann(a, terms=k))
-        half = np.asarray(so.cayley_neumann(a, terms=k, is_last_halved=True))
-        bounds = (
-            (whole, 2 * sigma ** (k + 1), 4 * sigma ** (k + 1 + (k % 2 == 0))),
-            (half, sigma**k, sigma ** (2 * k) if k % 2 else 2 * sigma**k),
-        )
-        for q, error, drift in bounds:
-            gap = np.linalg.norm(q - exact, 2) / error
-            off = np.linalg.norm(q.T @ q - np.eye(6), 2) / drift
-            assert 0.9 < gap < 1.0 + 1e-9
-            assert 0.9 < off < 1.05
-
-
-def test_polish_squares_the_error_and_newton_schulz_converges():
-    q = gram_schmidt(draw(10, 16, 9))
-    off = np.asarray(q * np.linspace(0.99, 1.01, 9), np.float32)
-    before, after = so.orthogonality_error(off), so.orthogonality_error(so.polish(off))
-    exact = off.astype(np.float64)
-    gram = exact.T @ exact
-    np.testing.assert_allclose(before, np.linalg.norm(gram - np.eye(9)), rtol=1e-4)
-    assert 0.1 * before**2 < after < before**2
-    np.testing.assert_allclose(so.newton_schulz(off * 1e-3), q, atol=1e-5)
-    zero, slope = jax.value_and_grad(lambda a: so.newton_schulz(a).sum())(
-        jnp.zeros((3, 2))
-    )
-    assert zero == 0.0
-    np.testing.assert_array_equal(slope, np.zeros((3, 2)))
-
-
-def test_random_matrices_are_uniform(key):
-    sampler = jax.jit(partial(so.random_orthogonal, shape=(4000, 3, 3)))
-    q = np.asarray(sampler(key), np.float64)
-    special = np.asarray(
-        so.random_orthogonal(key, (4000, 3, 3), special=True), np.float64
-    )
-    gram = np.einsum("kji,kjl->kil", q, q)
-    np.testing.assert_allclose(gram, np.broadcast_to(np.eye(3), q.shape), atol=1e-6)
-    assert abs(np.linalg.det(q).mean()) < 0.05
-    np.testing.assert_allclose(np.linalg.det(special), 1.0, rtol=1e-5)
-    for sample in (q, special):
-        # Moments of the Haar measure, within four standard errors.
-        assert np.abs(sample.mean(0)).max() < 4 * (1 / 3 / 4000) ** 0.5
-        np.testing.assert_allclose((sample**2).mean(0), 1 / 3, atol=0.02)
-        np.testing.assert_allclose((sample**4).mean(0), 1 / 5, atol=0.02)
-        trace = np.trace(sample, axis1=1, axis2=2)
-        np.testing.assert_allclose((trace**2).mean(), 1.0, atol=0.08)
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,17 @@ import pytest
 
 import sphax as sx
 
-METHODS = ("cayley", "exponential", "gram_schmidt", "householder", "lowdin")
+# One map of a skew-symmetric matrix, and the one whose raw arrays are not square. That
+# all maps have the identity at zero is tested with sphax.orthogonal.
+METHODS = ("cayley", "householder")
 
 
 def learned(training, key, params):
     free, frozen = training.init(key, params)
     leaves, structure = jax.tree.flatten(free)
     noise = np.random.default_rng(0)
-    moved = [x + jnp.float32(noise.normal(size=x.shape)) for x in leaves]
-    return structure.unflatten(moved), frozen
+    leaves = [x + jnp.float32(noise.normal(size=x.shape)) for x in leaves]
+    return structure.unflatten(leaves), frozen
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -29,7 +31,7 @@ def test_dropped_blocks_leave_their_coordinates_alone(method, key):
         )["kernel"]
     )
     np.testing.assert_allclose(run(key, 1.0), np.eye(24), atol=1e-6)
-    full = training.apply(free, frozen)["kernel"]
+    full = jax.jit(training.apply)(free, frozen)["kernel"]
     np.testing.assert_allclose(run(key, 0.0), full, atol=1e-6)
     some = np.asarray(run(key, 0.5))
     kept = 0
