@@ -18,5 +18,6 @@ from sphax.orthogonal._retractions import cayley_retraction as cayley_retraction
 from sphax.orthogonal._retractions import polar_retraction as polar_retraction
 from sphax.orthogonal._retractions import project_to_tangent as project_to_tangent
 from sphax.orthogonal._retractions import qr_retraction as qr_retraction
+from sphax.orthogonal._retractions import tangent_generator as tangent_generator
 
 __dir__ = _discovery.dir_of(__name__)

@@ -1,6 +1,7 @@
 """Moving over the orthogonal group and the Stiefel manifold."""
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
@@ -139,6 +140,48 @@ def cayley_retraction(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
 def _cayley_retraction(frame, step):
     rotation = cayley_of_skew(generator(frame, step) / 2.0)
     return product(rotation, frame)
+
+
+def tangent_generator(q: ArrayLike, tangent: ArrayLike) -> jax.Array:
+    r"""Skew-symmetric matrix that generates a tangent step.
+
+    .. math::
+        W = \hat W - \hat W^\top, \qquad \hat W = (I - \tfrac12 Q Q^\top)\, U Q^\top
+
+    :math:`W Q` is the tangent part of :math:`U`, so that :math:`\exp(W)\, Q` and the
+    :func:`cayley_retraction` move :math:`Q` along it.
+
+    Args:
+        q: Start, with orthonormal columns, floating, ``[..., m, n]``,
+            :math:`m \ge n`.
+        tangent: Step :math:`U`, floating, shape of ``q``.
+
+    Returns:
+        The matrix, ``[..., m, m]``, in the wider dtype of the two, computed in float32
+        at least.
+
+    Raises:
+        TypeError: If an argument is not floating.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> q, step = jnp.array([[1.0], [0.0]]), jnp.array([[0.0], [0.75]])
+        >>> sx.orthogonal.tangent_generator(q, step)
+        Array([[ 0.  , -0.75],
+               [ 0.75,  0.  ]], dtype=float32)
+
+    References:
+        Wen, Yin, `A Feasible Method for Optimization with Orthogonality Constraints
+        <https://doi.org/10.1007/s10107-012-0584-1>`_, 2013.
+    """
+    frame, step = _as_frame_and_step(q, "tangent", tangent)
+    dtypes = as_floating("q", q).dtype, as_floating("tangent", tangent).dtype
+    return _tangent_generator(frame, step).astype(jnp.promote_types(*dtypes))
+
+
+@compiled()
+def _tangent_generator(frame, step):
+    return generator(frame, step)
 
 
 def generator(frame: jax.Array, step: jax.Array) -> jax.Array:

@@ -42,13 +42,15 @@ ENERGIES = {
     "steep, half": partial(
         se.hyperspherical_energy, power=3.0, half_space=True, distance="geodesic"
     ),
-    "bank": lambda x: se.hyperspherical_energy(x, bank=x, own=np.arange(len(x))),
-    "empty bank": lambda x: se.hyperspherical_energy(x, bank=x[:0]),
+    "others": lambda x: se.hyperspherical_energy(
+        x, others=x, self_index=np.arange(len(x))
+    ),
+    "no others": lambda x: se.hyperspherical_energy(x, others=x[:0]),
     "class, all": of_classes(se.class_energy, power=2.0),
     "class, present": of_classes(se.class_energy, against="present"),
     "no labels": lambda x: se.class_energy(x, LABELS[:0]),
     "inter-class": of_classes(se.inter_class_energy),
-    "among": of_classes(se.inter_class_energy, kind="among"),
+    "pairwise": of_classes(se.inter_class_energy, kind="pairwise"),
     "compressive": partial(se.compressive_energy, projection=PROJECTION),
     "angle preserving": learned(se.angle_preserving_projection),
     "adversarial": learned(se.adversarial_projection, learning_rate=1e-5),
@@ -104,7 +106,9 @@ def test_no_points_have_no_energy(name):
     assert gradient.shape == (0, D)
 
 
-@pytest.mark.parametrize("name", ["full space", "class, all", "compressive", "among"])
+@pytest.mark.parametrize(
+    "name", ["full space", "class, all", "compressive", "pairwise"]
+)
 def test_float16_gradients_are_in_its_range(name):
     """Those of close pairs, of short vectors, and of both."""
     step = jax.jit(jax.value_and_grad(ENERGIES[name]))

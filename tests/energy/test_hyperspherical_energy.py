@@ -1,4 +1,4 @@
-"""Hyperspherical energy: values, gradients, known optima, expectations, banks."""
+"""Hyperspherical energy: values, gradients, known optima, expectations, others."""
 
 import functools
 import itertools
@@ -230,53 +230,55 @@ def test_random_points_of_many_sizes(n, d):
             assert abs(value - expected_chord(power, d)) < sigma
 
 
-# Against a bank
+# Against others
 
 
 @pytest.mark.parametrize("half_space", [False, True])
 @pytest.mark.usefixtures("x64")
-def test_points_against_a_bank(half_space):
-    x, bank = draw(6, 5, 4), draw(7, 8, 4)
-    where, bank_where = np.array([1.0, 2, 0, 1, 0.5]), np.linspace(0.2, 1, 8)
-    own = np.array([3, -1, 0, 7, 9])
+def test_points_against_others(half_space):
+    x, others = draw(6, 5, 4), draw(7, 8, 4)
+    where, others_where = np.array([1.0, 2, 0, 1, 0.5]), np.linspace(0.2, 1, 8)
+    self_index = np.array([3, -1, 0, 7, 9])
 
     @jax.jit
-    def step(x, bank):
+    def step(x, others):
         return sx.energy.energy_and_grad(
             x,
             power=2.0,
             half_space=half_space,
             where=where,
-            bank=bank,
-            bank_where=bank_where,
-            own=own,
+            others=others,
+            others_where=others_where,
+            self_index=self_index,
             block_size=3,
         )
 
-    def of(x, bank):
-        weights = np.outer(where, bank_where) * (own[:, None] != np.arange(8))
-        energies = riesz(distances_of(x, bank, "euclidean"), 2)
+    def of(x, others):
+        weights = np.outer(where, others_where) * (self_index[:, None] != np.arange(8))
+        energies = riesz(distances_of(x, others, "euclidean"), 2)
         if half_space:
-            mirrored = riesz(distances_of(x, -bank, "euclidean"), 2)
+            mirrored = riesz(distances_of(x, -others, "euclidean"), 2)
             energies = (energies + mirrored) / 2
         return np.sum(weights * energies) / np.sum(weights)
 
-    value, (of_x, of_bank) = step(x, bank)
-    np.testing.assert_allclose(value, of(x, bank), rtol=1e-12)
-    expected = grad_of(lambda x: of(x, bank), x)
-    np.testing.assert_allclose(of_x, expected, rtol=1e-6, atol=1e-8)
-    expected = grad_of(lambda bank: of(x, bank), bank)
-    np.testing.assert_allclose(of_bank, expected, rtol=1e-6, atol=1e-8)
+    value, (d_x, d_others) = step(x, others)
+    np.testing.assert_allclose(value, of(x, others), rtol=1e-12)
+    expected = grad_of(lambda x: of(x, others), x)
+    np.testing.assert_allclose(d_x, expected, rtol=1e-6, atol=1e-8)
+    expected = grad_of(lambda others: of(x, others), others)
+    np.testing.assert_allclose(d_others, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_set_against_itself_is_a_bank_of_its_own():
+def test_a_set_may_be_its_own_others():
     x = jnp.asarray(draw(8, 6, 4))
     energy = functools.partial(sx.energy.hyperspherical_energy, power=1.0)
 
     @jax.jit
     def both(x):
-        against = jax.value_and_grad(lambda x: energy(x, bank=x, own=jnp.arange(6)))(x)
+        against = jax.value_and_grad(
+            lambda x: energy(x, others=x, self_index=jnp.arange(6))
+        )(x)
         return against, jax.value_and_grad(energy)(x)
 
     against, within = both(x)

@@ -1,12 +1,13 @@
-"""The Gram determinant of directions: the volume that they span in kernel space."""
+"""Gram determinant: the volume that directions span in the space of a kernel."""
 
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_flag, is_number
+from sphax._checks import as_points, check_flag, is_number
 from sphax._compiled import compiled
 from sphax._factorisations import cholesky, invert
-from sphax.energy._sets import as_sets, of_every_set, pairs
+from sphax._masking import as_weights
+from sphax.energy._uniformity._sets import of_every_set, pair_cosines
 
 
 def max_gram_determinant(
@@ -17,32 +18,32 @@ def max_gram_determinant(
     half_space: bool = False,
     where: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Negative logarithm of the determinant of a Gaussian Gram matrix (MGD).
+    r"""Minus the log determinant of a Gaussian Gram matrix, to be minimized (MGD).
 
     .. math::
         -\log\det (K + \epsilon I), \qquad
         K_{ij} = e^{-t \|\hat x_i - \hat x_j\|^2}
 
-    To be minimised, which maximises the squared volume that the points span in the
-    space of the kernel. 0 is out of reach: no two directions are further apart than 2.
-    Nothing is averaged. The authors' weights are 0.01 in hidden layers, in half space,
-    and 0.1 in the last.
+    Minimizing it maximizes the squared volume that the points span in the space of the
+    kernel. It stays above 0: no two directions are further apart than 2. Nothing is
+    averaged. The authors' weights are 0.01 in hidden layers, in half space, and 0.1 in
+    the last.
 
-    With mirror images, :math:`K` is of :math:`2n` points and is taken apart into two
-    matrices :math:`A \pm B` of :math:`n`, by Cholesky factors as without.
+    With mirror images, the determinant of :math:`2n` points is the product of those of
+    two matrices :math:`A \pm B` of size :math:`n`.
 
     Args:
         points: Floating, ``[..., n, d]``; their lengths do not count.
         scale: :math:`t`, positive, a scalar.
-        epsilon: :math:`\epsilon`, not negative. Below :math:`8 n` ulps of one (1e-6
-            times :math:`n` in float32) those are added in its place: less would be lost
-            in the rounding of a matrix of coincident points.
+        epsilon: :math:`\epsilon`, not negative; at least :math:`8 n` ulps of one (1e-6
+            times :math:`n` in float32) are added: less would be lost in the rounding of
+            a matrix of coincident points.
         half_space: Whether the mirror images of the points count too, so that a
-            direction and its opposite are one; here a point and its own image do, at a
-            distance of 2.
-        where: Boolean mask of the points, ``[..., n]`` (of weights, those that are not
-            zero). Those masked do not exist, and are zeroed before anything else: a NaN
-            in them reaches nothing.
+            direction and its opposite are one; here a point and its own mirror image
+            are a pair, at a distance of 2.
+        where: Boolean mask of the points, ``[..., n]``; a weight that is not zero
+            counts as true. Masked points do not exist, and are zeroed before anything
+            else: a NaN in them reaches nothing.
 
     Returns:
         The energy, ``[...]``, in float32 at least; 0, with zero gradient, when nothing
@@ -71,22 +72,23 @@ def max_gram_determinant(
         raise ValueError(f"epsilon must not be negative, got {epsilon}.")
     check_flag("half_space", half_space)
     scale, epsilon = jnp.asarray(scale), jnp.asarray(epsilon)
-    sets = as_sets(points, where)
-    return _max_gram_determinant(*sets, scale, epsilon, half_space=half_space)
+    points = as_points("points", points)
+    where = as_weights(where, points.shape[:-1], "points without their last axis")
+    return _max_gram_determinant(points, where, scale, epsilon, half_space=half_space)
 
 
 @compiled("half_space")
-def _max_gram_determinant(points, weights, scale, epsilon, *, half_space):
+def _max_gram_determinant(points, where, scale, epsilon, *, half_space):
     def energy(rows, weights):
-        cosines, _ = pairs(rows, weights, half_space=half_space)
+        cosines, _ = pair_cosines(rows, weights, half_space=half_space)
         exponents = -2.0 * scale.astype(cosines.dtype) * (1.0 - cosines)
         return -_log_determinant(jnp.exp(exponents), epsilon, weights != 0)
 
-    return of_every_set(energy, points, weights)
+    return of_every_set(energy, points, where)
 
 
 def _log_determinant(kernel, epsilon, exists):
-    """Of the kernel of a set, ``[1, n, n]``, or also with its mirror, ``[2, n, n]``."""
+    """Log determinant of ``[1, n, n]``, or ``[2, n, n]`` with mirror images."""
     if not len(exists):
         return jnp.zeros((), kernel.dtype)
     if len(kernel) == 2:
@@ -102,7 +104,7 @@ def _log_determinant(kernel, epsilon, exists):
 
 @jax.custom_jvp
 def _log_of_determinant(x):
-    """Of positive definite matrices, ``[...]``."""
+    """Log determinants of positive definite matrices, ``[...]``."""
     diagonal = jnp.diagonal(cholesky(x), axis1=-2, axis2=-1)
     return 2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
 

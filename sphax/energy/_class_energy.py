@@ -15,7 +15,12 @@ from sphax._checks import (
 from sphax._compiled import compiled
 from sphax._masking import as_weights, weight_of_pairs
 from sphax._numerics import divide
-from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
+from sphax.energy._hyperspherical import (
+    Distance,
+    as_options,
+    energy_between,
+    energy_within,
+)
 
 Against = Literal["all", "present"]
 
@@ -39,10 +44,9 @@ def class_energy(
     ``"present"``, over pairs of two classes of the batch.
 
     Without ``frequencies``, each class that is present counts once, however often it
-    occurs. The mean over their pairs is unbiased if the draw of labels favours no
+    occurs. The mean over their pairs is unbiased if labels are drawn without favoring a
     class, be it with or without replacement or some examples of each of some classes,
-    given that pairs are there at all. Of unbalanced data it is the energy of a mixture
-    in which frequent classes count more.
+    given that there are pairs at all. On unbalanced data, frequent classes count more.
 
     With ``frequencies`` :math:`q`, it is unbiased whatever they are, if labels are
     drawn independently (for ``"all"``, if each label has these frequencies, independent
@@ -62,14 +66,15 @@ def class_energy(
             their lengths do not count.
         labels: Classes of the batch, integer, ``[batch]``, in ``[0, classes)``.
         against: ``"all"`` or ``"present"``.
-        frequencies: Of the labels, up to a factor (counts will do), positive,
-            ``[classes]``; a constant. By default all classes are alike.
-        power: :math:`s`, as all below in :func:`hyperspherical_energy`.
+        frequencies: How often each class occurs, up to a factor (counts will do),
+            positive, ``[classes]``; a constant. By default all classes are alike.
+        power: :math:`s`, like the options below the same as in
+            :func:`hyperspherical_energy`.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether a prototype stands for its mirror image as well.
         where: Boolean mask or weights of the labels, ``[batch]``; weights count with
-            ``frequencies`` only. What is masked is not in the batch.
-        block_size: Side of a tile of pairs. No array has the size of batch times
+            ``frequencies`` only. Masked labels are not in the batch.
+        block_size: Side of a tile of pairs; no array has the size of batch times
             classes.
 
     Returns:
@@ -84,7 +89,7 @@ def class_energy(
             :func:`hyperspherical_energy`.
 
     Example:
-        SphereFace+ separates the classes of the batch beside the loss of SphereFace:
+        SphereFace+ adds the energy of the classes of the batch to SphereFace's loss:
 
         >>> def sphereface_plus(embeddings, prototypes, labels, *, weight=1.0):
         ...     loss = sx.losses.margin_softmax(
@@ -100,25 +105,53 @@ def class_energy(
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018 (SphereFace+, minibatches).
     """
     check_choice("against", against, ("all", "present"))
-    form, traced = as_form(power, distance, half_space, block_size)
+    options, power = as_options(power, distance, half_space, block_size)
     prototypes, batch = as_batch(prototypes, labels, where)
     if frequencies is not None:
-        frequencies = _as_frequencies(frequencies, batch.weights.dtype, prototypes)
-    return _class_energy(form, traced, prototypes, batch, frequencies, against=against)
+        frequencies = jax.lax.stop_gradient(jnp.asarray(frequencies))
+        frequencies = frequencies.astype(batch.weights.dtype)
+        classes = prototypes.shape[:1]
+        if frequencies.shape != classes:
+            raise ValueError(
+                f"frequencies must be [classes], {classes}, got {frequencies.shape}."
+            )
+    return _class_energy(
+        options, power, prototypes, batch, frequencies, against=against
+    )
 
 
-@compiled("form", "against")
-def _class_energy(form, power, prototypes, batch, frequencies, *, against):
-    if not len(batch.labels) or not len(prototypes):
-        return jnp.zeros((), batch.weights.dtype) * batch.nan_if_unknown
-    weights, correction = _estimator(batch, frequencies, len(prototypes), against)
-    of_batch = as_set("prototypes", prototypes[batch.labels], weights)
-    if against == "all":
-        bank = as_set("prototypes", prototypes, None)
-        energy = mean_energy(form, power, (of_batch._replace(ids=batch.labels), bank))
+@compiled("options", "against")
+def _class_energy(options, power, prototypes, batch, frequencies, *, against):
+    labels, each, nan_if_unknown = batch
+    classes = len(prototypes)
+    if not len(labels) or not classes:
+        return jnp.zeros((), each.dtype) * nan_if_unknown
+    # Each class has a weight at its first label only, so that it makes no pair with
+    # itself.
+    is_there = each != 0.0
+    is_same = (labels[:, None] == labels[None, :]) & is_there[None, :]
+    is_first = is_there & (jnp.argmax(is_same, axis=1) == jnp.arange(len(labels)))
+    # The weighted mean over pairs, times the correction, is the estimate.
+    if frequencies is None:
+        weights, correction = is_first, 1.0
     else:
-        energy = mean_energy(form, power, (of_batch,))
-    return correction * energy * batch.nan_if_unknown
+        frequencies = frequencies / jnp.sum(frequencies)
+        rarity = divide(each, classes * frequencies[labels])
+        of_class = jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1)
+        weights = jnp.where(is_first, of_class, 0)
+        if against == "all":
+            correction = divide(jnp.sum(weights), jnp.sum(each))
+        else:
+            correction = divide(weight_of_pairs(weights), weight_of_pairs(each))
+            correction = correction * classes / max(classes - 1, 1)
+    points = prototypes[labels]
+    if against == "all":
+        energy = energy_between(
+            options, power, points, weights, prototypes, None, labels
+        )
+    else:
+        energy = energy_within(options, power, points, weights)
+    return correction * energy * nan_if_unknown
 
 
 class Batch(NamedTuple):
@@ -136,7 +169,7 @@ def as_batch(
 ) -> tuple[jax.Array, Batch]:
     """Prototypes ``[classes, features]`` and labels as arrays; raises unless they fit.
 
-    Labels outside ``[0, classes)`` become ones inside.
+    Labels outside ``[0, classes)`` become 0.
     """
     prototypes = as_floating("prototypes", prototypes)
     if prototypes.ndim != 2:
@@ -152,30 +185,3 @@ def as_batch(
     are_known = jnp.all(is_class | (weights == 0.0))
     factor = jnp.where(are_known, 1.0, jnp.nan).astype(dtype)
     return prototypes, Batch(classes, weights, factor)
-
-
-def _estimator(batch, frequencies, classes, against):
-    """Weight of each class, at its first label, and what the weighted mean misses."""
-    labels, each, _ = batch
-    is_there = each != 0.0
-    is_same = (labels[:, None] == labels[None, :]) & is_there[None, :]
-    is_first = is_there & (jnp.argmax(is_same, axis=1) == jnp.arange(len(labels)))
-    if frequencies is None:
-        return is_first, 1.0
-    frequencies = frequencies / jnp.sum(frequencies)
-    rarity = divide(each, classes * frequencies[labels])
-    weights = jnp.where(is_first, jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1), 0)
-    if against == "all":
-        return weights, divide(jnp.sum(weights), jnp.sum(each))
-    correction = divide(weight_of_pairs(weights), weight_of_pairs(each))
-    return weights, correction * classes / max(classes - 1, 1)
-
-
-def _as_frequencies(frequencies, dtype, prototypes):
-    frequencies = jax.lax.stop_gradient(jnp.asarray(frequencies)).astype(dtype)
-    classes = prototypes.shape[:1]
-    if frequencies.shape != classes:
-        raise ValueError(
-            f"frequencies must be [classes], {classes}, got {frequencies.shape}."
-        )
-    return frequencies

@@ -1,4 +1,4 @@
-"""Covering: the distance from directions to the place that is furthest from all."""
+"""Covering: the distance of the point of the sphere furthest from all directions."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,11 @@ from sphax._checks import check_flag, is_number
 from sphax._compiled import compiled
 from sphax._masking import log_mean_exp
 from sphax._numerics import widen
-from sphax.energy._poles import as_descent, as_sets_and_poles, at_best_pole
+from sphax.energy._uniformity._poles import (
+    as_descent,
+    as_sets_and_poles,
+    at_best_pole,
+)
 from sphax.sphere import direction, inner_products
 
 
@@ -22,39 +26,39 @@ def covering(
     momentum: jax.typing.ArrayLike = 0.9,
     where: jax.typing.ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Squared distance of the place that is furthest from all points (MHC).
+    r"""Squared distance of the place furthest from all points, to be minimized (MHC).
 
     .. math::
         \max_{\|v\| = 1} \min_i \|v - \hat x_i\|^2
 
-    To be minimised, which covers the sphere with the smallest balls around the points;
+    Minimizing it covers the sphere with the smallest balls around the points;
     :math:`v` is the pole. The minimum is smoothed to
     :math:`-\frac1b \log \operatorname{mean}_i e^{-b \|v - \hat x_i\|^2}`, which is too
-    large by no more than :math:`\log n / b`. Poles are found, and are given back in the
-    next step, as in :func:`polarization`. In the authors' code, their rate of 0.1 is
-    multiplied by the weight of the energy in the loss, 0.01 in hidden layers (in half
-    space) and 0.1 in the last: the rate here is that of the last.
+    large by at most :math:`\log n / b`. Poles are updated in each call, and given back
+    in the next step, as in :func:`polarization`. In the authors' code, the learning
+    rate of 0.1 is multiplied by the weight of the energy in the loss, 0.01 in hidden
+    layers (in half space) and 0.1 in the last: the default is that of the last.
 
     Args:
         points: Floating, ``[..., n, d]``; their lengths do not count.
-        poles: Where to start, floating, ``[..., k, d]``, k of 1 or more; at first
-            random (:func:`sphax.sphere.sample_uniform`). A zero pole stays one.
+        poles: Where to start, floating, ``[..., k, d]``, k of 1 or more; in the first
+            step random (:func:`sphax.sphere.sample_uniform`). A zero pole stays zero.
         sharpness: :math:`b`, positive, a scalar; None for the minimum itself, which
             moves a pole away from one point at a time.
         half_space: Whether the mirror images of the points count too.
-        steps: Of ascent, not negative; 0 leaves the poles where they are.
-        learning_rate: Positive, a scalar.
-        momentum: In ``[0, 1)``, a scalar.
+        steps: Steps of ascent, not negative; 0 leaves the poles where they are.
+        learning_rate: Learning rate of the poles, positive, a scalar.
+        momentum: Momentum of the poles, in ``[0, 1)``, a scalar.
         where: Boolean mask or weights of the points, ``[..., n]``; weights count with a
             ``sharpness`` only. Points of weight zero are zeroed before anything else: a
             NaN in them reaches nothing.
 
     Returns:
         The energy, ``[...]``, in float32 at least, with the gradient of the points at
-        fixed poles; 0, with zero gradient, when no point is left. And the new poles, of
-        the shape and dtype of ``poles``, unit vectors without a gradient. It is smooth
-        but for the choice among poles and, without ``sharpness``, among points. A zero
-        point is at a right angle to all, with zero gradient.
+        fixed poles; 0, with zero gradient, when no point is left. The new poles have
+        the shape and dtype of ``poles``, are unit vectors, and have no gradient. The
+        energy is smooth but for the choice among poles and, without ``sharpness``,
+        among points. A zero point is at a right angle to all, with zero gradient.
 
     Raises:
         TypeError: If ``points`` or ``poles`` are not floating.
@@ -84,7 +88,7 @@ def covering(
 
 
 @compiled("half_space")
-def _covering(points, weights, poles, sharpness, descent, *, half_space):
+def _covering(points, where, poles, sharpness, descent, *, half_space):
     def nearness(poles, rows, weights):
         cosines = inner_products(poles, direction(widen(rows)), precision="highest")
         sides = [cosines, -cosines] if half_space else [cosines]
@@ -98,4 +102,4 @@ def _covering(points, weights, poles, sharpness, descent, *, half_space):
         scale = jnp.asarray(sharpness, gaps.dtype)
         return log_mean_exp(-scale * gaps, weights) / scale
 
-    return at_best_pole(nearness, points, weights, poles, descent)
+    return at_best_pole(nearness, points, where, poles, descent)

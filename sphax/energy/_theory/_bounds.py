@@ -1,13 +1,14 @@
-"""Bounds that no directions beat: on their energy, and on their closest pair."""
+"""Bounds on the energy of n directions, and on the angle of their closest pair."""
 
 import math
 
 import numpy as np
 
 from sphax._checks import check_flag
-from sphax.energy._expectations import check_problem
 from sphax.energy._hyperspherical import Distance
-from sphax.energy._levenshtein import levenshtein
+from sphax.energy._pairs._riesz import riesz
+from sphax.energy._theory._expectations import check_problem
+from sphax.energy._theory._levenshtein import levenshtein
 
 
 def energy_lower_bound(
@@ -21,29 +22,30 @@ def energy_lower_bound(
     r"""Lower bound of the energy of any n directions (universal lower bound).
 
     :math:`\sum_k w_k f_s(\rho(c_k))` at the cosines and weights of Levenshtein's
-    quadrature. With no more than :math:`d + 1` directions, this is the energy of the
-    regular simplex; in half space, with no more than :math:`d (d + 1) / 2`, that of
-    lines which all meet at the angle of Welch's bound (and at right angles, up to
-    :math:`d` of them). It is attained by all sharp configurations: simplex,
-    cross-polytope, icosahedron, the roots of :math:`E_8`, polygons.
+    quadrature. For at most :math:`d + 1` directions, this is the energy of the regular
+    simplex; in half space, for at most :math:`d (d + 1) / 2`, the energy of lines that
+    all meet at the angle of Welch's bound (at right angles, if there are at most
+    :math:`d`). It is attained by all sharp configurations: simplex, cross-polytope,
+    icosahedron, the roots of :math:`E_8`, polygons.
 
-    Of the angle in full space, it is :math:`f_s` of the largest possible mean,
-    :math:`\pi \lfloor \frac n2 \rfloor \lceil \frac n2 \rceil / \binom n2`, as a random
-    hyperplane separates a pair with a probability of :math:`\theta / \pi`, and none
+    For the geodesic distance in full space, the bound is :math:`f_s` at the largest
+    possible mean angle,
+    :math:`\pi \lfloor \frac n2 \rfloor \lceil \frac n2 \rceil / \binom n2`: a random
+    hyperplane separates a pair with probability :math:`\theta / \pi`, and no hyperplane
     separates more pairs. Two and three directions attain it. Where :math:`f_s` lies
-    above its tangent at the cosine of the simplex, from five directions on if
-    :math:`s \ge 1`, the energy of that is the bound. It is not for :math:`s = 0`, when
-    a square is better than a tetrahedron.
+    above its tangent at the cosine of the simplex, with five or more directions if
+    :math:`s \ge 1`, the bound is the energy of the simplex. For :math:`s = 0` it is
+    not: a square has a lower energy than a tetrahedron.
 
     Args:
         n: Number of directions, 2 or more.
         d: Dimensions, 2 or more.
         power: :math:`s`, 0 or more.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle in radians.
-        half_space: Whether the energy is that in half space.
+        half_space: Whether points stand for their mirror images as well.
 
     Returns:
-        The bound of :func:`hyperspherical_energy`, to about 12 digits.
+        A lower bound of :func:`hyperspherical_energy`, to about 12 digits.
 
     Raises:
         ValueError: If a number is out of range, or ``distance`` unknown.
@@ -70,17 +72,17 @@ def energy_lower_bound(
 
 
 def closest_angle_bound(n: int, d: int, *, half_space: bool = False) -> float:
-    r"""Largest angle that the closest pair of n directions can have, at most.
+    r"""Upper bound on the minimum angle between n directions.
 
-    Levenshtein's bound, and where it says more, Rankin's: a right angle for more than
-    :math:`d + 1` directions. Of lines in half space, the cosine of the angle, a lower
-    bound of their coherence, is Welch's :math:`\sqrt{(n - d) / (d (n - 1))}` for no
-    more than :math:`d (d + 1) / 2` of them.
+    Levenshtein's bound, and Rankin's where it is tighter: a right angle for more than
+    :math:`d + 1` directions. For at most :math:`d (d + 1) / 2` lines in half space, the
+    cosine of the angle, a lower bound of their coherence, is Welch's
+    :math:`\sqrt{(n - d) / (d (n - 1))}`.
 
     Args:
         n: Number of directions, 2 or more.
         d: Dimensions, 2 or more.
-        half_space: Whether the angle is that of lines, at most a right one.
+        half_space: Whether the angle is that of lines, which is at most a right angle.
 
     Returns:
         The bound, in radians.
@@ -110,23 +112,20 @@ def closest_angle_bound(n: int, d: int, *, half_space: bool = False) -> float:
 
 def _geodesic_bound(n: int, power: float) -> float:
     mean = math.pi * (n // 2) * ((n + 1) // 2) / math.comb(n, 2)
-    of_mean = float(_riesz(power, mean))
+    at_mean = float(riesz(power, mean**2))
     cosine = -1 / (n - 1)
     angle = math.acos(cosine)
-    of_simplex = float(_riesz(power, angle))
-    # As a function of the cosine the energy is convex, then down to -1 concave: the
-    # tangent is below all of it if it is where they meet -1, and touches the first.
+    at_simplex = float(riesz(power, angle**2))
+    # As a function of the cosine the energy is convex, then down to -1 concave: its
+    # tangent lies below all of it if it does at -1, and touches the convex part.
     is_convex = (power + 1) * math.sin(angle) + angle * cosine >= 0
     slope = (power or 1.0) * angle ** (-power - 1) / math.sin(angle)
-    if is_convex and of_simplex - slope * (1 + cosine) <= _riesz(power, math.pi):
-        return max(of_mean, of_simplex)
-    return of_mean
+    if is_convex and at_simplex - slope * (1 + cosine) <= riesz(power, math.pi**2):
+        return max(at_mean, at_simplex)
+    return at_mean
 
 
 def _energies(power, distance, cosines):
-    is_chord = distance == "euclidean"
-    return _riesz(power, np.sqrt(2 - 2 * cosines) if is_chord else np.arccos(cosines))
-
-
-def _riesz(power, distances):
-    return -np.log(distances) if power == 0 else distances**-power
+    if distance == "euclidean":
+        return riesz(power, 2 - 2 * cosines)
+    return riesz(power, np.arccos(cosines) ** 2)

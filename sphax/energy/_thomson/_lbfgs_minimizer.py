@@ -1,8 +1,12 @@
-"""Limited-memory BFGS with a line search, one evaluation in every turn of its loop.
+"""Limited-memory BFGS with a line search that evaluates once per iteration.
+
+Not :func:`optax.lbfgs`: its line search is a loop inside an iteration, so that runs
+side by side wait for the longest search among them, and it decides by differences of
+values, which are rounding near a minimum in float32. The preconditioner is optax's.
 
 The search is bisection for the weak Wolfe conditions (Lewis and Overton, Nonsmooth
 Optimization via Quasi-Newton Methods, 2013), with which the approximate Hessian stays
-positive. It has no loop of its own: side by side, no run waits for another's search.
+positive.
 """
 
 import math
@@ -21,7 +25,7 @@ _TRIALS = 24
 
 
 class Place(NamedTuple):
-    """A point and what the objective is there."""
+    """A point with the value and the gradient of the objective."""
 
     point: jax.Array
     value: jax.Array
@@ -29,7 +33,7 @@ class Place(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """Along a line: the step to try and between which ones a good step is known."""
+    """A line search: the step to try, and the bounds of a good one."""
 
     direction: jax.Array
     slope: jax.Array
@@ -55,14 +59,15 @@ def minimize(
     noise: float,
     history: int,
 ) -> Place:
-    """Goes down from ``start`` until the gradient is short or no way leads down.
+    """Minimizes until the gradient is short or the line search fails.
 
     Args:
-        value_and_grad: Of a smooth function of an array, in the array's dtype.
+        value_and_grad: Value and gradient of a smooth function, in the dtype of
+            ``start``.
         start: Where to begin.
-        steps: Evaluations, at most.
-        tolerance: Length of a gradient that is short.
-        noise: Differences of values up to it are rounding; the slopes decide then.
+        steps: Largest number of evaluations.
+        tolerance: Length of a gradient that counts as short.
+        noise: Differences of values up to it are rounding: there, slopes decide.
         history: Steps that the Hessian is approximated from.
     """
     preconditioner = optax.scale_by_lbfgs(history)
@@ -72,7 +77,7 @@ def minimize(
         is_stuck = state.search.trials >= _TRIALS
         return (state.steps < steps) & ~is_stuck & ~(length <= tolerance)
 
-    def turn(state):
+    def iterate(state):
         place, memory, search, count = state
         point = place.point + search.step * search.direction
         new = Place(point, *value_and_grad(point))
@@ -89,11 +94,11 @@ def minimize(
         place, memory, search = jax.lax.cond(is_lower & is_flatter, move, bisect)
         return _State(place, memory, search, count + 1)
 
-    # Not a value: the first turn, along no direction, finds the one at the start.
+    # Not yet a value: the first iteration evaluates the start, with a step of zero.
     zero = jnp.zeros_like(start.reshape(-1)[0])
     infinity = jnp.full_like(zero, math.inf)
     # Inside `shard_map`, all that the loop changes must differ between devices as the
-    # start does, from the first turn on.
+    # start does, from the first iteration on.
     memory = jax.tree.map(
         lambda x: x + zero.astype(x.dtype), preconditioner.init(start)
     )
@@ -103,11 +108,11 @@ def minimize(
         _begin(jnp.zeros_like(start), jnp.zeros_like(infinity)),
         zero.astype(jnp.int32),
     )
-    return jax.lax.while_loop(goes_on, turn, state).place
+    return jax.lax.while_loop(goes_on, iterate, state).place
 
 
 def _conditions(old, new, search, noise):
-    """Whether a trial is low enough, and whether its slope has risen enough."""
+    """Whether a trial has a value low enough, and a slope flat enough."""
     slope = optax.tree.vdot(new.gradient, search.direction)
     is_lower = new.value <= old.value + _DECREASE * search.step * search.slope
     # The same for a parabola, by slopes, which keep their digits near the minimum

@@ -1,6 +1,6 @@
-"""Regularizers that an optimizer does not see: descent on them, beside it."""
+"""Descent on a regularizer beside an optimizer, which does not see it."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,19 +8,18 @@ import optax
 
 from sphax._checks import check_number_or_schedule
 from sphax._numerics import widen
-from sphax._penalties import Reduce
-from sphax.energy._hyperspherical import Distance
 from sphax.neurons import Neurons
 from sphax.optim._energy import add_energy_gradient
+from sphax.optim._layer_weights import Weight
 from sphax.optim._neurons import Mask, check_optimizer
-from sphax.optim._weights import Weight
 
 
 class DecoupledState(NamedTuple):
     """State of an optimizer with descent on a regularizer beside it.
 
-    ``optimizer`` is the state of the optimizer, ``descent`` that of the regularizer and
-    of its learning rate.
+    Attributes:
+        optimizer: State of the optimizer.
+        descent: State of the regularizer and of its learning rate.
 
     Example:
         >>> import optax
@@ -47,20 +46,20 @@ def decoupled(
         u \leftarrow u - \eta\, \lambda\, \nabla P(W)
 
     with the updates :math:`u` of the whole optimizer, as AdamW decouples its decay: no
-    preconditioner rescales the gradient, no momentum keeps it. It wraps the optimizer,
-    and so cannot come behind it with the wrong sign.
+    preconditioner rescales the gradient, and it enters no momentum. Wrapping the
+    optimizer makes it impossible to add the gradient with the wrong sign.
 
     Args:
-        optimizer: All that makes updates of gradients, learning rate included.
-        learning_rate: :math:`\eta`, not negative, a scalar or a schedule: as a rule,
+        optimizer: The whole optimizer, learning rate included.
+        learning_rate: :math:`\eta`, not negative, a scalar or a schedule; as a rule,
             that of the optimizer.
-        regularizer: What adds :math:`\lambda \nabla P(W)` to its updates, such as
-            :func:`add_energy_gradient` or :func:`add_orthogonality_gradient`.
+        regularizer: Transform that adds :math:`\lambda \nabla P(W)` to its updates,
+            such as :func:`add_energy_gradient` or :func:`add_orthogonality_gradient`.
 
     Returns:
         The optimizer, with a :class:`DecoupledState`; ``update`` needs ``params``. The
         updates keep their dtype, and are added in float32 at least. In
-        :func:`optax.inject_hyperparams`, none needs to be in ``static_args``.
+        :func:`optax.inject_hyperparams`, no argument needs to be in ``static_args``.
 
     Raises:
         TypeError: If an argument is not an optimizer, or the rate of another kind.
@@ -95,19 +94,21 @@ def decoupled(
         return DecoupledState(optimizer.init(params), descent.init(params))
 
     def update(updates, state, params=None, **extra_args):
-        still = jax.tree.map(lambda update: jnp.zeros_like(widen(update)), updates)
-        moves, of_optimizer = optimizer.update(
+        zeros = jax.tree.map(lambda update: jnp.zeros_like(widen(update)), updates)
+        updates, optimizer_state = optimizer.update(
             updates, state.optimizer, params, **extra_args
         )
-        downhill, of_descent = descent.update(
-            still, state.descent, params, **extra_args
+        steps, descent_state = descent.update(
+            zeros, state.descent, params, **extra_args
         )
         both = jax.tree.map(
-            lambda move, down: (move.astype(down.dtype) + down).astype(move.dtype),
-            moves,
-            downhill,
+            lambda update, step: (update.astype(step.dtype) + step).astype(
+                update.dtype
+            ),
+            updates,
+            steps,
         )
-        return both, DecoupledState(of_optimizer, of_descent)
+        return both, DecoupledState(optimizer_state, descent_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -118,10 +119,10 @@ def decoupled_energy(
     weight: Weight,
     *,
     power: jax.typing.ArrayLike = 1.0,
-    distance: Distance = "euclidean",
+    distance: Literal["euclidean", "geodesic"] = "euclidean",
     half_space: bool = False,
     block_size: int | None = None,
-    reduce: Reduce = "mean",
+    reduce: Literal["mean", "sum"] = "mean",
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
@@ -132,15 +133,16 @@ def decoupled_energy(
     .. math::
         u_l \leftarrow u_l - \eta\, \frac{\lambda}{L}\, \nabla E_s(W_l)
 
-    :func:`decoupled`, of :func:`add_energy_gradient`. The gradient shrinks as
-    :math:`1 / |w|`, which nothing takes out here: long neurons turn slowly, unless
-    :func:`scale_by_neuron_norm` follows in the regularizer of :func:`decoupled`.
+    The same as :func:`decoupled` with :func:`add_energy_gradient` as the regularizer.
+    The gradient shrinks as :math:`1 / |w|`, so that long neurons rotate slowly, unless
+    the regularizer of :func:`decoupled` is a chain with :func:`scale_by_neuron_norm`.
 
     Args:
-        optimizer: All that makes updates of gradients, learning rate included.
-        learning_rate: :math:`\eta`, not negative, a scalar or a schedule: as a rule,
+        optimizer: The whole optimizer, learning rate included.
+        learning_rate: :math:`\eta`, not negative, a scalar or a schedule; as a rule,
             that of the optimizer.
-        weight: :math:`\lambda`, as all below in :func:`add_energy_gradient`.
+        weight: :math:`\lambda`, like the options below the same as in
+            :func:`add_energy_gradient`.
         power: :math:`s`, 0 or more, a scalar.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether a neuron stands for its mirror image as well.
@@ -157,9 +159,9 @@ def decoupled_energy(
         ``mask`` belong in ``static_args``.
 
     Raises:
-        TypeError: As :func:`add_energy_gradient`.
-        ValueError: As :func:`add_energy_gradient`, or if ``learning_rate``, given as a
-            number, is negative.
+        TypeError: In the same cases as :func:`add_energy_gradient`.
+        ValueError: In the same cases as :func:`add_energy_gradient`, or if
+            ``learning_rate``, given as a number, is negative.
 
     Example:
         >>> import optax

@@ -1,7 +1,4 @@
-"""Energy in a chain and beside an optimizer: its value, its sign, where it applies.
-
-What all transforms have in common is in ``test_transforms.py``.
-"""
+"""The energy in a chain and beside an optimizer: its value, its sign, its layers."""
 
 from functools import partial
 from typing import Any
@@ -11,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import sphax as sx
 from sphax.neurons import NeuronDimensions
@@ -135,7 +131,7 @@ def test_compressive_energies_draw_new_projections_and_lower_the_energy():
     key = jax.random.key(0)
     kernel = np.random.default_rng(0).normal(size=(8, 6)) + 1.0
     params = {"kernel": jnp.asarray(kernel, jnp.float32)}
-    transform = sx.optim.add_penalty_gradient(0.1, compressive, key=key)
+    transform = sx.optim.add_penalty_gradient(compressive, 0.1, key=key)
     step, values = jax.jit(transform.update), []
     state: Any = transform.init(params)
     for _ in range(60):
@@ -189,178 +185,3 @@ def test_kernels_without_pairs_or_angles_have_no_energy():
     for make in (sx.optim.add_energy_gradient(1.0).init, sx.energy.energy_of_params):
         with pytest.raises(ValueError, match="2 neurons of 2 dimensions or more; got"):
             make(params)
-
-
-# From here on with a penalty whose gradient is plain, the neurons themselves.
-
-
-def square(rows, key):
-    del key
-    return 0.5 * jnp.sum(rows**2)
-
-
-def first_update(transform, params) -> Any:
-    """Of gradients that are zero."""
-    zeros = optax.tree.zeros_like(params)
-    return transform.update(zeros, transform.init(params), params)[0]
-
-
-LAYERS: Any = {
-    name: {"kernel": np.full((2, 2), 1.0)} for name in ("a", "b", "c", "head")
-}
-
-
-@pytest.mark.parametrize(
-    ("weight", "reduce", "added"),
-    [
-        (8.0, "mean", {"a": 2, "b": 2, "c": 2, "head": 2}),
-        (8.0, "sum", {"a": 8, "b": 8, "c": 8, "head": 8}),
-        ({"": 6.0, "head": 10.0}, "mean", {"a": 2, "b": 2, "c": 2, "head": 10}),
-        ({"": 6.0, "head": 10.0}, "sum", {"a": 6, "b": 6, "c": 6, "head": 10}),
-        (
-            {"": lambda step: 1.0 + step, "a/kernel": 5.0, "head": {"kernel": 0.0}},
-            "sum",
-            {"a": 5, "b": 1, "c": 1, "head": 0},
-        ),
-    ],
-)
-def test_weights_by_path(weight, reduce, added):
-    transform = sx.optim.add_penalty_gradient(weight, square, reduce=reduce)
-    new = first_update(transform, LAYERS)
-    expected = {name: {"kernel": np.full((2, 2), x)} for name, x in added.items()}
-    close(new, expected)
-
-
-def test_a_mask_leaves_layers_out_of_the_mean():
-    masks = {name: name in ("a", "b") for name in LAYERS}
-    weight = {"": 8.0, "head": 10.0}  # what is masked may have one
-    transform = sx.optim.add_penalty_gradient(weight, square, mask=masks)
-    new = first_update(transform, LAYERS)
-    for name, mask in masks.items():
-        np.testing.assert_array_equal(new[name]["kernel"], np.full((2, 2), 4.0 * mask))
-
-
-def test_every_third_step_has_three_times_the_gradient():
-    plain = partial(sx.optim.add_penalty_gradient, 0.5, square, reduce="sum")
-    injected = optax.inject_hyperparams(
-        sx.optim.add_penalty_gradient, static_args="penalty"
-    )
-    transforms = [plain(every=3), injected(0.5, square, reduce="sum", every=3)]
-    params = {"kernel": jnp.ones((2, 2))}
-    zeros = optax.tree.zeros_like(params)
-    for transform in transforms:
-        step, state, added, values = jax.jit(transform.update), None, [], []
-        state: Any = transform.init(params)
-        for number in range(5):
-            of_step = {"kernel": (1.0 + number) * params["kernel"]}
-            new, state = step(zeros, state, of_step)
-            added.append(float(new["kernel"][0, 0]))
-            values.append(float(optax.tree.get(state, "values")["kernel"]))
-        assert added == [1.5, 0.0, 0.0, 6.0, 0.0]
-        assert values == [2.0, 2.0, 2.0, 32.0, 32.0]
-
-
-def draws(rows, key):
-    return jax.random.normal(key) + 0.5 * jnp.sum(rows**2)
-
-
-def test_draws_depend_on_the_step_the_leaf_and_the_key_in_the_state():
-    def run_on(transform, state, steps):
-        seen = []
-        for _ in range(steps):
-            _, state = transform.update(LAYERS, state, LAYERS)
-            seen += [float(value) for value in state.values.values()]
-        return seen, state
-
-    first, second = (
-        sx.optim.add_penalty_gradient(1.0, draws, key=jax.random.key(seed))
-        for seed in (0, 1)
-    )
-    all_draws, _ = run_on(first, first.init(LAYERS), 3)
-    assert len(set(all_draws)) == 3 * len(LAYERS)
-    _, state = run_on(first, first.init(LAYERS), 1)
-    resumed, _ = run_on(second, state, 2)  # whatever key it was made with
-    assert resumed == all_draws[len(LAYERS) :]
-
-
-def test_a_key_goes_through_all_that_transforms_compose_with():
-    add = sx.optim.add_penalty_gradient(1.0, draws, key=jax.random.key(0))
-    chain = optax.chain(add, optax.sgd(0.1))
-    steps = optax.MultiSteps(chain, every_k_schedule=2)
-    grads, state = optax.tree.zeros_like(LAYERS), steps.init(LAYERS)
-    for _ in range(2):
-        new, state = jax.jit(steps.update)(grads, state, LAYERS)
-    mean = {"kernel": np.full((2, 2), -0.1 / 4)}
-    close(new, dict.fromkeys(LAYERS, mean))
-    key = optax.tree.get(state, "key")
-    assert jax.random.key_data(key).tolist() == [0, 0]
-
-    model = nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0))
-    before = np.asarray(model.kernel[...])
-    partition = optax.partition({"all": chain}, lambda params: "all")
-    optimizer = nnx.Optimizer(model, partition, wrt=nnx.Param)
-    optimizer.update(model, optax.tree.zeros_like(nnx.state(model, nnx.Param)))
-    np.testing.assert_allclose(model.kernel[...], 0.9 * before, rtol=1e-6)
-
-
-def test_the_optimizer_does_not_see_what_is_decoupled():
-    """Its updates and its state are those that it has alone."""
-    params, adam = (
-        {"kernel": jnp.ones((2, 2))},
-        optax.adam(optax.constant_schedule(0.1)),
-    )
-    schedule = optax.linear_schedule(1.0, 0.0, 4)
-    descent = sx.optim.add_penalty_gradient(0.5, square)
-    both = sx.optim.decoupled(adam, schedule, descent)
-    state: Any = both.init(params)
-    state_alone = adam.init(params)
-    rng = np.random.default_rng(0)
-    for rate in (1.0, 0.75, 0.5):
-        grads = {"kernel": jnp.asarray(rng.normal(size=(2, 2)), jnp.float32)}
-        new, state = both.update(grads, state, params)
-        alone, state_alone = adam.update(grads, state_alone, params)
-        descent_step = optax.tree.scale(-0.5 * rate, params)
-        close(new, optax.tree.add(alone, descent_step))
-        close(state.optimizer, state_alone)
-
-
-def test_decoupled_steps_are_added_in_float32():
-    """A step that is lost beside a larger update in bfloat16 is not lost alone."""
-    params = {"kernel": jnp.full((2, 2), 1.0 + 2**-7, jnp.bfloat16)}
-    transform = sx.optim.decoupled(
-        optax.identity(), 1.0, sx.optim.add_penalty_gradient(3.0, square)
-    )
-    update = {"kernel": jnp.full((2, 2), 3.0, jnp.bfloat16)}
-    new: Any = transform.update(update, transform.init(params), params)[0]
-    assert new["kernel"].dtype == jnp.bfloat16
-    # 3 (1 + 2^-7) has one bit more than bfloat16; so has the difference, then exact.
-    np.testing.assert_array_equal(
-        np.float32(new["kernel"]), np.full((2, 2), -3 * 2**-7)
-    )
-
-
-@pytest.mark.parametrize(
-    ("match", "weight", "options"),
-    [
-        ("got none for a/kernel", {"head": 1.0}, {}),
-        ("weight must declare leaves of params, got tail", {"": 1.0, "tail": 1.0}, {}),
-        ("reduce must be one of .*'max'", 1.0, {"reduce": "max"}),
-    ],
-)
-def test_weights_that_do_not_fit(match, weight, options):
-    transform = sx.optim.add_penalty_gradient(weight, square, **options)
-    with pytest.raises(ValueError, match=match):
-        transform.update(LAYERS, transform.init(LAYERS), LAYERS)
-
-
-def test_hyperparams_out_of_range():
-    for every in (0, 2.5):
-        with pytest.raises(ValueError, match="every must be a whole number"):
-            sx.optim.add_energy_gradient(1.0, every=every)
-    with pytest.raises(
-        ValueError, match="learning_rate must not be negative, got -0.1"
-    ):
-        sx.optim.decoupled_energy(optax.sgd(0.1), -0.1, 1.0)
-    transform = sx.optim.add_energy_gradient(1.0, power=-1.0)
-    with pytest.raises(ValueError, match="power must be 0 or more"):
-        transform.update(LAYERS, transform.init(LAYERS), LAYERS)

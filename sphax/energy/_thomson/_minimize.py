@@ -11,29 +11,28 @@ from sphax._compiled import compiled
 from sphax._numerics import widen
 from sphax.energy._hyperspherical import (
     Distance,
-    as_form,
-    as_set,
-    mean_energy_and_gradients,
+    as_options,
+    energy_within_and_gradient,
 )
-from sphax.energy._lbfgs_minimizer import minimize
+from sphax.energy._thomson._lbfgs_minimizer import minimize
 from sphax.sphere import direction, sample_uniform
 
 _RESTARTS = 16
-# Pairs at a time: as many restarts go side by side as have them, or one.
+# Pairs of all restarts that run side by side; at least one restart runs.
 _PAIRS = 512**2
-# Roundings in a value, of which its differences from others are made.
+# Differences of values up to so many epsilons are taken for rounding.
 _ROUNDINGS = 8.0
 
 
 class EnergyMinimum(NamedTuple):
-    """What :func:`minimize_energy` found.
+    """The result of :func:`minimize_energy`.
 
     Attributes:
-        points: The best ones, unit, ``[n, d]``.
-        energy: Theirs, a scalar.
-        gradient_norm: What is left of the gradient there, a scalar.
-        is_converged: Whether that is within the tolerance, a boolean scalar.
-        energies: Where each start ended, ``[starts]``; ``energy`` is the lowest.
+        points: The best points, unit vectors, ``[n, d]``.
+        energy: Their energy, a scalar.
+        gradient_norm: Norm of the gradient there, a scalar.
+        is_converged: Whether it is within the tolerance, a boolean scalar.
+        energies: Final energy of each start, ``[starts]``; ``energy`` is the lowest.
 
     Example:
         >>> sx.energy.EnergyMinimum._fields
@@ -68,17 +67,17 @@ def minimize_energy(
         \min_{x_1, \dots, x_n \in S^{d - 1}} \frac{1}{n (n - 1)}
         \sum_{i \ne j} f_s(\rho(x_i, x_j))
 
-    as in :func:`hyperspherical_energy`, by limited-memory BFGS from several starts.
-    Lengths do not count in the energy, so that it is free of constraints in the rows.
-    What goes down is minus the logarithm of the power mean of the distances,
+    with the energy of :func:`hyperspherical_energy`, by limited-memory BFGS from
+    several starts. Lengths do not count in the energy, so that rows need no constraint.
+    The objective is minus the logarithm of the power mean of the distances,
 
     .. math::
         \varphi = \frac{1}{s} \log E_s, \qquad \varphi = E_0 \text{ for } s = 0
 
-    which has the same minima and the same scale for all powers. Local minima are many
-    (on the sphere in three dimensions, about :math:`0.4\, e^{0.05 n}`): the best end is
-    the more surely the global minimum the more starts end there, but never for certain.
-    Not differentiable in reverse.
+    which has the same minima and the same scale for all powers. There are many local
+    minima (on the sphere in three dimensions, about :math:`0.4\, e^{0.05 n}`). The more
+    restarts agree on the best energy, the likelier it is global; there is no guarantee.
+    The function is not differentiable in reverse.
 
     Args:
         key: PRNG key of the random starts; not used with ``initial``.
@@ -88,26 +87,27 @@ def minimize_energy(
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle in radians.
         half_space: Whether a point stands for its mirror image as well, as lines do.
         restarts: Number of uniformly random starts; by default 16. With few points,
-            they go side by side.
-        steps: Evaluations of the energy with its gradient for each start, at most; all
-            but a few of them move the points.
-        tolerance: Of ``gradient_norm``, :math:`\tau`, positive; by default the square
-            root of the epsilon of the energy's dtype, 1.5e-8 in float64 and 3.5e-4 in
-            float32. If :math:`\lambda` is the smallest curvature of the valley, the
-            energy is then within about :math:`\tau^2 / \lambda` of its minimum, which
-            is a few roundings, but points only within :math:`\tau / \lambda`: for the
-            best spread that float32 can hold, compute in float64.
+            they run side by side.
+        steps: Largest number of evaluations of the energy with its gradient for each
+            start; all but a few of them move the points.
+        tolerance: :math:`\tau`, up to which ``gradient_norm`` counts as converged,
+            positive; by default the square root of the epsilon of the energy's dtype,
+            1.5e-8 in float64 and 3.5e-4 in float32. If :math:`\lambda` is the smallest
+            curvature at the minimum, the energy is then within about
+            :math:`\tau^2 / \lambda` of it, which is a few roundings, but points only
+            within :math:`\tau / \lambda`: for the best spread that float32 can hold,
+            compute in float64.
         history: Steps that the Hessian is approximated from; each keeps two arrays of
             the size of the points.
         dtype: Floating dtype of the points; by default that of ``initial``, or else
             JAX's, float32 unless x64 is enabled. Half precision is computed in float32.
         initial: Starts in the place of random ones, floating, ``[n, d]`` or
-            ``[starts, n, d]``; their lengths do not count. Points that coincide have no
-            force between them and stay together, as zero points stay where they are.
+            ``[starts, n, d]``; their lengths do not count. Coincident points do not
+            repel each other and stay together; zero points stay where they are.
 
     Returns:
-        The best end of all starts, :class:`EnergyMinimum`; energies in float32 at
-        least, never above those of ``initial`` but by rounding. ``gradient_norm`` is
+        The best result of all starts, an :class:`EnergyMinimum`; energies in float32 at
+        least, and above those of ``initial`` by rounding at most. ``gradient_norm`` is
         the root mean square, over the points, of :math:`n \nabla_{x_i} \varphi`.
 
     Raises:
@@ -126,32 +126,40 @@ def minimize_energy(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018.
     """
-    _check(n, d, steps, history, tolerance)
-    form, traced = as_form(power, distance, half_space, None)
+    check_count("n", n, 2)
+    check_count("d", d, 2)
+    check_count("steps", steps, 1, may_be_traced=True)
+    check_count("history", history, 1)
+    if (
+        tolerance is not None
+        and is_number(tolerance, "tolerance")
+        and not tolerance > 0
+    ):
+        raise ValueError(f"tolerance must be positive, got {tolerance}.")
+    options, power = as_options(power, distance, half_space, None)
     starts = _starts(key, n, d, restarts, dtype, initial)
     if tolerance is None:
         wide = jnp.promote_types(starts.dtype, jnp.float32)
         tolerance = math.sqrt(float(jnp.finfo(wide).eps))
     return _minimize(
-        form, traced, starts, jnp.asarray(tolerance), steps, history=int(history)
+        options, power, starts, jnp.asarray(tolerance), steps, history=int(history)
     )
 
 
-@compiled("form", "history")
-def _minimize(form, power, starts, tolerance, steps, *, history):
+@compiled("options", "history")
+def _minimize(options, power, starts, tolerance, steps, *, history):
     n, rows = starts.shape[1], widen(starts)
     epsilon = float(jnp.finfo(rows.dtype).eps)
-    exponent = power if form.power is None else form.power
+    exponent = power if options.power is None else options.power
     tolerance = tolerance.astype(rows.dtype)
 
     def objective(rows):
-        sets = (as_set("points", rows, None),)
-        energy, (gradient,) = mean_energy_and_gradients(form, power, sets)
+        energy, gradient = energy_within_and_gradient(options, power, rows)
         value, slope = jax.value_and_grad(_logarithm)(energy, exponent)
         return n * value, n * slope * gradient
 
     def descend(start):
-        place = minimize(
+        end = minimize(
             objective,
             direction(start),
             steps=steps,
@@ -159,17 +167,23 @@ def _minimize(form, power, starts, tolerance, steps, *, history):
             noise=_ROUNDINGS * epsilon * n,
             history=history,
         )
-        energy = _exponential(place.value / n, exponent)
-        length = jnp.linalg.norm(place.gradient) / math.sqrt(n)
-        return direction(place.point).astype(starts.dtype), energy, length
+        energy = _exponential(end.value / n, exponent)
+        gradient_norm = jnp.linalg.norm(end.gradient) / math.sqrt(n)
+        return direction(end.point).astype(starts.dtype), energy, gradient_norm
 
-    ends = jax.lax.map(descend, rows, batch_size=_side_by_side(len(rows), n))
-    points, energy, length = jax.tree.map(lambda x: x[jnp.argmin(ends[1])], ends)
-    return EnergyMinimum(points, energy, length, length <= tolerance, ends[1])
+    # So many side by side that none of the starts is left over.
+    most = max(1, _PAIRS // n**2)
+    starts_count = len(rows)
+    side_by_side = max(
+        k for k in range(1, starts_count + 1) if starts_count % k == 0 and k <= most
+    )
+    ends = jax.lax.map(descend, rows, batch_size=side_by_side)
+    points, energy, norm = jax.tree.map(lambda x: x[jnp.argmin(ends[1])], ends)
+    return EnergyMinimum(points, energy, norm, norm <= tolerance, ends[1])
 
 
 def _logarithm(energy, power):
-    """Logarithm over the power; of power 0, the energy is one already."""
+    """Logarithm of an energy over its power; for power 0 the energy itself."""
     power = jnp.asarray(power, energy.dtype)
     is_log = power == 0.0
     logarithm = jnp.log(jnp.where(is_log, 1.0, energy))
@@ -177,13 +191,13 @@ def _logarithm(energy, power):
 
 
 def _exponential(value, power):
-    """The energy again."""
+    """The inverse of :func:`_logarithm`."""
     power = jnp.asarray(power, value.dtype)
     return jnp.where(power == 0.0, value, jnp.exp(power * value))
 
 
 def _starts(key, n, d, restarts, dtype, initial):
-    """``[starts, n, d]``."""
+    """The starts, ``[starts, n, d]``."""
     if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be floating, got {dtype}.")
     if initial is None:
@@ -203,20 +217,3 @@ def _starts(key, n, d, restarts, dtype, initial):
             f" {initial.shape}."
         )
     return initial.reshape(-1, n, d).astype(dtype or initial.dtype)
-
-
-def _side_by_side(starts, n):
-    """How many starts at a time: a divisor of them, so that none is left over."""
-    most = max(1, _PAIRS // n**2)
-    return max(k for k in range(1, starts + 1) if starts % k == 0 and k <= most)
-
-
-def _check(n, d, steps, history, tolerance):
-    check_count("n", n, 2)
-    check_count("d", d, 2)
-    check_count("steps", steps, 1, may_be_traced=True)
-    check_count("history", history, 1)
-    if tolerance is None:
-        return
-    if is_number(tolerance, "tolerance") and not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance}.")

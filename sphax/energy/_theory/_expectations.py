@@ -1,4 +1,4 @@
-"""Energy that random directions have on average."""
+"""The mean energy of random directions."""
 
 import math
 from typing import get_args
@@ -24,11 +24,11 @@ def expected_energy(
         f_s(\rho) = \rho^{-s}, \quad f_0(\rho) = -\log \rho
 
     It is the expectation of :func:`hyperspherical_energy`, in half space too, for any
-    number of directions that are uniform on the sphere, as those of normal neurons are;
-    and what the minimum rises to as their number grows. So in many dimensions, random
-    neurons leave little to gain.
+    number of directions that are uniform on the sphere, such as those of neurons with
+    normal entries, and the limit of the minimum as their number grows. In many
+    dimensions, random neurons are therefore close to the minimum.
 
-    The integral is taken by a quadrature. Of the chord it is
+    The integral is computed by a quadrature. For the chord it is
 
     .. math::
         2^{-s}\, \frac{\Gamma(\frac{d - 1 - s}{2})\, \Gamma(d - 1)}
@@ -74,7 +74,7 @@ def expected_energy(
 
 
 def check_problem(power: float, distance: Distance, **sizes: int) -> None:
-    """Raises unless there are pairs, on a sphere, with an energy."""
+    """Raises unless sizes are 2 or more, and power and distance those of an energy."""
     for name, size in sizes.items():
         check_count(name, size, 2)
     if not is_number(power, "power") or not math.isfinite(power):

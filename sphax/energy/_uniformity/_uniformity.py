@@ -1,12 +1,12 @@
-"""Alignment of positive pairs and uniformity of all points."""
+"""Uniformity of all points, and alignment of positive pairs."""
 
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_vectors, check_flag, is_number
+from sphax._checks import as_points, as_vectors, check_flag, is_number
 from sphax._compiled import compiled
 from sphax._masking import as_weights, log_mean_exp, weighted_mean, zero_masked
-from sphax.energy._sets import as_sets, of_every_set, pairs
+from sphax.energy._uniformity._sets import of_every_set, pair_cosines
 from sphax.sphere import angle
 
 
@@ -23,8 +23,8 @@ def uniformity(
     .. math::
         \log \frac{2}{n (n - 1)} \sum_{i < j} e^{-t \|\hat x_i - \hat x_j\|^2}
 
-    Between 0, where all directions coincide, and about :math:`-2t`, which orthogonal
-    directions reach. As a loss it spreads the points over the sphere.
+    It is 0 where all directions coincide, and :math:`-2t` for orthogonal directions.
+    Minimized as a loss, it spreads the points over the sphere.
 
     Args:
         points: Floating, ``[..., n, d]``; their lengths do not count.
@@ -56,25 +56,22 @@ def uniformity(
     """
     _check_positive("scale", scale)
     check_flag("half_space", half_space)
-    return _uniformity(
-        *as_sets(points, where),
-        jnp.asarray(scale),
-        half_space=half_space,
-        precision=precision,
-    )
+    points, scale = as_points("points", points), jnp.asarray(scale)
+    where = as_weights(where, points.shape[:-1], "points without their last axis")
+    return _uniformity(points, where, scale, half_space=half_space, precision=precision)
 
 
 @compiled("half_space", "precision")
-def _uniformity(points, weights, scale, *, half_space, precision):
+def _uniformity(points, where, scale, *, half_space, precision):
     def energy(rows, weights):
-        cosines, weights = pairs(
+        cosines, weights = pair_cosines(
             rows, weights, half_space=half_space, precision=precision
         )
         exponents = -2.0 * scale.astype(cosines.dtype) * (1.0 - cosines)
-        # Every pair is there twice, which a mean does not mind.
+        # Every pair is there twice, which does not change a mean.
         return log_mean_exp(exponents.ravel(), weights.ravel())
 
-    return of_every_set(energy, points, weights)
+    return of_every_set(energy, points, where)
 
 
 def alignment(
@@ -84,7 +81,7 @@ def alignment(
     power: jax.typing.ArrayLike = 2.0,
     where: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Mean distance of the two directions of every pair, to a power (alignment).
+    r"""Mean distance of positive pairs, to a power (alignment).
 
     :math:`\operatorname{mean}_i \|\hat x_i - \hat y_i\|^\alpha`, the chord
     :math:`2 \sin(\theta_i / 2)` between them.
@@ -98,9 +95,9 @@ def alignment(
 
     Returns:
         The mean, a scalar in float32 at least; 0, with zero gradient, when nothing is
-        left. Coincident directions have distance 0, with zero gradient; below power 1
-        the gradient grows without bound on the way there. A zero vector is at a right
-        angle to all, with zero gradient.
+        left. Coincident directions have distance 0, with zero gradient; with a power
+        below 1, the gradient grows without bound as directions approach each other. A
+        zero vector is at a right angle to all, with zero gradient.
 
     Raises:
         TypeError: If ``x`` or ``y`` is not floating.

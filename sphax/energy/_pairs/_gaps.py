@@ -1,11 +1,11 @@
-"""Squared gap between two directions, or one and the other's mirror image, accurate."""
+"""Squared distances of directions that are nearly equal or nearly opposite."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-# Features whose squares are summed before the sum meets memory.
+# Features whose squares are summed in one pass over the pairs.
 _FEATURES = 8
 
 
@@ -14,9 +14,10 @@ def squared_gaps(
 ) -> jax.Array:
     r"""The smaller one of :math:`\|u - v\|^2` and :math:`\|u + v\|^2`, ``[n, m]``.
 
-    From the cosine it is :math:`2 - 2 |c|`, which has lost its digits near 0. If any
-    pair is so near that a third of them may be gone, near pairs are taken again from
-    the vectors. The derivative is always that of the cosine, in which it is exact.
+    The cosine gives :math:`2 - 2 |c|`, which has few digits left near 0. If a pair is
+    so close that a third of them may be lost, the gaps of close pairs are computed
+    again, from the vectors. The derivative is always that in the cosine, where it is
+    exact.
 
     Args:
         cosines: Products of the unit vectors, ``[n, m]``.
@@ -32,24 +33,25 @@ def squared_gaps(
 
 
 def _accurate(gaps, sign, u, v, is_pair):
+    """The gaps, those of close pairs from the vectors."""
     is_near = is_pair & (gaps < float(jnp.finfo(gaps.dtype).eps) ** (1 / 3))
 
-    def take_again(state):
+    def recompute(state):
         gaps, to_do = state
         # Summed onto the state: what does not depend on it, the compiler would move out
-        # of the loop, and always do.
-        again = _add_squares(jnp.where(is_near, 0.0, gaps), sign, u, v)
-        return jnp.where(is_near, again, gaps), to_do & ~to_do
+        # of the loop, and compute always.
+        accurate = _add_squares(jnp.where(is_near, 0.0, gaps), sign, u, v)
+        return jnp.where(is_near, accurate, gaps), to_do & ~to_do
 
-    # A loop of one turn or none. Under `vmap`, a `cond` would do both of its branches.
+    # A loop of one iteration or none: under `vmap`, a `cond` computes both branches.
     gaps, _ = jax.lax.while_loop(
-        lambda state: state[1], take_again, (gaps, jnp.any(jnp.any(is_near, axis=0)))
+        lambda state: state[1], recompute, (gaps, jnp.any(jnp.any(is_near, axis=0)))
     )
     return gaps
 
 
 def _add_squares(start, sign, u, v):
-    """``start`` and the squares of ``v - sign u``, a few features at a time."""
+    """``start`` plus the squared lengths of ``v - sign u``."""
     padding = (0, 0), (0, -u.shape[1] % _FEATURES)
     u, v = jnp.pad(u, padding), jnp.pad(v, padding)
 
@@ -60,8 +62,8 @@ def _add_squares(start, sign, u, v):
             slice_size=_FEATURES,
             axis=1,
         )
-        for of_u, of_v in zip(few(u).T, few(v).T, strict=True):
-            total = total + jnp.square(of_v[None, :] - sign * of_u[:, None])
+        for u_column, v_column in zip(few(u).T, few(v).T, strict=True):
+            total = total + jnp.square(v_column[None, :] - sign * u_column[:, None])
         return total, None
 
     firsts = jnp.arange(0, u.shape[1], _FEATURES, dtype=jnp.int32)

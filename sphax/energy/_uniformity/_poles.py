@@ -1,7 +1,7 @@
-"""The pole of a set of directions: the place of the sphere that they serve worst.
+"""The pole of a set of directions: the worst point of the sphere for an objective.
 
-It is found by a few steps of descent from where it was last time, and is then a
-constant: at the best pole its own change does not change the energy (Danskin).
+It is found by a few steps of descent from its place in the last call, and is then a
+constant: at the best pole, a change of the pole does not change the energy (Danskin).
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_count, is_number
-from sphax._masking import zero_masked
+from sphax._checks import as_floating, as_points, check_count, is_number
+from sphax._masking import as_weights, zero_masked
 from sphax._numerics import widen
-from sphax.energy._sets import as_sets
+from sphax.energy._uniformity._sets import weights_of
 from sphax.sphere import direction, project_to_tangent
 
-# What poles minimise, [k]: from unit poles [k, d], rows [n, d] and their weights [n].
+# What poles minimize, [k]: from unit poles [k, d], rows [n, d] and their weights [n].
 Objective = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -47,9 +47,10 @@ def as_sets_and_poles(
     points: jax.typing.ArrayLike,
     poles: jax.typing.ArrayLike,
     where: jax.typing.ArrayLike | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Points, their weights and poles as arrays; raises unless they fit."""
-    points, weights = as_sets(points, where)
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    """Points, their mask or weights and poles as arrays; raises unless they fit."""
+    points = as_points("points", points)
+    where = as_weights(where, points.shape[:-1], "points without their last axis")
     poles = as_floating("poles", poles)
     (*batch, _, d), shape = points.shape, poles.shape
     if poles.ndim != points.ndim or shape != (*batch, shape[-2], d) or not shape[-2]:
@@ -57,18 +58,18 @@ def as_sets_and_poles(
             "poles must be [..., k, d] with k of 1 or more, the other axes those of"
             f" points, got poles {shape} and points {points.shape}."
         )
-    return points, weights, poles
+    return points, where, poles
 
 
 def at_best_pole(
     objective: Objective,
     points: jax.Array,
-    weights: jax.Array,
+    where: jax.Array | None,
     poles: jax.Array,
     descent: Descent,
 ) -> tuple[jax.Array, jax.Array]:
-    """Negative objective of each set at its best pole, ``[...]``, and the new poles."""
-    points = zero_masked(points, weights)
+    """Minus the objective of each set at its best pole, and the new poles."""
+    points, weights = zero_masked(points, where), weights_of(points, where)
 
     def of_set(rows, weights, poles):
         fixed = jax.lax.stop_gradient((rows, weights))
@@ -83,7 +84,7 @@ def at_best_pole(
 
 
 def _descend(objective, poles, descent):
-    """Every pole on its own."""
+    """The poles after the steps, each of them alone."""
     rate = descent.learning_rate.astype(poles.dtype)
     momentum = descent.momentum.astype(poles.dtype)
     slope = jax.grad(lambda poles: jnp.sum(objective(direction(poles))))

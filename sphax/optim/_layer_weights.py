@@ -1,15 +1,14 @@
-"""The weight of a penalty in every layer."""
+"""The weight that a penalty has in each layer."""
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
 
 from sphax._checks import check_number_or_schedule
 from sphax._paths import by_path, check_known, closest, listed
-from sphax._penalties import Reduce
 from sphax.optim._neurons import MASKED
 
 # For all layers, or a pytree with the weights of leaves and subtrees by path.
@@ -18,9 +17,9 @@ Weight = optax.ScalarOrSchedule | Any
 
 def check_weight(weight: Weight) -> None:
     """Raises unless all weights are numbers or schedules."""
-    for path, own in by_path(weight).items():
+    for path, value in by_path(weight).items():
         name = f"weight at {path!r}" if path else "weight"
-        check_number_or_schedule(name, own)
+        check_number_or_schedule(name, value)
 
 
 def weights_of_layers(
@@ -28,11 +27,11 @@ def weights_of_layers(
     params: Any,
     found: Iterable[str],
     step: jax.Array,
-    reduce: Reduce,
+    reduce: Literal["mean", "sum"],
 ) -> dict[str, jax.typing.ArrayLike]:
-    """The weight of each leaf: that of the path closest to it.
+    """The weight of each leaf: that of the longest path that leads to it.
 
-    For a mean, it is divided by the number of leaves that go by the same path.
+    For a mean, it is divided by the number of leaves that match the same path.
     """
     declared = by_path(weight)
     check_known(declared, by_path(params, *MASKED), MASKED, "weight")
@@ -45,7 +44,7 @@ def weights_of_layers(
                 f"weight must have one for every layer, got none for {listed([name])}:"
                 " give that of all others the path '', or leave them out by mask."
             )
-        own: Any = declared[path]
-        own = own(step) if callable(own) else own
-        weights[name] = own / counts[path] if reduce == "mean" else own
+        value: Any = declared[path]
+        value = value(step) if callable(value) else value
+        weights[name] = value / counts[path] if reduce == "mean" else value
     return weights
