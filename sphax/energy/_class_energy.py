@@ -105,7 +105,7 @@ def class_energy(
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018 (SphereFace+, minibatches).
     """
     check_choice("against", against, ("all", "present"))
-    options, power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size)
     prototypes, batch = as_batch(prototypes, labels, where)
     if frequencies is not None:
         frequencies = jax.lax.stop_gradient(jnp.asarray(frequencies))
@@ -116,7 +116,7 @@ def class_energy(
                 f"frequencies must be [classes], {classes}, got {frequencies.shape}."
             )
     return _class_energy(
-        options, power, prototypes, batch, frequencies, against=against
+        options, array_power, prototypes, batch, frequencies, against=against
     )
 
 

@@ -79,11 +79,13 @@ def compressive_energy(
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020.
     """
     check_choice("reduce", reduce, ("mean", "max"))
-    options, power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size)
     points = as_points("points", points)
     where = as_weights(where, points.shape[:-1], "points without their last axis")
     projection = as_projection(projection, points)
-    return _compressive_energy(options, power, points, where, projection, reduce=reduce)
+    return _compressive_energy(
+        options, array_power, points, where, projection, reduce=reduce
+    )
 
 
 @compiled("options", "reduce")

@@ -116,15 +116,15 @@ def hyperspherical_energy(
         :math:`s = 0` the authors' code has twice the logarithm of the paper, which is
         the one here.
     """
-    options, power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size)
     points, where = _as_set("points", points, where)
     if others is None:
         _check_without_others(others_where, self_index)
-        return energy_within(options, power, points, where)
+        return energy_within(options, array_power, points, where)
     others, others_where = _as_set("others", others, others_where)
     self_index = _as_self_index(self_index, points, others)
     sets = points, where, others, others_where, self_index
-    return energy_between(options, power, *sets)
+    return energy_between(options, array_power, *sets)
 
 
 def energy_and_grad(
@@ -176,15 +176,15 @@ def energy_and_grad(
         (Array(-0.34657, dtype=float32), Array([[0. , 0.5],
                [0.5, 0. ]], dtype=float32))
     """
-    options, power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size)
     points, where = _as_set("points", points, where)
     if others is None:
         _check_without_others(others_where, self_index)
-        return energy_within_and_gradient(options, power, points, where)
+        return energy_within_and_gradient(options, array_power, points, where)
     others, others_where = _as_set("others", others, others_where)
     self_index = _as_self_index(self_index, points, others)
     sets = points, where, others, others_where, self_index
-    return _energy_between_and_gradients(options, power, *sets)
+    return _energy_between_and_gradients(options, array_power, *sets)
 
 
 @compiled("options")
@@ -251,10 +251,10 @@ def as_options(
         check_count("block_size", block_size, 1)
     if is_number(power, "power") and not power >= 0:
         raise ValueError(f"power must be 0 or more, got {power}.")
-    fixed, power = split_power(power)
+    fixed, array_power = split_power(power)
     block_size = int(block_size or _BLOCK_SIZE)
     options = EnergyOptions(distance == "geodesic", bool(half_space), fixed, block_size)
-    return options, power
+    return options, array_power
 
 
 def split_power(

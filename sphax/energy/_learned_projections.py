@@ -168,9 +168,9 @@ def adversarial_projection(
         Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020; constants of the authors' code.
     """
-    options, power = as_options(power, distance, half_space, None)
+    options, array_power = as_options(power, distance, half_space, None)
     start = _as_start(points, projection, where, learning_rate, steps)
-    return _adversarial_projection(options, power, *start)
+    return _adversarial_projection(options, array_power, *start)
 
 
 @compiled("options")

@@ -66,11 +66,11 @@ def energy_of_params(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
     """
-    options, power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size)
     check_choice("reduce", reduce, tuple(_REDUCTIONS))
     found = find(params, neurons, at_least=AT_LEAST)
     fixed = {name: (options, axes, reduce) for name, axes in found.items()}
-    energies = map_alike(_energy_of_leaf, select(params, found), fixed, power)
+    energies = map_alike(_energy_of_leaf, select(params, found), fixed, array_power)
     return _REDUCTIONS[reduce](jnp.stack(list(energies.values())))
 
 

@@ -62,5 +62,5 @@ def energy_penalty(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
     """
-    options, traced = as_options(power, distance, half_space, block_size)
-    return _EnergyPenalty(traced, options)
+    options, array_power = as_options(power, distance, half_space, block_size)
+    return _EnergyPenalty(array_power, options)

@@ -23,7 +23,7 @@ _BEFORE_THE_STEPS = 2**32 - 1
 class StatefulPenalty(NamedTuple):
     """A penalty on neurons that keeps a state from step to step.
 
-    Every set of neurons has a state of its own, such as the poles of
+    Every set of neurons has its state, such as the poles of
     :func:`sphax.energy.polarization`, or a learned projection.
 
     Attributes:

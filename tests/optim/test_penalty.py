@@ -146,7 +146,8 @@ def test_a_stateful_penalty_remembers_for_each_set_and_only_in_its_steps(every):
         penalty, 0.5, reduce="sum", every=every, neurons=query
     )
     params = {"query": jnp.ones((3, 2, 4)), "kernel": jnp.ones((5, 4))}
-    state, update = transform.init(params), jax.jit(transform.update)
+    state: Any = transform.init(params)
+    update = jax.jit(transform.update)
     shapes = {name: x.shape for name, x in state.penalty_state.items()}
     assert shapes == {"kernel": (1, 5), "query": (2, 3)}
     for step in range(4):
@@ -186,7 +187,8 @@ def test_polarization_remembers_its_poles():
     params, found = {"kernel": jnp.asarray(kernel, jnp.float32)}, []
     for steps in (1, 2):
         transform = sx.optim.add_penalty_gradient(penalty(steps), 1.0)
-        state, update = transform.init(params), jax.jit(transform.update)
+        state: Any = transform.init(params)
+        update = jax.jit(transform.update)
         for _ in range(2 // steps):
             new, state = update(optax.tree.zeros_like(params), state, params)
         found.append((new, state.values, state.penalty_state))

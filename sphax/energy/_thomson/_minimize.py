@@ -136,13 +136,18 @@ def minimize_energy(
         and not tolerance > 0
     ):
         raise ValueError(f"tolerance must be positive, got {tolerance}.")
-    options, power = as_options(power, distance, half_space, None)
+    options, array_power = as_options(power, distance, half_space, None)
     starts = _starts(key, n, d, restarts, dtype, initial)
     if tolerance is None:
         wide = jnp.promote_types(starts.dtype, jnp.float32)
         tolerance = math.sqrt(float(jnp.finfo(wide).eps))
     return _minimize(
-        options, power, starts, jnp.asarray(tolerance), steps, history=int(history)
+        options,
+        array_power,
+        starts,
+        jnp.asarray(tolerance),
+        steps,
+        history=int(history),
     )
 
 

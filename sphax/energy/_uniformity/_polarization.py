@@ -77,11 +77,11 @@ def polarization(
     if is_number(power, "power") and not power > 0:
         raise ValueError(f"power must be positive, got {power}.")
     check_flag("half_space", half_space)
-    fixed_power, power = split_power(power)
+    fixed_power, array_power = split_power(power)
     sets = as_sets_and_poles(points, poles, where)
     descent = as_descent(steps, learning_rate, momentum)
     return _polarization(
-        *sets, power, descent, fixed_power=fixed_power, half_space=half_space
+        *sets, array_power, descent, fixed_power=fixed_power, half_space=half_space
     )
 
 

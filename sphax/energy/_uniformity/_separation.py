@@ -38,7 +38,7 @@ def separation(
         points: Floating, ``[..., n, d]``; their lengths do not count.
         sharpness: :math:`b`, positive, a scalar; None for the closest pair alone.
         half_space: Whether the mirror images of the points count too, so that a
-            direction and its opposite are one; a point and its own image are no pair.
+            direction and its opposite are one. A point and its image make no pair.
         where: Boolean mask or weights of the points, ``[..., n]``; weights count with
             a ``sharpness`` only. Points of weight zero are zeroed before anything else:
             a NaN in them reaches nothing.

@@ -30,7 +30,7 @@ def uniformity(
         points: Floating, ``[..., n, d]``; their lengths do not count.
         scale: :math:`t`, positive, a scalar.
         half_space: Whether the mirror images of the points count too, so that a
-            direction and its opposite are one; a point and its own image are no pair.
+            direction and its opposite are one. A point and its image make no pair.
         where: Boolean mask or weights of the points, ``[..., n]``. A pair has the
             product of its weights; points of weight zero are zeroed before anything
             else: a NaN in them reaches nothing.

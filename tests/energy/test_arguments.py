@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind, given to energies and orthogonal maps: errors teach."""
+"""Wrong arguments of energies, and of orthogonal maps: errors teach."""
 
 from typing import Any
 
@@ -10,9 +10,8 @@ import pytest
 
 import sphax as sx
 
-orthogonality_penalty: Any = sx.orthogonal.orthogonality_penalty
-
-se, so = sx.energy, sx.orthogonal
+se: Any = sx.energy
+so: Any = sx.orthogonal
 X = np.ones((4, 3), np.float32)
 POLES = np.ones((2, 3), np.float32)
 KEY = jax.random.key(0)
@@ -96,10 +95,29 @@ ROWS = [
     ),
     (lambda: se.expected_energy(2.5), TypeError, "d must be an integer, got 2.5"),
     (lambda: se.closest_angle_bound(1, 3), ValueError, "n must be 2 or more, got 1"),
+    (lambda: se.energy_lower_bound(1, 3), ValueError, "n must be 2 or more, got 1"),
+    (lambda: se.closest_angle_bound(3, 1), ValueError, "d must be 2 or more, got 1"),
+    (lambda: se.expected_energy(1), ValueError, "d must be 2 or more, got 1"),
+    (lambda: se.expected_energy(3, power=-1), ValueError, "0 or more, got -1"),
+    (
+        lambda: se.energy_lower_bound(3, 3, distance="chord"),
+        ValueError,
+        "distance must be one of .*'chord'",
+    ),
+    # Penalties, and what is in params.
+    (lambda: se.energy_penalty(power="log"), TypeError, "power must be a number"),
+    (lambda: se.energy_penalty(power=-1.0), ValueError, "power must be 0 or more"),
+    (lambda: se.energy_penalty()(X[0]), ValueError, r"rows must be \[..., n, d\]"),
+    (
+        lambda: se.energy_report({"a": {"kernel": np.full((2, 2), np.nan)}}),
+        ValueError,
+        "params must be finite, got NaN or infinity in a/kernel",
+    ),
+    (lambda: se.energy_report({"a": X[0]}), ValueError, "params must have neurons"),
     (lambda: se.random_projections(KEY, 8, 4.0), TypeError, "p must be an integer"),
     (lambda: se.group_projections(8, "2"), TypeError, "groups must be an integer"),
     (
-        lambda: orthogonality_penalty(X, kind="spectral", iterations=1.5, key=KEY),
+        lambda: so.orthogonality_penalty(X, kind="spectral", iterations=1.5, key=KEY),
         TypeError,
         "iterations must be an integer, got 1.5",
     ),
@@ -140,7 +158,7 @@ ROWS = [
         "half_space must be True or False, known when.*static_argnames='half_space'",
     ),
     (
-        lambda: orthogonality_penalty(X, normalize="l2"),
+        lambda: so.orthogonality_penalty(X, normalize="l2"),
         TypeError,
         "normalize must be",
     ),
@@ -164,7 +182,7 @@ ROWS = [
     (lambda: se.minimize_energy(0, 4, 3), TypeError, "key must be a random key"),
     (lambda: se.minimize_energy(None, 4, 3), TypeError, "key must be a random key"),
     (
-        lambda: orthogonality_penalty(X, kind="spectral", key=0),
+        lambda: so.orthogonality_penalty(X, kind="spectral", key=0),
         TypeError,
         "key must be a random key",
     ),
@@ -175,7 +193,7 @@ ROWS = [
     (lambda: se.class_energy(TINY, [0]), TypeError, "prototypes must be.*float8"),
     (lambda: se.uniformity(TINY), TypeError, "points must be.*float8"),
     (
-        lambda: orthogonality_penalty(TINY),
+        lambda: so.orthogonality_penalty(TINY),
         TypeError,
         "points must be.*float8",
     ),
