@@ -30,8 +30,8 @@ def of_rows(energy: Callable[..., jax.Array], **options: Any) -> Add:
 
     def add(weight, *, mask):
         return sx.optim.add_penalty_gradient(
-            weight,
             lambda rows, _: energy(rows, **options),
+            weight,
             reduce="sum",
             neurons=_layers.NEURONS,
             mask=mask,
@@ -50,8 +50,8 @@ def random_projections(weight: float, *, mask: Any) -> optax.GradientTransformat
         return sx.energy.compressive_energy(rows, projections)
 
     return sx.optim.add_penalty_gradient(
-        weight,
         energy,
+        weight,
         reduce="sum",
         key=jax.random.PRNGKey(_SEED),  # an array, as checkpoints have them
         neurons=_layers.NEURONS,

@@ -246,3 +246,12 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raises unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
+
+
+def as_points(name: str, points: jax.typing.ArrayLike) -> jax.Array:
+    """``points`` as an array; raises unless floating, ``[..., n, d]``, d not 0."""
+    points = as_floating(name, points)
+    if points.ndim < 2:
+        raise ValueError(f"{name} must be [..., n, d], got shape {points.shape}.")
+    check_dimensions(name, points)
+    return points

@@ -41,7 +41,7 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
         sx.optim.add_orthogonality_gradient, 0.1, kind="spectral", key=KEY
     ),
     "add_penalty_gradient": partial(
-        sx.optim.add_penalty_gradient, 0.1, random_penalty, key=KEY
+        sx.optim.add_penalty_gradient, random_penalty, 0.1, key=KEY
     ),
     "decoupled_energy": partial(
         sx.optim.decoupled_energy, optax.adam(0.1), optax.linear_schedule(1, 0, 9), 1.0

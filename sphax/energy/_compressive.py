@@ -1,17 +1,16 @@
-"""Compressive energy: the hyperspherical energy of images in few dimensions."""
+"""Compressive energy: the energy of points projected to few dimensions."""
 
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_choice
+from sphax._checks import as_points, check_choice
 from sphax._compiled import compiled
-from sphax._masking import zero_masked
+from sphax._masking import as_weights, zero_masked
 from sphax._numerics import widen
-from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
+from sphax.energy._hyperspherical import Distance, as_options, energy_within
 from sphax.energy._projections import as_projection, project
-from sphax.energy._sets import as_sets
 from sphax.sphere import direction
 
 Reduce = Literal["mean", "max"]
@@ -34,21 +33,22 @@ def compressive_energy(
         \frac1C \sum_c E_s(P_c W) \qquad\text{or}\qquad \max_c E_s(P_c W)
 
     of the points :math:`W` and :math:`C` projections :math:`P_c` to few dimensions,
-    where an energy has a rougher landscape with larger differences and its sum costs
-    less. The projections say what it is: :func:`random_projections`,
-    :func:`angle_preserving_projection`, :func:`adversarial_projection` or
-    :func:`group_projections`. Coordinates that all projections drop have no gradient.
-    The authors' code has the mean over random projections and one learned projection;
-    the maximum and the groups have no published constants here.
+    where energies differ more and their sums cost less. The projections define the
+    variant: :func:`random_projections`, :func:`angle_preserving_projection`,
+    :func:`adversarial_projection` or :func:`group_projections`. Coordinates that all
+    projections drop have no gradient. The authors' code has the mean over random
+    projections and one learned projection; there are no published constants for the
+    maximum and the groups.
 
     Args:
         points: Floating, ``[..., n, d]``; their lengths do not count.
         projection: Floating, ``[..., count, p, d]``, its leading axes those of
-            ``points`` or none, with a gradient of its own; or the numbers of the
-            coordinates that are kept, integer, ``[count, p]``, in ``[0, d)``: any other
-            number makes the energy NaN.
+            ``points`` or none, and differentiable; or the numbers of the selected
+            coordinates, integer, ``[count, p]``, in ``[0, d)``: any other number makes
+            the energy NaN.
         reduce: ``"mean"`` over the projections, or ``"max"``.
-        power: :math:`s`, as all below in :func:`hyperspherical_energy`.
+        power: :math:`s`, like the options below the same as in
+            :func:`hyperspherical_energy`.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether a point stands for its mirror image as well, as it does in
             the authors' code but for the last layer.
@@ -79,17 +79,21 @@ def compressive_energy(
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020.
     """
     check_choice("reduce", reduce, ("mean", "max"))
-    form, traced = as_form(power, distance, half_space, block_size)
-    points, weights = as_sets(points, where)
+    options, array_power = as_options(power, distance, half_space, block_size)
+    points = as_points("points", points)
+    where = as_weights(where, points.shape[:-1], "points without their last axis")
     projection = as_projection(projection, points)
-    return _compressive_energy(form, traced, points, weights, projection, reduce=reduce)
+    return _compressive_energy(
+        options, array_power, points, where, projection, reduce=reduce
+    )
 
 
-@compiled("form", "reduce")
-def _compressive_energy(form, power, points, weights, projection, *, reduce):
+@compiled("options", "reduce")
+def _compressive_energy(options, power, points, where, projection, *, reduce):
     # Lengths do not count: no image is too long or too short for its square.
-    points = direction(widen(zero_masked(points, weights)))
+    points = direction(widen(zero_masked(points, where)))
     images = project(points, projection)
-    where = jnp.broadcast_to(weights[..., None, :], images.shape[:-1])
-    energies = mean_energy(form, power, (as_set("points", images, where),))
+    if where is not None:
+        where = jnp.broadcast_to(where[..., None, :], images.shape[:-1])
+    energies = energy_within(options, power, images, where)
     return jnp.mean(energies, -1) if reduce == "mean" else jnp.max(energies, -1)

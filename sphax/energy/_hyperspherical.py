@@ -1,4 +1,4 @@
-"""Hyperspherical energy: how far directions are from being spread evenly."""
+"""Hyperspherical energy: how far directions are from an even spread."""
 
 from functools import partial
 from typing import Literal
@@ -8,25 +8,29 @@ import jax.numpy as jnp
 
 from sphax._checks import (
     as_classes,
-    as_floating,
     as_labels,
+    as_points,
     check_choice,
     check_count,
-    check_dimensions,
     check_flag,
     is_number,
 )
 from sphax._compiled import compiled
 from sphax._masking import as_weights
-from sphax.energy._pair_energies import Kind
-from sphax.energy._pair_means import Form, Set, pair_mean, pair_mean_and_gradients
-from sphax.energy._riesz import split_power
-from sphax.energy._sets import ones_for
+from sphax.energy._pairs._tiles import (
+    EnergyOptions,
+    mean_between,
+    mean_between_and_gradients,
+    mean_within,
+    mean_within_and_gradients,
+)
 
 Distance = Literal["euclidean", "geodesic"]
 _DISTANCES = ("euclidean", "geodesic")
 # On a CPU, a tile of this side stays in the cache of a core.
 _BLOCK_SIZE = 512
+# Powers with a cheaper form; all others are arrays, for which one program is compiled.
+_CHEAP_POWERS = (0.0, 1.0, 2.0)
 
 
 def hyperspherical_energy(
@@ -36,9 +40,9 @@ def hyperspherical_energy(
     distance: Distance = "euclidean",
     half_space: bool = False,
     where: jax.typing.ArrayLike | None = None,
-    bank: jax.typing.ArrayLike | None = None,
-    bank_where: jax.typing.ArrayLike | None = None,
-    own: jax.typing.ArrayLike | None = None,
+    others: jax.typing.ArrayLike | None = None,
+    others_where: jax.typing.ArrayLike | None = None,
+    self_index: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
 ) -> jax.Array:
     r"""Mean Riesz energy of pairs of directions (hyperspherical energy, MHE).
@@ -50,22 +54,22 @@ def hyperspherical_energy(
     with :math:`\rho = \|\hat x_i - \hat x_j\|` or the angle :math:`\theta_{ij}`. Pairs
     repel each other: a low energy is an even spread. In half space, points stand for
     lines: the mean is over the set joined with its mirror image, where a point and its
-    own image are no pair, and costs no further product.
+    mirror image are no pair, at the cost of the same matrix product.
 
-    With a ``bank`` the pairs are those of a point and a row of the bank, such as of the
-    classes of a batch and all classes: ``points=prototypes[labels], bank=prototypes,
-    own=labels``.
+    With ``others``, a pair is one of a point and one of the others, such as of the
+    classes of a batch and all classes: ``points=prototypes[labels], others=prototypes,
+    self_index=labels``.
 
-    Pairs are taken a tile at a time, value and gradient together; derivatives of the
-    gradient, by ``jvp``, keep to that, too. There is no array of all pairs, unless a
-    gradient is differentiated in reverse. Matrix products have the highest precision.
-    Cosines close to 1 or -1 are taken again as differences, so that distances keep
-    their digits down to the rounding of the directions; a tile with such a pair takes
-    several times as long as one without.
+    Value and gradient are computed together, a tile of pairs at a time: memory is that
+    of the points and of a tile, for derivatives of the gradient by ``jvp`` too. Only a
+    gradient that is differentiated in reverse keeps an array of all pairs. Matrix
+    products have the highest precision. Distances of nearly equal or opposite
+    directions are computed from differences, to the rounding of the directions; a tile
+    with such a pair takes several times as long as one without.
 
     Args:
-        points: Floating, ``[..., n, d]``; their lengths do not count. Each of the
-            leading axes' sets has an energy of its own.
+        points: Floating, ``[..., n, d]``; their lengths do not count. Leading axes are
+            a batch of sets, each with its energy.
         power: :math:`s`, 0 or more, a scalar. The numbers 0, 1 and 2 are cheapest; an
             array can be traced and differentiated, except at 0, where the energy jumps
             to the logarithm and its derivative is given as 0.
@@ -74,13 +78,13 @@ def hyperspherical_energy(
         where: Boolean mask or weights of the points, ``[..., n]``. A pair has the
             product of its weights; points of weight zero are zeroed before anything
             else: a NaN in them reaches nothing.
-        bank: The other side of the pairs, dtype of ``points``, ``[..., m, d]``; by
-            default ``points`` are, each with all others.
-        bank_where: Boolean mask or weights of the bank, ``[..., m]``.
-        own: The row of the bank that each point is and makes no pair with, integer,
-            ``[..., n]``; any number outside ``[0, m)``, such as -1, is no row.
-        block_size: Side of a tile, at most; by default 512. From n on, there is one
-            tile, of all pairs.
+        others: What points make pairs with, dtype of ``points``, ``[..., m, d]``; by
+            default with all other points.
+        others_where: Boolean mask or weights of the others, ``[..., m]``.
+        self_index: For each point, the number of the one among the others that is the
+            point itself, with which it makes no pair; integer, ``[..., n]``. Any number
+            outside ``[0, m)``, such as -1, says that there is none.
+        block_size: Largest number of points on a side of a tile; by default 512.
 
     Returns:
         The energy, ``[...]``, float32 at least; 0, with zero gradient, when no pair is
@@ -94,12 +98,12 @@ def hyperspherical_energy(
         a right angle to all, with zero gradient.
 
     Raises:
-        TypeError: If ``points`` is not floating, ``bank`` has another dtype, a mask is
-            neither boolean nor floating, ``own`` is not integer, or an option is of the
-            wrong kind, such as a traced ``block_size``.
+        TypeError: If ``points`` is not floating, ``others`` has another dtype, a mask
+            is neither boolean nor floating, ``self_index`` is not integer, or an option
+            is of the wrong kind, such as a traced ``block_size``.
         ValueError: If shapes do not fit, ``distance`` is unknown, ``power``, given as a
-            number, is negative, ``block_size`` below 1, or an option of the bank comes
-            without one.
+            number, is negative, ``block_size`` is below 1, or ``others_where`` or
+            ``self_index`` comes without ``others``.
 
     Example:
         >>> triangle = jnp.array([[2.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]])
@@ -108,13 +112,19 @@ def hyperspherical_energy(
 
     References:
         Liu et al., `Learning towards Minimum Hyperspherical Energy
-        <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eqs. 1, 3 and 5, but for
-        :math:`s = 0`: there, the logarithm of the inverse distance as here; in the
-        authors' code, twice that.
+        <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eqs. 1, 3 and 5. For
+        :math:`s = 0` the authors' code has twice the logarithm of the paper, which is
+        the one here.
     """
-    form, traced = as_form(power, distance, half_space, block_size)
-    sets = _as_sets(points, where, bank, bank_where, own)
-    return mean_energy(form, traced, sets)
+    options, array_power = as_options(power, distance, half_space, block_size)
+    points, where = _as_set("points", points, where)
+    if others is None:
+        _check_without_others(others_where, self_index)
+        return energy_within(options, array_power, points, where)
+    others, others_where = _as_set("others", others, others_where)
+    self_index = _as_self_index(self_index, points, others)
+    sets = points, where, others, others_where, self_index
+    return energy_between(options, array_power, *sets)
 
 
 def energy_and_grad(
@@ -124,15 +134,15 @@ def energy_and_grad(
     distance: Distance = "euclidean",
     half_space: bool = False,
     where: jax.typing.ArrayLike | None = None,
-    bank: jax.typing.ArrayLike | None = None,
-    bank_where: jax.typing.ArrayLike | None = None,
-    own: jax.typing.ArrayLike | None = None,
+    others: jax.typing.ArrayLike | None = None,
+    others_where: jax.typing.ArrayLike | None = None,
+    self_index: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
 ) -> tuple[jax.Array, jax.Array | tuple[jax.Array, jax.Array]]:
     r"""Value and gradient of :func:`hyperspherical_energy`, from one sweep.
 
-    What :func:`jax.value_and_grad` gives, too; here, each set of a batch has its own,
-    and calls that are not compiled do not sweep twice.
+    The same as :func:`jax.value_and_grad` gives, but for each set of a batch, and
+    without a second sweep in calls outside of ``jit``.
 
     .. math::
         \frac{\partial E_s}{\partial x_i} = \frac{2}{n (n - 1) \|x_i\|}
@@ -143,123 +153,165 @@ def energy_and_grad(
     :math:`1 / (\theta \sin\theta)` if :math:`s = 0`.
 
     Args:
-        points: As in :func:`hyperspherical_energy`, as are all others.
+        points: Same as :func:`hyperspherical_energy`, like all other arguments.
         power: :math:`s`.
         distance: ``"euclidean"`` or ``"geodesic"``.
         half_space: Whether a point stands for its mirror image as well.
         where: Mask or weights of the points.
-        bank: The other side of the pairs.
-        bank_where: Mask or weights of the bank.
-        own: The row of the bank that each point is.
-        block_size: Side of a tile, at most.
+        others: What points make pairs with.
+        others_where: Mask or weights of the others.
+        self_index: For each point, the number of itself among the others.
+        block_size: Largest number of points on a side of a tile.
 
     Returns:
         The energy, ``[...]``, and its gradient, shape and dtype of ``points``; with a
-        ``bank``, the pair of the gradients in ``points`` and in ``bank``.
+        ``others``, the pair of the gradients in ``points`` and in ``others``.
 
     Raises:
-        TypeError: As :func:`hyperspherical_energy`.
-        ValueError: As :func:`hyperspherical_energy`.
+        TypeError: In the same cases as :func:`hyperspherical_energy`.
+        ValueError: In the same cases as :func:`hyperspherical_energy`.
 
     Example:
         >>> sx.energy.energy_and_grad(jnp.eye(2), power=0.0)  # -log(2) / 2
         (Array(-0.34657, dtype=float32), Array([[0. , 0.5],
                [0.5, 0. ]], dtype=float32))
     """
-    form, traced = as_form(power, distance, half_space, block_size)
-    sets = _as_sets(points, where, bank, bank_where, own)
-    value, of_sets = mean_energy_and_gradients(form, traced, sets)
-    if bank is None:
-        return value, of_sets[0]
-    return value, (of_sets[0], of_sets[1])
+    options, array_power = as_options(power, distance, half_space, block_size)
+    points, where = _as_set("points", points, where)
+    if others is None:
+        _check_without_others(others_where, self_index)
+        return energy_within_and_gradient(options, array_power, points, where)
+    others, others_where = _as_set("others", others, others_where)
+    self_index = _as_self_index(self_index, points, others)
+    sets = points, where, others, others_where, self_index
+    return _energy_between_and_gradients(options, array_power, *sets)
 
 
-@compiled("form")
-def mean_energy(form: Form, power: jax.Array | None, sets: tuple[Set, ...]):
-    """Energy of each set of a batch, ``[...]``, within it or with a second one."""
-    return _over_batch(partial(pair_mean, form), sets)(power, sets)
+@compiled("options")
+def energy_within(
+    options: EnergyOptions,
+    power: jax.Array | None,
+    points: jax.Array,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Energy of each set of points ``[..., n, d]``, ``[...]``."""
+    mean = _over_batch(partial(mean_within, options), points)
+    return mean(power, points, _weights(points, where))
 
 
-@compiled("form")
-def mean_energy_and_gradients(
-    form: Form, power: jax.Array | None, sets: tuple[Set, ...]
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The same, and its gradients in the vectors of each side."""
-    step = _over_batch(partial(pair_mean_and_gradients, form), sets)
-    value, gradients = step(power, sets)
-    return value, tuple(of_vectors for of_vectors, _ in gradients.sets)
+@compiled("options")
+def energy_within_and_gradient(
+    options: EnergyOptions,
+    power: jax.Array | None,
+    points: jax.Array,
+    where: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """The energy of each set of points, and its gradient in the points."""
+    mean = _over_batch(partial(mean_within_and_gradients, options), points)
+    value, (_, d_points, _) = mean(power, points, _weights(points, where))
+    return value, d_points
 
 
-def as_form(
+@compiled("options")
+def energy_between(
+    options: EnergyOptions,
+    power: jax.Array | None,
+    points: jax.Array,
+    where: jax.Array | None,
+    others: jax.Array,
+    others_where: jax.Array | None,
+    self_index: jax.Array,
+) -> jax.Array:
+    """Energy of points with others; see :func:`mean_between` for ``self_index``."""
+    sides = points, _weights(points, where), others, _weights(others, others_where)
+    mean = _over_batch(partial(mean_between, options), points, 5)
+    return mean(power, *sides, self_index)
+
+
+@compiled("options")
+def _energy_between_and_gradients(
+    options, power, points, where, others, others_where, self_index
+):
+    sides = points, _weights(points, where), others, _weights(others, others_where)
+    mean = _over_batch(partial(mean_between_and_gradients, options), points, 5)
+    value, (_, d_points, _, d_others, _) = mean(power, *sides, self_index)
+    return value, (d_points, d_others)
+
+
+def as_options(
     power: jax.typing.ArrayLike,
     distance: Distance,
     half_space: bool,
     block_size: int | None,
-) -> tuple[Form, jax.Array | None]:
-    """The options, checked: what is fixed, and the power if it is not."""
+) -> tuple[EnergyOptions, jax.Array | None]:
+    """The checked options that are fixed, and the power if it is an array."""
     check_choice("distance", distance, _DISTANCES)
     check_flag("half_space", half_space)
     if block_size is not None:
         check_count("block_size", block_size, 1)
     if is_number(power, "power") and not power >= 0:
         raise ValueError(f"power must be 0 or more, got {power}.")
-    number, traced = split_power(power)
-    kind = Kind(distance == "geodesic", bool(half_space))
-    return Form(kind, number, int(block_size or _BLOCK_SIZE)), traced
+    fixed, array_power = split_power(power)
+    block_size = int(block_size or _BLOCK_SIZE)
+    options = EnergyOptions(distance == "geodesic", bool(half_space), fixed, block_size)
+    return options, array_power
 
 
-def _as_sets(points, where, bank, bank_where, own) -> tuple[Set, ...]:
-    of_points = as_set("points", points, where)
-    if bank is None:
-        if bank_where is not None or own is not None:
-            raise ValueError("bank_where and own say more of a bank, got bank=None.")
-        return (of_points,)
-    of_bank = as_set("bank", bank, bank_where)
-    _check_fit(of_points.vectors, of_bank.vectors)
-    return with_own(of_points, own, of_bank), of_bank
+def split_power(
+    power: jax.typing.ArrayLike,
+) -> tuple[float | None, jax.Array | None]:
+    """The power as a number that is fixed, or as an array; the other one is None."""
+    if isinstance(power, (int, float)) and not hasattr(power, "aval"):
+        if power in _CHEAP_POWERS:
+            return float(power), None
+        power = float(power)
+    return None, jnp.asarray(power)
 
 
-def as_set(
-    name: str, vectors: jax.typing.ArrayLike, where: jax.typing.ArrayLike | None
-) -> Set:
-    """Vectors ``[..., n, d]`` that make pairs, each with its number."""
-    vectors = as_floating(name, vectors)
-    check_dimensions(name, vectors)
-    if vectors.ndim < 2:
-        raise ValueError(f"{name} must be [..., n, d], got shape {vectors.shape}.")
-    shape = vectors.shape[:-1]
-    where = as_weights(where, shape, f"{name} without their last axis")
-    dtype = jnp.promote_types(vectors.dtype, jnp.float32)
-    ones = ones_for(vectors, dtype=dtype)
-    weights = ones if where is None else ones * where.astype(dtype)
-    numbers = jnp.arange(shape[-1], dtype=jnp.int32)
-    return Set(vectors, weights, jnp.broadcast_to(numbers, shape))
+def _as_set(name, points, where):
+    """Points and their mask or weights as arrays; raises unless they fit."""
+    points = as_points(name, points)
+    of = f"{name} without their last axis"
+    return points, as_weights(where, points.shape[:-1], of)
 
 
-def with_own(points: Set, own: jax.typing.ArrayLike | None, bank: Set) -> Set:
-    """The points with the number of the row of the bank that each is, -1 for none."""
-    if own is None:
-        return points._replace(ids=jnp.full_like(points.ids, -1))
-    own = as_labels(own, points.ids.shape, "points", name="own")
-    rows, is_row = as_classes(own, bank.ids.shape[-1])
-    return points._replace(ids=jnp.where(is_row, rows, -1))
-
-
-def _check_fit(points, bank):
-    if bank.dtype != points.dtype:
-        raise TypeError(
-            f"bank must have the dtype of points, got bank {bank.dtype} and points"
-            f" {points.dtype}; cast one."
-        )
-    if (bank.shape[:-2], bank.shape[-1]) != (points.shape[:-2], points.shape[-1]):
+def _check_without_others(others_where, self_index):
+    if others_where is not None or self_index is not None:
         raise ValueError(
-            "bank must be [..., m, d] where points are [..., n, d], got bank"
-            f" {bank.shape} and points {points.shape}."
+            "others_where and self_index say more of others, got others=None."
         )
 
 
-def _over_batch(function, sets):
-    """``function`` of a power and sets, for each of the sets on the leading axes."""
-    for _ in sets[0].vectors.shape[:-2]:
-        function = jax.vmap(function, in_axes=(None, 0))
+def _as_self_index(self_index, points, others):
+    """Number of each point among the others, -1 for none; raises unless all fit."""
+    if others.dtype != points.dtype:
+        raise TypeError(
+            f"others must have the dtype of points, got others {others.dtype} and"
+            f" points {points.dtype}; cast one."
+        )
+    if (others.shape[:-2], others.shape[-1]) != (points.shape[:-2], points.shape[-1]):
+        raise ValueError(
+            "others must be [..., m, d] where points are [..., n, d], got others"
+            f" {others.shape} and points {points.shape}."
+        )
+    shape = points.shape[:-1]
+    if self_index is None:
+        return jnp.full(shape, -1, jnp.int32)
+    self_index = as_labels(self_index, shape, "points", name="self_index")
+    rows, is_row = as_classes(self_index, others.shape[-2])
+    return jnp.where(is_row, rows, -1)
+
+
+def _weights(points, where):
+    """Floating weights of points, one by default."""
+    # Made from the points: inside `shard_map`, both differ between devices or neither.
+    dtype = jnp.promote_types(points.dtype, jnp.float32)
+    ones = jnp.ones_like(points[..., 0], dtype)
+    return ones if where is None else ones * where.astype(dtype)
+
+
+def _over_batch(function, points, arrays=2):
+    """``function`` of a power and so many arrays, for each set of a batch."""
+    for _ in points.shape[:-2]:
+        function = jax.vmap(function, in_axes=(None, *(0,) * arrays))
     return function

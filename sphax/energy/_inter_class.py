@@ -1,4 +1,4 @@
-"""Separation of class prototypes by their mean: cheap stand-ins for an energy."""
+"""Closeness of class prototypes to their mean: cheap substitutes for an energy."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._masking import weighted_mean
 from sphax._numerics import widen
-from sphax.energy._classes import as_batch
+from sphax.energy._class_energy import as_batch
 from sphax.sphere import direction
 
-Kind = Literal["mean", "among"]
+Kind = Literal["mean", "pairwise"]
 
 
 def inter_class_energy(
@@ -28,28 +28,29 @@ def inter_class_energy(
 
     - ``"mean"``: :math:`\operatorname{mean}_b\, \hat w_{y_b} \cdot \hat m`, the cosine
       to the mean, which is a constant as in the authors' code;
-    - ``"among"``: :math:`1 / \operatorname{mean}_{b, j} \|\hat w_{y_b} - \hat w_j\|^2`
-      over the classes of the batch and all classes, which is
+    - ``"pairwise"``: the inverse of
+      :math:`\operatorname{mean}_{b, j} \|\hat w_{y_b} - \hat w_j\|^2` over the classes
+      of the batch and all classes, which is
       :math:`1 / (2 - 2\, m \cdot \operatorname{mean}_b \hat w_{y_b})`. The authors'
       code has its gradient at a constant :math:`m`, up to a factor; here it is exact.
 
-    To be minimised. They cost one pass over the prototypes and know nothing of pairs:
-    both are at their best when the mean is 0, even if classes coincide. A
-    :func:`class_energy` is what they stand for. The authors recommend weights of 1 to
-    10 for batches of 256 and of 0.1 to 2 for 128.
+    Both are to be minimized. They cost one pass over the prototypes, and see no pairs:
+    they are lowest when the mean is 0, even if classes coincide. They approximate a
+    :func:`class_energy`. The authors recommend weights of 1 to 10 for batches of 256
+    and of 0.1 to 2 for 128.
 
     Args:
         prototypes: One direction for each class, floating, ``[classes, features]``;
             their lengths do not count.
         labels: Classes of the batch, integer, ``[batch]``, in ``[0, classes)``. A class
             counts as often as it occurs.
-        kind: ``"mean"`` or ``"among"``.
+        kind: ``"mean"`` or ``"pairwise"``.
         where: Boolean mask or weights of the labels, ``[batch]``.
 
     Returns:
         The energy, a scalar in float32 at least; 0, with zero gradient, when ``where``
-        leaves nothing. ``"among"`` of coincident prototypes is finite, of the order of
-        an inverse epsilon, with zero gradient. A zero prototype adds nothing to the
+        leaves nothing. ``"pairwise"`` is finite for coincident prototypes, of the order
+        of an inverse epsilon, with zero gradient. A zero prototype adds nothing to the
         mean, with zero gradient. NaN, with the gradient of the classes of the batch, if
         a label is not in ``[0, classes)``, unless masked.
 
@@ -65,7 +66,7 @@ def inter_class_energy(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018; the authors' SphereFace+.
     """
-    check_choice("kind", kind, ("mean", "among"))
+    check_choice("kind", kind, ("mean", "pairwise"))
     return _inter_class_energy(*as_batch(prototypes, labels, where), kind=kind)
 
 
@@ -79,7 +80,7 @@ def _inter_class_energy(prototypes, batch, *, kind):
         mean = jax.lax.stop_gradient(direction(mean))
     products = jnp.matmul(units[batch.labels], mean, precision="highest")
     energy = weighted_mean(products, batch.weights)
-    if kind == "among":
+    if kind == "pairwise":
         gap = 2.0 - 2.0 * energy
         resolution = 4.0 * float(jnp.finfo(gap.dtype).eps)
         gap = jnp.where(gap < resolution, resolution, gap)

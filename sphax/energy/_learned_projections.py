@@ -1,29 +1,28 @@
-r"""Projections that take gradient steps of their own, the last one differentiated.
+r"""Projections that take gradient steps, of which the last one is differentiated.
 
 A step :math:`P' = P \pm \eta \nabla_P L(P, W)` depends on the points :math:`W`, and so
-the gradient of an energy of :math:`P' W` has a second-order term. It is kept for the
-last step; the steps before are as constant as the start.
+the gradient of an energy of :math:`P' W` has a second-order term. It is included for
+the last step; the steps before are as constant as the start.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import as_floating, check_count, is_number
+from sphax._checks import as_floating, as_points, check_count, is_number
 from sphax._compiled import compiled
-from sphax._masking import zero_masked
+from sphax._masking import as_weights, zero_masked
 from sphax._numerics import widen
 from sphax.energy._hyperspherical import (
     Distance,
-    as_form,
-    as_set,
-    mean_energy_and_gradients,
+    as_options,
+    energy_within_and_gradient,
 )
 from sphax.energy._projections import as_projection, project
-from sphax.energy._sets import as_sets
-from sphax.sphere import direction, inner_products, length
+from sphax.sphere import cosine_similarity, direction, length
 
 
 def angle_preserving_projection(
@@ -39,13 +38,13 @@ def angle_preserving_projection(
     .. math::
         P' = P - \eta\, \nabla_P \| \cos(P W) - \cos(W) \|_F
 
-    with the matrices of the cosines of all pairs. Each projection takes steps of its
-    own. What comes out is differentiable in the points through the last step, goes into
-    :func:`compressive_energy`, and is the start of the next training step. At first
-    take :func:`random_projections` with ``p=30, count=1``.
+    with the matrices of the cosines of all pairs. Each of several projections takes its
+    steps alone. The result is differentiable in the points through the last step; give
+    it to :func:`compressive_energy`, and as the start of the next training step. Start
+    with :func:`random_projections` of ``p=30, count=1``.
 
-    The authors' code takes and keeps ``steps`` of them, then one more that it
-    differentiates and does not keep; its learning rate is that of the network. Its
+    The authors' code returns the projection after ``steps`` of them, and differentiates
+    one step more, which it discards; its learning rate is that of the network. Its
     decay of :math:`P`, 5e-7, is less than float32 resolves and left out.
 
     Args:
@@ -54,14 +53,14 @@ def angle_preserving_projection(
             those of ``points`` or none.
         learning_rate: :math:`\eta`, positive, a scalar.
         steps: 1 or more.
-        where: Boolean mask of the points, ``[..., n]`` (of weights, those that are not
-            zero). Those masked are zeroed before anything else: a NaN in them reaches
-            nothing.
+        where: Boolean mask of the points, ``[..., n]``; a weight that is not zero
+            counts as true. Masked points are zeroed before anything else: a NaN in them
+            reaches nothing.
 
     Returns:
         The new projection, ``[..., count, p, d]``, dtype of ``projection``, computed in
         float32 at least. It has a gradient in ``points``, none in ``projection``. Where
-        all angles are kept already, it stays, with zero gradient.
+        all angles are kept already, it stays the same, with zero gradient.
 
     Raises:
         TypeError: If an argument is not floating.
@@ -87,11 +86,24 @@ def angle_preserving_projection(
 
 
 @compiled()
-def _angle_preserving_projection(points, weights, projection, rate, steps):
-    def slope(projection, points, _):
+def _angle_preserving_projection(points, where, projection, rate, steps):
+    def ascent(projection, points, _):
         return -jax.grad(_angular_error)(projection, points)
 
-    return _ascend(slope, points, weights, projection, rate, steps)
+    return _ascend(ascent, points, where, projection, rate, steps)
+
+
+def _angular_error(projection, points):
+    """Frobenius norm of the change of all cosines, summed over projections."""
+    pairs = jnp.vectorize(
+        partial(cosine_similarity, precision="highest"), signature="(n,d),(m,d)->(n,m)"
+    )
+    images = project(points, projection)
+    errors = pairs(images, images) - pairs(points, points)[..., None, :, :]
+    *batch, n, _ = errors.shape
+    if not n:
+        return jnp.sum(errors)
+    return jnp.sum(length(errors.reshape(*batch, n * n)))
 
 
 def adversarial_projection(
@@ -110,16 +122,17 @@ def adversarial_projection(
     .. math::
         P' = P + \eta\, \nabla_P E_s(P W)
 
-    Points that keep a low energy under it keep one where it is hardest. Each projection
-    takes steps of its own. What comes out is differentiable in the points through the
-    last step, goes into :func:`compressive_energy`, and is the start of the next
-    training step. At first take :func:`random_projections` with ``p=30, count=1``.
+    Points whose energy is low under this projection are well spread in the worst case.
+    Each of several projections takes its steps alone. The result is differentiable in
+    the points through the last step; give it to :func:`compressive_energy`, and as the
+    start of the next training step. Start with :func:`random_projections` of
+    ``p=30, count=1``.
 
-    The authors' code takes and keeps ``steps`` of them, then one more that it
-    differentiates and does not keep; its learning rate is that of the network; and its
-    steps raise the energy of full space, where the energy to be minimised is of the
-    half space. So do the defaults here and in :func:`compressive_energy`. Its decay of
-    :math:`P`, 5e-7, is less than float32 resolves and left out.
+    The authors' code returns the projection after ``steps`` of them, and differentiates
+    one step more, which it discards; its learning rate is that of the network. Its
+    steps raise the energy of full space while the energy of half space is minimized, as
+    the defaults here and in :func:`compressive_energy` do. Its decay of :math:`P`,
+    5e-7, is less than float32 resolves and left out.
 
     Args:
         points: Floating, ``[..., n, d]``; their lengths do not count.
@@ -127,7 +140,8 @@ def adversarial_projection(
             those of ``points`` or none.
         learning_rate: :math:`\eta`, positive, a scalar.
         steps: 1 or more.
-        power: :math:`s`, as all below in :func:`hyperspherical_energy`.
+        power: :math:`s`, like the options below the same as in
+            :func:`hyperspherical_energy`.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether a point stands for its mirror image as well.
         where: Boolean mask or weights of the points, ``[..., n]``.
@@ -154,70 +168,56 @@ def adversarial_projection(
         Lin et al., `Regularizing Neural Networks via Minimizing Hyperspherical Energy
         <https://arxiv.org/abs/1906.04892>`_, CVPR 2020; constants of the authors' code.
     """
-    form, traced = as_form(power, distance, half_space, None)
+    options, array_power = as_options(power, distance, half_space, None)
     start = _as_start(points, projection, where, learning_rate, steps)
-    return _adversarial_projection(form, traced, *start)
+    return _adversarial_projection(options, array_power, *start)
 
 
-@compiled("form")
-def _adversarial_projection(form, power, points, weights, projection, rate, steps):
-    def slope(projection, points, weights):
+@compiled("options")
+def _adversarial_projection(options, power, points, where, projection, rate, steps):
+    def ascent(projection, points, where):
         images, pull_back = jax.vjp(lambda p: project(points, p), projection)
-        weights = jnp.broadcast_to(weights[..., None, :], images.shape[:-1])
-        sets = (as_set("points", images, weights),)
-        _, (of_images,) = mean_energy_and_gradients(form, power, sets)
-        return pull_back(of_images)[0]
+        if where is not None:
+            where = jnp.broadcast_to(where[..., None, :], images.shape[:-1])
+        _, d_images = energy_within_and_gradient(options, power, images, where)
+        return pull_back(d_images)[0]
 
-    return _ascend(slope, points, weights, projection, rate, steps)
+    return _ascend(ascent, points, where, projection, rate, steps)
 
 
 def _as_start(points, projection, where, learning_rate, steps) -> tuple[Any, ...]:
-    """Points, weights, projection, rate and steps as arrays; raises unless they fit."""
+    """Points, mask, projection, rate and steps as arrays; raises unless they fit."""
     check_count("steps", steps, 1, may_be_traced=True)
     if is_number(learning_rate, "learning_rate") and not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
-    points, weights = as_sets(points, where)
+    points = as_points("points", points)
+    where = as_weights(where, points.shape[:-1], "points without their last axis")
     projection = as_projection(as_floating("projection", projection), points)
     rate, steps = jnp.asarray(learning_rate), jnp.asarray(steps, jnp.int32)
-    return points, weights, projection, rate, steps
+    return points, where, projection, rate, steps
 
 
 def _ascend(
-    slope: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    ascent: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
     points: jax.Array,
-    weights: jax.Array,
+    where: jax.Array | None,
     projection: jax.Array,
     rate: jax.Array,
     steps: jax.Array,
 ) -> jax.Array:
+    """The projection after steps along ``ascent(projection, points, where)``."""
     # Lengths do not count: none is too long or too short for second derivatives.
-    points = direction(widen(zero_masked(points, weights)))
+    points = direction(widen(zero_masked(points, where)))
     dtype = projection.dtype
-    # Sets that share a start part from each other.
+    # Each set of a batch has its own projections, even if they start from the same.
     shape = points.shape[:-2] + projection.shape[-3:]
     start = jnp.broadcast_to(jax.lax.stop_gradient(projection), shape)
     start = start.astype(jnp.promote_types(points.dtype, jnp.float32))
     rate = rate.astype(start.dtype)
 
-    fixed = jax.lax.stop_gradient((points, weights))
+    fixed = jax.lax.stop_gradient((points, where))
     start = jax.lax.fori_loop(
-        0, steps - 1, lambda _, now: now + rate * slope(now, *fixed), start
+        0, steps - 1, lambda _, now: now + rate * ascent(now, *fixed), start
     )
     start = jax.lax.stop_gradient(start)
-    return (start + rate * slope(start, points, weights)).astype(dtype)
-
-
-def _angular_error(projection, points):
-    """Of the cosines of all pairs, the Frobenius norm, summed over projections."""
-    images = project(points, projection)
-    errors = _cosines(images) - _cosines(points)[..., None, :, :]
-    *batch, n, _ = errors.shape
-    return jnp.sum(length(errors.reshape(*batch, n * n)))
-
-
-def _cosines(points):
-    def of_set(rows):
-        lengths = length(widen(rows))
-        return inner_products(rows, rows, lengths, lengths, precision="highest")
-
-    return jnp.vectorize(of_set, signature="(n,d)->(n,n)")(points)
+    return (start + rate * ascent(start, points, where)).astype(dtype)

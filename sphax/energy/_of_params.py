@@ -1,6 +1,6 @@
 """Energy of the neurons in a pytree of parameters."""
 
-from typing import Any, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +8,12 @@ import jax.numpy as jnp
 from sphax._checks import check_choice
 from sphax._compiled import map_alike
 from sphax._numerics import widen
-from sphax._penalties import Penalty, Reduce, as_pytree, reduced
-from sphax.energy._hyperspherical import (
-    Distance,
-    as_form,
-    as_set,
-    hyperspherical_energy,
-    mean_energy,
-)
+from sphax.energy._hyperspherical import Distance, as_options, energy_within
 from sphax.neurons import Neurons, find, select
 
 # One neuron makes no pair, and in one dimension there are two directions only.
 AT_LEAST = 2
+_REDUCTIONS = {"mean": jnp.mean, "sum": jnp.sum}
 
 
 def energy_of_params(
@@ -29,7 +23,7 @@ def energy_of_params(
     distance: Distance = "euclidean",
     half_space: bool = False,
     block_size: int | None = None,
-    reduce: Reduce = "mean",
+    reduce: Literal["mean", "sum"] = "mean",
     neurons: Neurons = None,
 ) -> jax.Array:
     r"""Energy of the neurons of all layers, as a term of a loss (MHE).
@@ -38,13 +32,14 @@ def energy_of_params(
         \frac1L \sum_l E_s(W_l)
 
     over the :math:`L` leaves :math:`W_l` with neurons, with :math:`E_s` the
-    :func:`hyperspherical_energy`. The last layer has a weight apart when it is not
-    among these ``params`` and has a term of its own. As a transform, which also keeps
-    the energies for logging: :func:`sphax.optim.add_energy_gradient`.
+    :func:`hyperspherical_energy`. To give the last layer another weight, leave it out
+    of ``params`` and add a second term for it. The same as an optax transform, which
+    also keeps the energies for logging: :func:`sphax.optim.add_energy_gradient`.
 
     Args:
         params: A pytree, such as ``nnx.state(model, nnx.Param)``.
-        power: :math:`s`, as all below in :func:`hyperspherical_energy`.
+        power: :math:`s`, like the options below the same as in
+            :func:`hyperspherical_energy`.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether a neuron stands for its mirror image as well.
         block_size: Side of a tile of pairs.
@@ -71,25 +66,15 @@ def energy_of_params(
         Liu et al., `Learning towards Minimum Hyperspherical Energy
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018, Eq. 4.
     """
-    form, traced = as_form(power, distance, half_space, block_size)
-    check_choice("reduce", reduce, get_args(Reduce))
+    options, array_power = as_options(power, distance, half_space, block_size)
+    check_choice("reduce", reduce, tuple(_REDUCTIONS))
     found = find(params, neurons, at_least=AT_LEAST)
-    fixed = {name: (form, axes, reduce) for name, axes in found.items()}
-    energies = map_alike(_energy_of_leaf, select(params, found), fixed, traced)
-    return reduced(jnp.stack(list(energies.values())), reduce)
+    fixed = {name: (options, axes, reduce) for name, axes in found.items()}
+    energies = map_alike(_energy_of_leaf, select(params, found), fixed, array_power)
+    return _REDUCTIONS[reduce](jnp.stack(list(energies.values())))
 
 
 def _energy_of_leaf(fixed, leaf, power):
-    form, axes, reduce = fixed
-    points = as_set("params", axes.rows(widen(leaf)), None)
-    return reduced(mean_energy(form, power, (points,)), reduce)
-
-
-def energy_penalty(**options: Any) -> Penalty:
-    """The energy, with these options, as a penalty; it draws nothing."""
-    return as_pytree(_energy, **options)
-
-
-def _energy(rows, key, **options):
-    del key
-    return hyperspherical_energy(rows, **options)
+    options, axes, reduce = fixed
+    energies = energy_within(options, power, axes.rows(widen(leaf)))
+    return _REDUCTIONS[reduce](energies)

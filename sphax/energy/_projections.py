@@ -17,14 +17,14 @@ def random_projections(
 ) -> jax.Array:
     r"""Gaussian projections to ``p`` dimensions (random projection CoMHE).
 
-    Of two directions with cosine :math:`c`, the images have a cosine that is off by
-    about :math:`(1 - c^2) / \sqrt p`: an energy of images sees the landscape through a
-    noise that smooths it. Draw new ones in every step, with a key of that step. The
-    scale of a projection does not count in :func:`compressive_energy`.
+    The images of two directions with cosine :math:`c` have a cosine that is off by
+    about :math:`(1 - c^2) / \sqrt p`: noise that smooths the energy. Draw new
+    projections in every step, with a key of that step. The scale of a projection does
+    not count in :func:`compressive_energy`.
 
     Args:
         key: PRNG key.
-        d: Dimensions of the points, 1 or more. From a ``d`` of ``p`` or less (27 in the
+        d: Dimensions of the points, 1 or more. With ``d`` of ``p`` or less (27 in the
             paper's first layer) nothing is gained: use :func:`hyperspherical_energy`.
         p: Dimensions of their images, 1 or more.
         count: How many, 1 or more.
@@ -53,15 +53,15 @@ def random_projections(
 def group_projections(
     d: int, groups: int, *, key: jax.Array | None = None
 ) -> jax.Array:
-    """Projections to groups of coordinates that share none (group CoMHE).
+    """Projections to disjoint groups of coordinates (group CoMHE).
 
     A projection is a selection of coordinates, given by their numbers: no matrix is
-    multiplied. All coordinates are in a group.
+    multiplied. Every coordinate is in a group.
 
     Args:
         d: Dimensions of the points.
         groups: How many groups, a divisor of ``d``.
-        key: Draws the groups; without, they are ranges of neighbours.
+        key: PRNG key of random groups; by default they are ranges of neighbors.
 
     Returns:
         Coordinates, int32, ``[groups, d / groups]``.
@@ -89,7 +89,6 @@ def group_projections(
         )
     coordinates = jnp.arange(d, dtype=jnp.int32)
     if key is not None:
-        check_key(key)
         coordinates = jax.random.permutation(key, coordinates)
     return coordinates.reshape(groups, d // groups)
 
@@ -109,7 +108,7 @@ def project(points: jax.Array, projection: jax.Array) -> jax.Array:
 
 
 def as_projection(projection: jax.typing.ArrayLike, points: jax.Array) -> jax.Array:
-    """As an array; raises unless it is a projection of the points."""
+    """A projection as an array; raises unless it fits the points."""
     projection = jnp.asarray(projection)
     shape, d = projection.shape, points.shape[-1]
     if jnp.issubdtype(projection.dtype, jnp.integer):

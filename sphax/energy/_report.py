@@ -1,4 +1,4 @@
-"""How well the neurons of every kernel are spread, beside what is possible."""
+"""A report on how well the neurons of every kernel are spread."""
 
 import dataclasses
 import math
@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from sphax.energy._bounds import closest_angle_bound, energy_lower_bound
-from sphax.energy._expectations import expected_energy
 from sphax.energy._hyperspherical import Distance, hyperspherical_energy
 from sphax.energy._of_params import AT_LEAST
-from sphax.energy._pair_angles import pair_angles
+from sphax.energy._theory._bounds import closest_angle_bound, energy_lower_bound
+from sphax.energy._theory._expectations import expected_energy
 from sphax.neurons import Neurons, find, select
+
+# Rows whose cosines with all later rows are computed together.
+_ROWS = 128
+_BINS = 180
 
 _ENERGY = "energy", "random", "at least"
 _HEADER = "", "n", "d", *_ENERGY, "closest", "at most", "coherence", "at least"
@@ -19,16 +22,21 @@ _HEADER = "", "n", "d", *_ENERGY, "closest", "at most", "coherence", "at least"
 
 @dataclasses.dataclass(frozen=True)
 class KernelReport:
-    """The neurons of one kernel: numbers of Python, angles in radians.
+    """How well the neurons of one kernel are spread; angles in radians.
 
-    ``sets`` of neurons (1, or the number of heads and the like), ``n`` of ``d``
-    dimensions in each; their ``energy``, a mean over sets, with the ``expected_energy``
-    of random directions and the ``energy_bound`` that none falls below; the
-    ``closest_angle`` of a pair, which no directions can have above
-    ``closest_angle_bound`` (Rankin, Levenshtein); the ``coherence``, the largest
-    absolute cosine, which none can have below ``coherence_bound`` (Welch, Levenshtein);
-    and the number of pairs with angles in each of 180 equal parts of ``[0, pi]``, the
-    ``histogram``.
+    Attributes:
+        sets: Sets of neurons: 1, or the number of heads and the like.
+        n: Neurons in each set.
+        d: Dimensions of a neuron.
+        energy: Their energy, a mean over sets.
+        expected_energy: The mean energy of random directions.
+        energy_bound: A lower bound of the energy.
+        closest_angle: The angle of the closest pair.
+        closest_angle_bound: An upper bound of that (Rankin, Levenshtein).
+        coherence: The largest absolute cosine of a pair.
+        coherence_bound: A lower bound of that (Welch, Levenshtein).
+        histogram: Number of pairs with angles in each of 180 equal parts of
+            ``[0, pi]``.
 
     Example:
         >>> report = sx.energy.energy_report({"kernel": jnp.eye(3)}, power=2.0)
@@ -51,7 +59,13 @@ class KernelReport:
 
 @dataclasses.dataclass(frozen=True)
 class EnergyReport:
-    """The kernels of a pytree, by path, and which energy was taken; prints as a table.
+    """Reports on all kernels of a pytree, which print as a table.
+
+    Attributes:
+        kernels: A :class:`KernelReport` for the path of each kernel.
+        power: Power of the energy.
+        distance: Its distance.
+        half_space: Whether it counts mirror images.
 
     Example:
         >>> octahedron = jnp.hstack([jnp.eye(3), -jnp.eye(3)])
@@ -87,16 +101,16 @@ def energy_report(
     half_space: bool = False,
     neurons: Neurons = None,
 ) -> EnergyReport:
-    """Energies of all kernels beside random directions, bounds and closest pairs.
+    """Compares the neurons of all kernels with random directions and with bounds.
 
-    On the host and for concrete parameters, not to be traced. It takes the cosines of
-    all pairs in float64, without an array of them all.
+    It runs on the host, on concrete parameters, not under ``jit``. The cosines of all
+    pairs are computed in float64, without an array of all of them.
 
     Args:
         params: A pytree, such as ``nnx.state(model, nnx.Param)``.
         power: :math:`s`, 0 or more; see :func:`hyperspherical_energy`.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
-        half_space: Whether the energy counts mirror images; all else does not.
+        half_space: Whether the energy, and nothing else, counts mirror images.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves
             with a single neuron, or neurons of one dimension, are left out.
 
@@ -129,7 +143,7 @@ def _report(name, sets, power, distance, half_space) -> KernelReport:
     energies = hyperspherical_energy(
         sets, power=power, distance=distance, half_space=half_space
     )
-    angles = pair_angles(np.asarray(sets, np.float64))
+    closest, coherence, histogram = _pair_angles(np.asarray(sets, np.float64))
     return KernelReport(
         sets=len(sets),
         n=n,
@@ -139,12 +153,44 @@ def _report(name, sets, power, distance, half_space) -> KernelReport:
         energy_bound=energy_lower_bound(
             n, d, power=power, distance=distance, half_space=half_space
         ),
-        closest_angle=angles.closest,
+        closest_angle=closest,
         closest_angle_bound=closest_angle_bound(n, d),
-        coherence=angles.coherence,
+        coherence=coherence,
         coherence_bound=math.cos(closest_angle_bound(n, d, half_space=True)),
-        histogram=angles.histogram,
+        histogram=histogram,
     )
+
+
+def _pair_angles(sets: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Smallest angle, largest absolute cosine and angles by bins of all pairs.
+
+    In float64, of vectors ``[sets, n, d]``; a zero vector is at a right angle to all.
+    """
+    closest, coherence, histogram = math.pi, 0.0, np.zeros(_BINS, np.int64)
+    for rows in sets:
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        units = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+        for start in range(0, len(units), _ROWS):
+            later = units[start:]
+            block = later[:_ROWS]
+            first, second = np.triu_indices(len(block), 1, len(later))
+            cosines = np.clip(block @ later.T, -1.0, 1.0)[first, second]
+            if not cosines.size:
+                continue
+            counts, _ = np.histogram(np.arccos(cosines), _BINS, (0.0, math.pi))
+            histogram += counts
+            coherence = max(coherence, float(np.max(np.abs(cosines))))
+            nearest = np.argmax(cosines)
+            pair = later[first[nearest]], later[second[nearest]]
+            closest = min(closest, _angle(*pair))
+    return closest, coherence, histogram
+
+
+def _angle(u: np.ndarray, v: np.ndarray) -> float:
+    """Accurate for close directions too, where the cosine has lost its digits."""
+    if not (np.any(u) and np.any(v)):
+        return math.pi / 2
+    return 2.0 * math.atan2(np.linalg.norm(u - v), np.linalg.norm(u + v))
 
 
 def _cells(name: str, kernel: KernelReport) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """Optax transforms that see the neurons in a params pytree.
 
-As with all of optax, an update is best a part of a training step under :func:`jax.jit`,
-which compiles it with the rest. Updates outside of ``jit`` run what the first of them
-compiled, one program for each shape of kernels.
+As with all of optax, an update is best part of a training step under :func:`jax.jit`.
+The first update outside of ``jit`` compiles a program for each shape of kernels, and
+later updates run these programs.
 """
 
 from sphax import _discovery
-from sphax.optim._decoupled_energy import DecoupledState as DecoupledState
-from sphax.optim._decoupled_energy import decoupled as decoupled
-from sphax.optim._decoupled_energy import decoupled_energy as decoupled_energy
+from sphax.optim._decoupled import DecoupledState as DecoupledState
+from sphax.optim._decoupled import decoupled as decoupled
+from sphax.optim._decoupled import decoupled_energy as decoupled_energy
 from sphax.optim._energy import add_energy_gradient as add_energy_gradient
 from sphax.optim._orthogonal_descent import (
     OrthogonalDescentState as OrthogonalDescentState,
@@ -17,8 +17,9 @@ from sphax.optim._orthogonal_descent import orthogonal_descent as orthogonal_des
 from sphax.optim._orthogonality import (
     add_orthogonality_gradient as add_orthogonality_gradient,
 )
+from sphax.optim._penalty import RegularizerState as RegularizerState
+from sphax.optim._penalty import StatefulPenalty as StatefulPenalty
 from sphax.optim._penalty import add_penalty_gradient as add_penalty_gradient
-from sphax.optim._regularizer import RegularizerState as RegularizerState
 from sphax.optim._riemannian import RiemannianState as RiemannianState
 from sphax.optim._riemannian import riemannian_adam as riemannian_adam
 from sphax.optim._riemannian import riemannian_sgd as riemannian_sgd

@@ -1,29 +1,27 @@
 """Hyperspherical energy of neurons, as a part of the gradient."""
 
-from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from sphax._checks import check_number
-from sphax._penalties import Reduce
-from sphax.energy._hyperspherical import Distance
-from sphax.energy._of_params import AT_LEAST, energy_penalty
+from sphax.energy import energy_penalty
 from sphax.neurons import Neurons
-from sphax.optim._neurons import Mask, find_neurons
-from sphax.optim._regularizer import add_gradient
-from sphax.optim._weights import Weight
+from sphax.optim._layer_weights import Weight
+from sphax.optim._neurons import Mask
+from sphax.optim._penalty import add_penalty_gradient
 
 
 def add_energy_gradient(
     weight: Weight,
     *,
     power: jax.typing.ArrayLike = 1.0,
-    distance: Distance = "euclidean",
+    distance: Literal["euclidean", "geodesic"] = "euclidean",
     half_space: bool = False,
     block_size: int | None = None,
-    reduce: Reduce = "mean",
+    reduce: Literal["mean", "sum"] = "mean",
     every: jax.typing.ArrayLike = 1,
     neurons: Neurons = None,
     mask: Mask | None = None,
@@ -39,27 +37,28 @@ def add_energy_gradient(
     ``weight * energy_of_params(params)`` were a part of the loss. Put it **before** the
     optimizer, while updates are gradients: ``chain(add_energy_gradient(1.0),
     adam(1e-3))``. Behind one, updates are steps downhill, and a gradient added to them
-    pushes uphill; beside one, use :func:`decoupled_energy`. Other energies, such as
-    compressive ones, go by :func:`add_penalty_gradient`.
+    pushes uphill; beside one, use :func:`decoupled_energy`. For other energies, such as
+    compressive ones, use :func:`add_penalty_gradient`, of which this is the case of
+    :func:`sphax.energy.energy_penalty`.
 
     The authors take the ``"sum"`` over layers, with weights ``{"": 1.0, "head": 10.0}``
-    where the last layer is named head. They keep it in full space when others are in
-    half space, which is a chain of two of these with complementary masks.
+    where the last layer is named head. They keep the last layer in full space when the
+    others are in half space: chain two transforms with complementary masks.
 
     Args:
         weight: :math:`\lambda`, a scalar, or a schedule, a function of the step. Or a
-            pytree of such, the weights of leaves and subtrees by path, as in
-            ``{"": 1.0, "head": 10.0}``: of the paths to a layer the longest holds, and
-            means are over layers with the same one.
+            pytree of weights of leaves and subtrees by path, as in
+            ``{"": 1.0, "head": 10.0}``: the longest matching path wins, and means are
+            taken over the layers that match the same path.
         power: :math:`s`, 0 or more, a scalar.
         distance: ``"euclidean"``, the chord, or ``"geodesic"``, the angle.
         half_space: Whether a neuron stands for its mirror image as well.
         block_size: Side of a tile of pairs.
         reduce: ``"mean"``, or the ``"sum"`` over layers, and over the sets of neurons
             in a leaf with batch axes.
-        every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
-            step and in every k-th from there, times :math:`k`, so that the weight keeps
-            its meaning (lazy regularization).
+        every: Period :math:`k` in steps, 1 or more: the gradient is computed in the
+            first step and in every k-th from there, and multiplied by :math:`k`, so
+            that the weight keeps its meaning (lazy regularization).
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Leaves with a
             single neuron, or neurons of one dimension, have no energy and are left out.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
@@ -69,17 +68,18 @@ def add_energy_gradient(
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
-        The updates keep their dtype, all else is computed in float32 at least. What is
-        added is at a right angle to each neuron, zero for zero neurons. In
+        The updates keep their dtype; the computation is in float32 at least. The added
+        gradient is at a right angle to each neuron, zero for zero neurons. In
         :func:`optax.inject_hyperparams`, ``block_size`` and callables ``neurons`` and
         ``mask`` belong in ``static_args``.
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
             ``init``, if ``neurons`` is not made of `NeuronDimensions`.
-        ValueError: If ``every``, given as a number, is out of range; from ``init``, if
-            there are no neurons or declared axes do not fit; from ``update``, without
-            ``params``, if ``weight`` or ``reduce`` does not fit, or by the energy.
+        ValueError: If ``every`` or ``power``, given as a number, is out of range, or
+            another option unknown; from ``init``, if there are no neurons or declared
+            axes do not fit; from ``update``, without ``params``, or if ``weight`` does
+            not fit.
 
     Example:
         >>> import optax
@@ -100,13 +100,16 @@ def add_energy_gradient(
     check_number("power", power)
     if not isinstance(power, (int, float)):
         power = jnp.asarray(power, dtype=float)  # an injected one may be an integer
-
     penalty = energy_penalty(
         power=power, distance=distance, half_space=half_space, block_size=block_size
     )
-    find = partial(
-        find_neurons, neurons=neurons, at_least=AT_LEAST, allow_empty=allow_empty
-    )
-    return add_gradient(
-        penalty, weight, find, reduce=reduce, every=every, key=None, mask=mask
+    return add_penalty_gradient(
+        penalty,
+        weight,
+        reduce=reduce,
+        every=every,
+        at_least=2,  # a single neuron, or a single dimension, has no energy
+        neurons=neurons,
+        mask=mask,
+        allow_empty=allow_empty,
     )

@@ -1,4 +1,4 @@
-"""Which leaves of params a transform treats: those with neurons, under a mask."""
+"""What transforms share: the leaves that they treat, and the making of a transform."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sphax._checks import check_number, shown
+from sphax._numerics import widen
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace
 
@@ -26,17 +27,14 @@ def find_neurons(
     mask: Mask | None = None,
     allow_empty: bool = False,
 ) -> dict[str, Axes]:
-    """The leaves that hold neurons, by path; raises as `sphax.neurons.find` does.
+    """The leaves that hold neurons, by path; raises as :func:`sphax.neurons.find` does.
 
-    States have arrays only, and so `update` finds again what `init` found: it raises
-    unless these are the same leaves, if their paths are given.
+    States hold arrays only, so that ``update`` has to find again what ``init`` found:
+    given the paths of those leaves, this raises unless they are the same.
 
-    With a mask, it finds the leaves for which this is true. With ``allow_empty`` there
-    may be no neurons at all.
+    With a mask, leaves are found where it is true. With ``allow_empty`` there may be no
+    neurons at all.
     """
-    if _stands_for_any(params):
-        # Then optax wants a leaf for each part of the state not shaped like params.
-        return jnp.zeros([])  # pyright: ignore[reportReturnType]
     if params is None:
         raise ValueError(
             "params must be given: update(updates, state, params); got no leaf."
@@ -55,15 +53,74 @@ def find_neurons(
 
 
 def transform(
-    init: Callable[..., Any], update: Callable[..., Any], mask: Mask | None
+    state_type: Any,
+    init: Callable[..., Any],
+    update: Callable[..., Any],
+    *,
+    mask: Mask | None = None,
+    others: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The two functions as a transform, of the leaves of the mask if there is one."""
-    whole = optax.GradientTransformationExtraArgs(init, update)
+    """The two functions as a transform, of the leaves of a mask if there is one.
+
+    ``others`` is the optimizer whose state is the field ``others`` of the state, a
+    NamedTuple of ``state_type``.
+    """
+
+    def init_any(params):
+        if not _is_placeholder(params):
+            return init(params)
+        # So `optax.tree.map_params` asks which parts of a state are shaped like params.
+        # Only those of other optimizers are; a leaf stands for each of the other parts.
+        parts = dict.fromkeys(state_type._fields, jnp.zeros([]))
+        if others is not None:
+            parts["others"] = others.init(params)  # pyright: ignore[reportArgumentType]
+        return state_type(**parts)
+
+    whole = optax.GradientTransformationExtraArgs(init_any, update)
     if mask is None:
         return whole
     # A pytree may be callable, as Equinox modules are: optax would call it.
     is_function = callable(mask) and jax.tree_util.all_leaves([mask])
     return optax.masked(whole, mask if is_function else lambda params: mask)
+
+
+def as_rows(
+    axes: Axes, update: jax.Array, param: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Both as rows ``[sets, n, d]``, in the wider dtype, float32 at least."""
+    dtype = jnp.promote_types(widen(update).dtype, widen(param).dtype)
+    return axes.rows(update).astype(dtype), axes.rows(param).astype(dtype)
+
+
+def as_update(axes: Axes, rows: jax.Array, update: jax.Array) -> jax.Array:
+    """Rows in the layout and the dtype of an update."""
+    return axes.from_rows(rows, update.shape).astype(update.dtype)
+
+
+def leave_out(tree: Any, found: Iterable[str]) -> Any:
+    """The pytree with all leaves found masked: what another optimizer updates."""
+    return replace(tree, dict.fromkeys(found, optax.MaskedNode()))
+
+
+def update_others(
+    updates: Any,
+    params: Any,
+    updates_by_path: Mapping[str, jax.Array],
+    others: optax.GradientTransformation,
+    state: optax.OptState,
+    **extra_args: Any,
+) -> tuple[Any, optax.OptState]:
+    """All updates: those given, by path, and another optimizer's for all other leaves.
+
+    The second result is the other optimizer's new state.
+    """
+    rest, state = optax.with_extra_args_support(others).update(
+        leave_out(updates, updates_by_path),
+        state,
+        leave_out(params, updates_by_path),
+        **extra_args,
+    )
+    return replace(updates, {**by_path(rest), **updates_by_path}), state
 
 
 def check_period(every: jax.typing.ArrayLike) -> None:
@@ -74,34 +131,11 @@ def check_period(every: jax.typing.ArrayLike) -> None:
 
 
 def check_optimizer(name: str, value: Any) -> None:
-    """Raises unless ``value`` is what transforms of optax are."""
+    """Raises unless ``value`` is an optax transform."""
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
             f"{name} must be an optimizer, such as optax.sgd(0.1), got {shown(value)}."
         )
-
-
-def others_of(tree: Any, found: Iterable[str]) -> Any:
-    """The pytree with all leaves found masked: what another optimizer moves."""
-    if _stands_for_any(tree):
-        return tree
-    return replace(tree, dict.fromkeys(found, optax.MaskedNode()))
-
-
-def update_all(
-    updates: Any,
-    params: Any,
-    moves: Mapping[str, jax.Array],
-    others: optax.GradientTransformation,
-    state: optax.OptState,
-    **extra_args: Any,
-) -> tuple[Any, optax.OptState]:
-    """The moves of the leaves found, by path, and the updates of all other leaves."""
-    others = optax.with_extra_args_support(others)
-    rest, state = others.update(
-        others_of(updates, moves), state, others_of(params, moves), **extra_args
-    )
-    return replace(updates, {**by_path(rest), **moves}), state
 
 
 def _masked(params: Any, mask: Mask) -> Any:
@@ -113,7 +147,7 @@ def _masked(params: Any, mask: Mask) -> Any:
     return jax.tree.map(choose, mask(params) if callable(mask) else mask, params)
 
 
-def _stands_for_any(params: Any) -> bool:
+def _is_placeholder(params: Any) -> bool:
     """Whether it is the node with which `optax.tree.map_params` initializes."""
     is_container = params is None or isinstance(params, (Mapping, Sequence))
     structure = jax.tree.structure(params)

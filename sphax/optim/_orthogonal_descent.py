@@ -1,4 +1,4 @@
-"""Gradient descent on orthogonal matrices, the matrices themselves being the params."""
+"""Gradient descent on params that are orthogonal matrices."""
 
 from functools import partial
 from typing import Literal, NamedTuple
@@ -10,15 +10,18 @@ import optax
 from sphax._checks import check_choice, check_number, check_number_or_schedule
 from sphax._compiled import map_alike
 from sphax._linalg import entries, newton_schulz_step, product
+from sphax._numerics import widen
 from sphax.neurons import NeuronDimensions, Neurons, select
 from sphax.optim._neurons import (
     Mask,
+    as_rows,
+    as_update,
     check_optimizer,
     find_neurons,
-    others_of,
-    update_all,
+    leave_out,
+    transform,
+    update_others,
 )
-from sphax.optim._points import as_rows, as_update, zeros_like_leaves
 from sphax.orthogonal import cayley, tangent_generator
 from sphax.sphere import length
 
@@ -28,9 +31,11 @@ _COLUMNS = NeuronDimensions(index_axis=-1, vector_axis=-2)
 class OrthogonalDescentState(NamedTuple):
     """State of :func:`orthogonal_descent`.
 
-    ``count`` is the number of steps taken; ``momentum`` has the momentum of each matrix
-    found, by path, in the shape of its leaf and float32 at least; ``others`` is the
-    state of the optimizer of all other leaves.
+    Attributes:
+        count: Number of steps taken.
+        momentum: Momentum of each matrix found, by path, in the shape of its leaf and
+            float32 at least.
+        others: State of the optimizer of all other leaves.
 
     Example:
         >>> state = sx.optim.orthogonal_descent(0.02).init({"rotation": jnp.eye(3)})
@@ -67,35 +72,34 @@ def orthogonal_descent(
     .. math::
         R \leftarrow (I - \tfrac a2 W)^{-1} (I + \tfrac a2 W)\, R
 
-    Its ``"released"`` form takes two iterations of
-    :math:`Y \leftarrow R + \tfrac a2 W (R + Y)` from :math:`R + a M` in the place of
-    the inverse, as the authors' code: without polishing, the columns then drift away
-    from orthonormal as steps add up.
+    The ``"released"`` form of the authors' code replaces the inverse by two iterations
+    of :math:`Y \leftarrow R + \tfrac a2 W (R + Y)`, starting from :math:`R + a M`:
+    without polishing, the columns then drift away from orthonormal as steps add up.
 
-    It is a whole optimizer of all params: leaves that it does not find have one of
-    their own, ``others``. Updates are differences to the new matrices: put nothing
-    behind it in a chain.
+    It is a whole optimizer of all params: leaves that it does not find are updated by
+    another optimizer, ``others``. Updates are differences to the new matrices: put
+    nothing behind it in a chain.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
         momentum: :math:`\beta`, in ``[0, 1)``.
         step: ``"exact"`` or ``"released"``.
-        polish: Whether :func:`sphax.orthogonal.polish` takes the rounding errors out of
+        polish: Whether :func:`sphax.orthogonal.polish` removes the rounding errors of
             every new matrix, so that they cannot add up; the release does not.
         others: Optimizer of all other leaves; by default :func:`optax.sgd` with the
             same learning rate and momentum.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. By default every
             leaf of rank two and more, but biases and scales, is ``[..., m, n]``,
             :math:`m \ge n`, with orthonormal columns.
-        mask: Leaves to move so, a pytree of booleans or a callable that makes it of
-            params, as in :func:`optax.masked`; all others go to ``others``.
+        mask: Leaves to treat as matrices, a pytree of booleans or a callable that makes
+            it of params, as in :func:`optax.masked`; all others go to ``others``.
         allow_empty: Whether there may be no matrices at all, as in a group of
             :func:`optax.partition` that has biases only.
 
     Returns:
         The transform, with an :class:`OrthogonalDescentState`; ``update`` needs
-        ``params``. Dtypes are kept, and computed with in float32 at least; params in
-        bfloat16 are orthogonal to its rounding only. In
+        ``params``. Updates keep their dtype; the computation is in float32 at least.
+        Params in bfloat16 are orthogonal to its rounding only. In
         :func:`optax.inject_hyperparams`, ``step``, ``polish`` and callables ``neurons``
         and ``mask`` belong in ``static_args``.
 
@@ -121,7 +125,6 @@ def orthogonal_descent(
         via the Cayley Transform <https://arxiv.org/abs/2002.01113>`_, ICLR 2020.
     """
     check_choice("step", step, ("exact", "released"))
-
     check_number_or_schedule("learning_rate", learning_rate)
     check_number("momentum", momentum)
     if others is None:
@@ -131,63 +134,59 @@ def orthogonal_descent(
 
     def init(params):
         found = find(params)
+        leaves = select(params, found)
         return OrthogonalDescentState(
             jnp.zeros([], jnp.int32),
-            zeros_like_leaves(params, found),
-            others.init(others_of(params, found)),
+            {name: jnp.zeros_like(widen(leaf)) for name, leaf in leaves.items()},
+            others.init(leave_out(params, found)),
         )
 
     def update(updates, state, params=None, **extra_args):
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         found = find(params, at_init=state.momentum)
-        slopes, olds = select(updates, found), select(params, found)
+        gradients, leaves = select(updates, found), select(params, found)
         entries = {
-            name: (slopes[name], olds[name], state.momentum[name]) for name in found
+            name: (gradients[name], leaves[name], state.momentum[name])
+            for name in found
         }
         fixed = {name: (axes, step, polish) for name, axes in found.items()}
         after = map_alike(_descend, entries, fixed, rate, momentum)
-        moves = {name: own[0] for name, own in after.items()}
-        moments = {name: own[1] for name, own in after.items()}
-        updates, of_others = update_all(
-            updates, params, moves, others, state.others, **extra_args
+        updates_by_path = {name: update for name, (update, _) in after.items()}
+        updates, others_state = update_others(
+            updates, params, updates_by_path, others, state.others, **extra_args
         )
-        count = jnp.asarray(optax.safe_increment(state.count))
-        return updates, OrthogonalDescentState(count, moments, of_others)
+        state = OrthogonalDescentState(
+            jnp.asarray(optax.safe_increment(state.count)),
+            {name: momentum for name, (_, momentum) in after.items()},
+            others_state,
+        )
+        return updates, state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(OrthogonalDescentState, init, update, others=others)
 
 
 def _descend(fixed, entry, rate, momentum):
-    """The update of a leaf, and its momentum."""
-    (axes, step, polish), (slope, old, moment) = fixed, entry
-    gradient, point = as_rows(axes, slope, old)
-    frame, beta = point.mT, jnp.asarray(momentum, point.dtype)
-    inertia = axes.rows(moment).astype(point.dtype).mT
-    skew = tangent_generator(frame, beta * inertia - gradient.mT)
-    velocity = product(skew, frame)
-    size = _step_size(jnp.asarray(rate, point.dtype), skew)
-    advance = _cayley_step if step == "exact" else _fixed_point_step
-    new = advance(frame, velocity, size * skew / 2.0, size)
-    new = newton_schulz_step(new) if polish else new
-    return (
-        as_update(axes, new.mT - point, slope),
-        as_update(axes, velocity.mT, moment),
-    )
-
-
-def _step_size(rate, skew):
-    """The rate, or less where it would turn by more than about one radian."""
+    """The update of a leaf, and its new momentum."""
+    (axes, step, polish), (gradient, leaf, old_momentum) = fixed, entry
+    slopes, frames = (rows.mT for rows in as_rows(axes, gradient, leaf))
+    beta = jnp.asarray(momentum, frames.dtype)
+    velocity = beta * axes.rows(old_momentum).astype(frames.dtype).mT - slopes
+    skew = tangent_generator(frames, velocity)
+    velocity = product(skew, frames)
+    # The rate, or less where it would rotate by more than about one radian.
     norm = length(entries(skew))[..., None, None]
-    return jnp.where(rate * norm > 1.0, 1.0 / jnp.where(norm > 0.0, norm, 1.0), rate)
-
-
-def _cayley_step(frame, velocity, half, size):
-    del velocity, size
-    return product(cayley(half), frame)
-
-
-def _fixed_point_step(frame, velocity, half, size):
-    new = frame + size * velocity
-    for _ in range(2):
-        new = frame + product(half, frame + new)
-    return new
+    size = jnp.asarray(rate, frames.dtype)
+    size = jnp.where(size * norm > 1.0, 1.0 / jnp.where(norm > 0.0, norm, 1.0), size)
+    half = size * skew / 2.0
+    if step == "exact":
+        new = product(cayley(half), frames)
+    else:
+        new = frames + size * velocity
+        for _ in range(2):
+            new = frames + product(half, frames + new)
+    if polish:
+        new = newton_schulz_step(new)
+    return (
+        as_update(axes, (new - frames).mT, gradient),
+        as_update(axes, velocity.mT, old_momentum),
+    )

@@ -1,17 +1,18 @@
 """Orthogonality of neurons, as a part of the gradient."""
 
-from functools import partial
+from typing import Literal
 
 import jax
 import optax
 
-from sphax._penalties import as_pytree
+from sphax._hyperparameters import register, static
 from sphax.neurons import Neurons
-from sphax.optim._neurons import Mask, find_neurons
-from sphax.optim._regularizer import add_gradient
-from sphax.optim._weights import Weight
+from sphax.optim._layer_weights import Weight
+from sphax.optim._neurons import Mask
+from sphax.optim._penalty import add_penalty_gradient
 from sphax.orthogonal import orthogonality_penalty
-from sphax.orthogonal._penalty import Kind
+
+Kind = Literal["soft", "double_soft", "mutual_coherence", "spectral"]
 
 
 def add_orthogonality_gradient(
@@ -44,15 +45,15 @@ def add_orthogonality_gradient(
 
     Args:
         weight: :math:`\lambda`, a scalar, or a schedule, a function of the step. Or a
-            pytree of such, the weights of leaves and subtrees by path, as in
-            ``{"": 1e-4, "head": 1e-3}``: of the paths to a leaf the longest holds.
+            pytree of weights of leaves and subtrees by path, as in
+            ``{"": 1e-4, "head": 1e-3}``: the longest matching path wins.
         kind: ``"soft"``, ``"double_soft"``, ``"mutual_coherence"`` or ``"spectral"``.
-        normalize: Whether the directions of the neurons take their place.
-        iterations: Of the power method; ``"spectral"`` only.
-        key: Needed by ``"spectral"``, which draws from it and from the step.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
-        every: Period :math:`k` in steps, 1 or more: the gradient is taken in the first
-            step and in every k-th from there, times :math:`k`.
+        normalize: Whether only the directions of the neurons count.
+        iterations: Iterations of the power method; ``"spectral"`` only.
+        key: PRNG key, needed by ``"spectral"``, which draws a vector in each step.
+        precision: Precision of the matrix products; see :func:`jax.lax.dot_general`.
+        every: Period :math:`k` in steps, 1 or more: the gradient is computed in the
+            first step and in every k-th from there, and multiplied by :math:`k`.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. A leaf with batch
             axes has the sum of the penalties.
         mask: Leaves to treat, a pytree of booleans or a callable that makes it of
@@ -62,7 +63,7 @@ def add_orthogonality_gradient(
 
     Returns:
         The transform, with a :class:`RegularizerState`; ``update`` needs ``params``.
-        The updates keep their dtype, all else is computed in float32 at least. In
+        The updates keep their dtype; the computation is in float32 at least. In
         :func:`optax.inject_hyperparams`, ``iterations`` of ``"spectral"``, ``key`` and
         callables ``neurons`` and ``mask`` belong in ``static_args``.
 
@@ -87,18 +88,40 @@ def add_orthogonality_gradient(
         Bansal, Chen, Wang, `Can We Gain More from Orthogonality Regularizations in
         Training Deep CNNs? <https://arxiv.org/abs/1810.09102>`_, NeurIPS 2018.
     """
-    penalty = as_pytree(
-        _penalty,
+    penalty = _OrthogonalityPenalty(
         kind=kind,
         normalize=normalize,
-        iterations=iterations,
+        # Injected hyperparameters are arrays; only this kind has to know the number.
+        iterations=iterations if kind == "spectral" else 1,
         precision=precision,
     )
-    find = partial(find_neurons, neurons=neurons, allow_empty=allow_empty)
-    return add_gradient(
-        penalty, weight, find, reduce="sum", every=every, key=key, mask=mask
+    return add_penalty_gradient(
+        penalty,
+        weight,
+        reduce="sum",
+        every=every,
+        key=key,
+        neurons=neurons,
+        mask=mask,
+        allow_empty=allow_empty,
     )
 
 
-def _penalty(rows, key, **options):
-    return orthogonality_penalty(rows, key=key, **options)
+@register
+class _OrthogonalityPenalty:
+    """The penalty with its options; equal options share one compiled program."""
+
+    kind: Kind = static(default="soft")
+    normalize: bool = static(default=False)
+    iterations: int = static(default=1)
+    precision: jax.lax.PrecisionLike = static(default=None)
+
+    def __call__(self, rows: jax.Array, key: jax.Array | None) -> jax.Array:
+        return orthogonality_penalty(
+            rows,
+            kind=self.kind,
+            normalize=self.normalize,
+            iterations=self.iterations,
+            key=key,
+            precision=self.precision,
+        )

@@ -14,12 +14,14 @@ from sphax._numerics import widen
 from sphax.neurons import Neurons, select
 from sphax.optim._neurons import (
     Mask,
+    as_rows,
+    as_update,
     check_optimizer,
     find_neurons,
-    others_of,
-    update_all,
+    leave_out,
+    transform,
+    update_others,
 )
-from sphax.optim._points import as_rows, as_update, zeros_like_leaves
 from sphax.sphere import direction, length
 
 Manifold = Literal["sphere", "orthogonal"]
@@ -28,11 +30,14 @@ Manifold = Literal["sphere", "orthogonal"]
 class RiemannianState(NamedTuple):
     """State of :func:`riemannian_sgd` and :func:`riemannian_adam`.
 
-    ``count`` is the number of steps taken; ``mu`` has the first moment of each leaf
-    found, by path, tangent at the params, in the shape of the leaf and float32 at
-    least; ``nu`` the second moments, ``[batch, n, 1]`` on the sphere, which SGD does
-    not use; ``lengths`` the length that each neuron keeps, ``[batch, n, 1]``;
-    ``others`` is the state of the optimizer of all other leaves.
+    Attributes:
+        count: Number of steps taken.
+        mu: First moment of each leaf found, by path, tangent at the params, in the
+            shape of the leaf and float32 at least.
+        nu: Second moments of each leaf, ``[batch, n, 1]`` on the sphere and
+            ``[batch, 1, 1]`` on frames, which SGD does not use.
+        lengths: The length that each neuron keeps, ``[batch, n, 1]``.
+        others: State of the optimizer of all other leaves.
 
     Example:
         >>> params = {"kernel": jnp.ones((3, 2))}
@@ -65,14 +70,14 @@ def riemannian_sgd(
         w' = \operatorname{retract}_w(-\eta\, m), \qquad
         m \leftarrow \operatorname{transport}_{w \to w'}(m)
 
-    with the gradient's tangent part. On the ``"sphere"`` every neuron keeps the length
-    that it has: retraction by normalization, parallel transport. ``"orthogonal"``: the
-    neurons of a leaf, no more than their dimensions, stay orthonormal, together: polar
-    retraction, transport by projection.
+    with the tangent part of the gradient. On the ``"sphere"`` every neuron keeps its
+    length: retraction by normalization, parallel transport. On ``"orthogonal"``, the
+    neurons of a leaf, no more than their dimensions, stay orthonormal to each other:
+    polar retraction, transport by projection.
 
-    It is a whole optimizer of all params: leaves without neurons, such as biases, have
-    one of their own, ``others``. Updates are differences to the new params: put nothing
-    behind it in a chain.
+    It is a whole optimizer of all params: leaves without neurons, such as biases, are
+    updated by another optimizer, ``others``. Updates are differences to the new params:
+    put nothing behind it in a chain.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
@@ -88,11 +93,11 @@ def riemannian_sgd(
 
     Returns:
         The transform, with a :class:`RiemannianState`; ``update`` needs ``params``.
-        Dtypes are kept, and computed with in float32 at least. Lengths are those at
-        ``init``, to the rounding of the params, after any number of steps; a neuron
-        that is given another length between steps keeps that one. A zero neuron has no
-        direction, and stays. In :func:`optax.inject_hyperparams`, ``manifold`` and
-        callables ``neurons`` and ``mask`` belong in ``static_args``.
+        Updates keep their dtype; the computation is in float32 at least. Lengths are
+        those at ``init``, to the rounding of the params, after any number of steps; a
+        neuron that is given another length between steps keeps the new one. A zero
+        neuron has no direction, and stays zero. In :func:`optax.inject_hyperparams`,
+        ``manifold`` and callables ``neurons`` and ``mask`` belong in ``static_args``.
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
@@ -143,14 +148,15 @@ def riemannian_adam(
 
     and :math:`m` is transported to :math:`w'`. The second moment is one number for each
     factor of the manifold, since coordinates have no meaning on it: for each neuron on
-    the ``"sphere"``, for each set of neurons on ``"orthogonal"``. A step is about
-    :math:`\eta` long: radians, for unit neurons. All else as in :func:`riemannian_sgd`.
+    the ``"sphere"``, for each set of neurons on ``"orthogonal"``. The length of a step
+    is about :math:`\eta`: radians, for unit neurons. Manifolds, retraction and
+    transport are the same as in :func:`riemannian_sgd`.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step.
         b1: :math:`\beta_1`, decay of the first moment.
         b2: :math:`\beta_2`, decay of the second moment.
-        eps: :math:`\epsilon`, beside the root.
+        eps: :math:`\epsilon`, added to the square root.
         manifold: ``"sphere"`` or ``"orthogonal"``.
         others: Optimizer of all other leaves; by default :func:`optax.adam` with the
             same learning rate, ``b1``, ``b2`` and ``eps``.
@@ -167,7 +173,7 @@ def riemannian_adam(
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
             ``init``, if ``neurons`` is not made of `NeuronDimensions`.
-        ValueError: As :func:`riemannian_sgd`.
+        ValueError: In the same cases as :func:`riemannian_sgd`.
 
     Example:
         >>> import optax
@@ -190,7 +196,7 @@ def riemannian_adam(
 
 
 def _sgd(hyperparams, gradient, mu, nu, count, manifold):
-    """How to go on, and the moments."""
+    """The direction of the step before its sign, and the new moments."""
     (momentum,) = hyperparams
     del count, manifold
     mu = jnp.asarray(momentum, mu.dtype) * mu + gradient
@@ -198,101 +204,107 @@ def _sgd(hyperparams, gradient, mu, nu, count, manifold):
 
 
 def _adam(hyperparams, gradient, mu, nu, count, manifold):
-    one, two, eps = (jnp.asarray(x, mu.dtype) for x in hyperparams)
-    mu = one * mu + (1.0 - one) * gradient
-    nu = two * nu + (1.0 - two) * _square(gradient, manifold)
+    b1, b2, eps = (jnp.asarray(x, mu.dtype) for x in hyperparams)
+    mu = b1 * mu + (1.0 - b1) * gradient
+    nu = b2 * nu + (1.0 - b2) * _squared_lengths(gradient, manifold)
     steps = count.astype(mu.dtype)
-    root = jnp.sqrt(nu / (1.0 - two**steps)) + eps
-    return mu / (1.0 - one**steps) / root, mu, nu
+    root = jnp.sqrt(nu / (1.0 - b2**steps)) + eps
+    return mu / (1.0 - b1**steps) / root, mu, nu
 
 
-def _square(rows, manifold):
-    """Squared length in each factor of the manifold: a neuron, or a set of them."""
+def _squared_lengths(rows, manifold):
+    """For each factor of the manifold: for a neuron, or for a set of neurons."""
     axes = (-1,) if manifold == "sphere" else (-2, -1)
     return jnp.sum(jnp.square(rows), axis=axes, keepdims=True)
 
 
-def _riemannian(moments, hyperparams, learning_rate, manifold, others, find):
+def _riemannian(rule, hyperparams, learning_rate, manifold, others, find):
+    """Optimizer whose ``rule``, `_sgd` or `_adam`, makes steps of tangent gradients."""
     check_number_or_schedule("learning_rate", learning_rate)
     check_optimizer("others", others)
     check_choice("manifold", manifold, get_args(Manifold))
 
     def init(params):
         found = find(params)
-        mu = nu = lengths = zeros_like_leaves(params, found)
-        if isinstance(found, dict):
-            fixed = {name: (axes, manifold) for name, axes in found.items()}
-            starts = map_alike(_start, select(params, found), fixed)
-            nu, lengths = _unzipped(starts, 2)
-        rest = others.init(others_of(params, found))
-        return RiemannianState(jnp.zeros([], jnp.int32), mu, nu, lengths, rest)
+        leaves = select(params, found)
+        fixed = {name: (axes, manifold) for name, axes in found.items()}
+        starts = map_alike(_first_state, leaves, fixed)
+        nu, lengths = _columns(starts, 2)
+        return RiemannianState(
+            jnp.zeros([], jnp.int32),
+            {name: jnp.zeros_like(widen(leaf)) for name, leaf in leaves.items()},
+            nu,
+            lengths,
+            others.init(leave_out(params, found)),
+        )
 
     def update(updates, state, params=None, **extra_args):
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         count = jnp.asarray(optax.safe_increment(state.count))
         found = find(params, at_init=state.mu)
-        slopes, olds = select(updates, found), select(params, found)
-        columns = slopes, olds, state.mu, state.nu, state.lengths
+        gradients, leaves = select(updates, found), select(params, found)
+        columns = gradients, leaves, state.mu, state.nu, state.lengths
         entries = {name: tuple(column[name] for column in columns) for name in found}
-        fixed = {name: (moments, axes, manifold) for name, axes in found.items()}
-        after = map_alike(_advance, entries, fixed, rate, count, hyperparams)
-        moves, mu, nu, lengths = _unzipped(after, 4)
-        updates, rest = update_all(
-            updates, params, moves, others, state.others, **extra_args
+        fixed = {name: (rule, axes, manifold) for name, axes in found.items()}
+        after = map_alike(_step, entries, fixed, rate, count, hyperparams)
+        updates_by_path, mu, nu, lengths = _columns(after, 4)
+        updates, others_state = update_others(
+            updates, params, updates_by_path, others, state.others, **extra_args
         )
-        return updates, RiemannianState(count, mu, nu, lengths, rest)
+        return updates, RiemannianState(count, mu, nu, lengths, others_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(RiemannianState, init, update, others=others)
 
 
-def _start(fixed, leaf):
+def _first_state(fixed, leaf):
     """The second moments of a leaf, zero, and the lengths of its neurons."""
     axes, manifold = fixed
     rows = axes.rows(widen(leaf))
-    return jnp.zeros_like(_square(rows, manifold)), length(rows)[..., None]
+    return jnp.zeros_like(_squared_lengths(rows, manifold)), length(rows)[..., None]
 
 
-def _advance(fixed, entry, rate, count, hyperparams):
+def _step(fixed, entry, rate, count, hyperparams):
     """The update of a leaf, its moments, and the lengths of its neurons."""
-    (moments, axes, manifold), (slope, old, mu, nu, lengths) = fixed, entry
-    gradient, point = as_rows(axes, slope, old)
-    gradient = _project(manifold, point, gradient)
-    inertia = axes.rows(mu).astype(gradient.dtype)
-    ahead, inertia, nu = moments(hyperparams, gradient, inertia, nu, count, manifold)
+    (rule, axes, manifold), (gradient, leaf, mu, nu, lengths) = fixed, entry
+    slopes, points = as_rows(axes, gradient, leaf)
+    slopes = _project(manifold, points, slopes)
+    momentum = axes.rows(mu).astype(slopes.dtype)
+    ahead, momentum, nu = rule(hyperparams, slopes, momentum, nu, count, manifold)
     step = -jnp.asarray(rate, ahead.dtype) * ahead
     if manifold == "sphere":
-        lengths = _lengths(lengths, point, old.dtype)
-        unit = direction(point + step)
+        lengths = _lengths_to_keep(lengths, points, leaf.dtype)
+        unit = direction(points + step)
         is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
-        new = jnp.where(is_zero, point, lengths * unit)
-        inertia = sphere.parallel_transport(point, new, inertia)
+        new_points = jnp.where(is_zero, points, lengths * unit)
+        momentum = sphere.parallel_transport(points, new_points, momentum)
     else:
-        new = orthogonal.polar_retraction(point.mT, step.mT).mT
-        inertia = _project(manifold, new, inertia)
+        new_points = orthogonal.polar_retraction(points.mT, step.mT).mT
+        momentum = _project(manifold, new_points, momentum)
     return (
-        as_update(axes, new - point, slope),
-        as_update(axes, inertia, mu),
+        as_update(axes, new_points - points, gradient),
+        as_update(axes, momentum, mu),
         nu.astype(lengths.dtype),
         lengths,
     )
 
 
-def _project(manifold, point, vector):
+def _project(manifold, points, vectors):
     if manifold == "sphere":
-        return sphere.project_to_tangent(point, vector)
-    return orthogonal.project_to_tangent(point.mT, vector.mT).mT
+        return sphere.project_to_tangent(points, vectors)
+    return orthogonal.project_to_tangent(points.mT, vectors.mT).mT
 
 
-def _lengths(kept, point, dtype):
+def _lengths_to_keep(at_init, points, dtype):
     """The lengths that neurons had at first, unless they were given others since.
 
-    What differs by no more than the rounding of params counts as the same: lengths
-    measured anew in every step would wander with it.
+    A difference within the rounding of params counts as none: lengths measured in every
+    step would drift.
     """
-    now = length(point)[..., None].astype(kept.dtype)
-    is_rounding = jnp.abs(now - kept) <= 2.0 * float(jnp.finfo(dtype).eps) * kept
-    return jnp.where(is_rounding, kept, now)
+    now = length(points)[..., None].astype(at_init.dtype)
+    rounding = 2.0 * float(jnp.finfo(dtype).eps) * at_init
+    return jnp.where(jnp.abs(now - at_init) <= rounding, at_init, now)
 
 
-def _unzipped(by_path, count):
-    return tuple({name: own[i] for name, own in by_path.items()} for i in range(count))
+def _columns(rows, count):
+    """Dicts by path of the first, second, ... of the values of a dict of tuples."""
+    return tuple({name: row[i] for name, row in rows.items()} for i in range(count))

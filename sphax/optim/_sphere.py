@@ -1,4 +1,4 @@
-"""Transforms that go by the length and the direction of each neuron."""
+"""Transforms of updates by the length and the direction of each neuron."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,15 +12,22 @@ from sphax import sphere
 from sphax._checks import check_number
 from sphax._compiled import map_alike
 from sphax.neurons import Neurons, replace, select
-from sphax.optim._neurons import Mask, check_period, find_neurons, transform
-from sphax.optim._points import as_rows, as_update
+from sphax.optim._neurons import (
+    Mask,
+    as_rows,
+    as_update,
+    check_period,
+    find_neurons,
+    transform,
+)
 from sphax.sphere import direction, length
 
 
 class NeuronsState(NamedTuple):
-    """State of a transform that goes neuron by neuron.
+    """State of a transform of the updates of each neuron.
 
-    ``count`` is the number of steps taken.
+    Attributes:
+        count: Number of steps taken.
 
     Example:
         >>> params = {"conv": {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}}
@@ -37,10 +44,11 @@ def project_gradients_to_tangent(
     r"""Removes the part of every update that changes the length of its neuron.
 
     :math:`u \leftarrow (I - \hat w \hat w^\top) u`. First in a chain, it projects the
-    gradient; that of a function of directions is tangent already. Last in a chain, it
-    makes the step tangent, which adaptive optimizers, momentum and weight decay do not:
-    lengths then grow to second order only, :math:`|w + u|^2 = |w|^2 + |u|^2`. AdamP
-    does this for those neurons that it takes to be scale-invariant.
+    gradient; the gradient of a function of directions is tangent already. Last in a
+    chain, it makes the step tangent, which adaptive optimizers, momentum and weight
+    decay do not: lengths then grow to second order only,
+    :math:`|w + u|^2 = |w|^2 + |u|^2`. AdamP does this for the neurons that it takes to
+    be scale-invariant.
 
     Args:
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`.
@@ -50,8 +58,8 @@ def project_gradients_to_tangent(
             :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
-        The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
-        in float32 at least. The update of a zero neuron stays what it is.
+        The transform; ``update`` needs ``params``. Updates keep their dtype; the
+        computation is in float32 at least. The update of a zero neuron stays the same.
 
     Raises:
         TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
@@ -82,10 +90,10 @@ def scale_by_neuron_norm(
 
     :math:`u \leftarrow |w|^p\, u`. The gradient of a function of directions shrinks as
     :math:`1 / |w|` while the neuron grows: power 1 undoes this (the weighted gradients
-    of decoupled networks). The angle that a step turns the neuron by has one more
-    :math:`1 / |w|`: with power 2 it depends on the direction only, for plain gradient
-    descent. Put it before a preconditioner that keeps scale; Adam takes most of it out
-    again.
+    of decoupled networks). The angle by which a step rotates the neuron has one more
+    factor :math:`1 / |w|`: with power 2 it depends on the direction only, for plain
+    gradient descent. Put it before a preconditioner that keeps the scale; Adam removes
+    most of it again.
 
     Args:
         power: :math:`p`, a scalar.
@@ -96,8 +104,9 @@ def scale_by_neuron_norm(
             :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
-        The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
-        in float32 at least. The update of a zero neuron is zero, whatever the power. In
+        The transform; ``update`` needs ``params``. Updates keep their dtype; the
+        computation is in float32 at least. The update of a zero neuron is zero for
+        every power. In
         :func:`optax.inject_hyperparams`, callables ``neurons`` and ``mask`` belong in
         ``static_args``.
 
@@ -128,13 +137,13 @@ def keep_params_on_sphere(
     mask: Mask | None = None,
     allow_empty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Rewrites updates so that every new neuron has the length given.
+    r"""Rewrites updates so that every new neuron has a given length.
 
     The retraction :math:`w \leftarrow r\, (w + u) / |w + u|`, in every step or in steps
     :math:`k, 2k, \dots` (weight projection; decoupled networks take :math:`k = 100`).
     It must be the last transform of a chain: the update that it returns is the
     difference to the new neuron. A neuron that a step moves to the origin has no
-    direction there, and stays where it was.
+    direction there, and keeps its old value.
 
     Args:
         radius: Length :math:`r`, positive, a scalar.
@@ -146,8 +155,9 @@ def keep_params_on_sphere(
             :func:`optax.partition` that has biases only; updates then stay as they are.
 
     Returns:
-        The transform; ``update`` needs ``params``. Dtypes are kept, and computed with
-        in float32 at least; the lengths are right to the rounding of the params. In
+        The transform; ``update`` needs ``params``. Updates keep their dtype; the
+        computation is in float32 at least, and lengths are right to the rounding of the
+        params. In
         :func:`optax.inject_hyperparams`, callables ``neurons`` and ``mask`` belong in
         ``static_args``.
 
@@ -217,16 +227,16 @@ def _neuronwise(
         del extra_args
         count = jnp.asarray(optax.safe_increment(state.count))
         found = find(params)
-        olds, moves = select(params, found), select(updates, found)
-        entries = {name: (moves[name], olds[name]) for name in found}
+        leaves, old_updates = select(params, found), select(updates, found)
+        entries = {name: (old_updates[name], leaves[name]) for name in found}
         fixed = {name: (function, axes) for name, axes in found.items()}
-        news = map_alike(_apply, entries, fixed, count, *hyperparams)
-        return replace(updates, news), NeuronsState(count)
+        new_updates = map_alike(_update_of_leaf, entries, fixed, count, *hyperparams)
+        return replace(updates, new_updates), NeuronsState(count)
 
-    return transform(init, update, mask)
+    return transform(NeuronsState, init, update, mask=mask)
 
 
-def _apply(fixed, entry, step, *hyperparams):
-    (function, axes), (move, old) = fixed, entry
-    rows = function(*as_rows(axes, move, old), step, *hyperparams)
-    return as_update(axes, rows, move)
+def _update_of_leaf(fixed, entry, step, *hyperparams):
+    (function, axes), (update, leaf) = fixed, entry
+    rows = function(*as_rows(axes, update, leaf), step, *hyperparams)
+    return as_update(axes, rows, update)

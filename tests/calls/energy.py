@@ -9,14 +9,14 @@ import sphax as sx
 from tests.calls._call import Call, normal
 
 se = sx.energy
-POINTS, BANK, SETS = normal(0, 8, 16), normal(1, 16, 16), normal(2, 8, 8, 16)
+POINTS, OTHERS, SETS = normal(0, 8, 16), normal(1, 16, 16), normal(2, 8, 8, 16)
 POLES, WEIGHTS = normal(3, 8, 16), np.abs(normal(4, 8))
 LABELS = np.array([3, 0, 7, 3, 1, 5, 2, 6], np.int32)
 PROJECTION = normal(5, 8, 4, 16)
 PARAMS = {"a": {"kernel": normal(6, 16, 8)}, "b": {"kernel": normal(7, 3, 3, 8, 8)}}
 KEY = jax.random.key(0)
 
-ROWS, BANKED = ("points", "features"), ("bank", "features")
+ROWS, OTHER_ROWS = ("points", "features"), ("others", "features")
 
 
 def of_points(name, function, row="", **options):
@@ -43,8 +43,10 @@ def of_classes(name, function, row, **options):
     )
 
 
-def with_bank(function):
-    return lambda points, bank, own: function(points, bank=bank, own=own, power=2.0)
+def with_others(points, others, self_index):
+    return se.hyperspherical_energy(
+        points, others=others, self_index=self_index, power=2.0, block_size=4
+    )
 
 
 CALLS = [
@@ -65,10 +67,10 @@ CALLS = [
         (0, 1, 2),
     ),
     Call(
-        "energy.hyperspherical_energy[bank]",
-        with_bank(partial(se.hyperspherical_energy, block_size=4)),
-        (POINTS, BANK, LABELS),
-        (ROWS, BANKED, ("points",)),
+        "energy.hyperspherical_energy[others]",
+        with_others,
+        (POINTS, OTHERS, LABELS),
+        (ROWS, OTHER_ROWS, ("points",)),
         (0, 1),
     ),
     Call(
@@ -91,7 +93,9 @@ CALLS = [
         "present",
         against="present",
     ),
-    of_classes("inter_class_energy", se.inter_class_energy, "among", kind="among"),
+    of_classes(
+        "inter_class_energy", se.inter_class_energy, "pairwise", kind="pairwise"
+    ),
     Call(
         "energy.compressive_energy",
         se.compressive_energy,
@@ -155,6 +159,7 @@ CALLS = [
             },
         ),
     ),
+    of_points("energy_penalty", se.energy_penalty(power=2.0), key=None),
     Call(
         "energy.minimize_energy",
         lambda key: se.minimize_energy(key, 4, 3, restarts=2, steps=8),

@@ -56,7 +56,7 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
         optax.inject_hyperparams(so.add_orthogonality_gradient), weight=0.1
     ),
     "add_penalty_gradient": partial(
-        so.add_penalty_gradient, 0.1, square, key=jax.random.key(0)
+        so.add_penalty_gradient, square, 0.1, key=jax.random.key(0)
     ),
     "decoupled": partial(
         so.decoupled, optax.sgd(0.1), 0.1, so.add_orthogonality_gradient(0.1)

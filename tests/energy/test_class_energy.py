@@ -130,7 +130,7 @@ def test_labels_that_are_none_are_loud_and_masks_silent(against):
 # The stand-ins of the Caffe release
 
 
-@pytest.mark.parametrize("kind", ["mean", "among"])
+@pytest.mark.parametrize("kind", ["mean", "pairwise"])
 @pytest.mark.usefixtures("x64")
 def test_stand_ins_are_those_of_the_release(kind):
     w, labels = draw(3, CLASSES, FEATURES), np.array([2, 0, 2])

@@ -305,7 +305,7 @@ TAKERS = {
         sx.optim.add_orthogonality_gradient, 1.0
     ),
     "optim.add_penalty_gradient": by_init(
-        sx.optim.add_penalty_gradient, 1.0, lambda rows, key: jnp.sum(rows)
+        sx.optim.add_penalty_gradient, lambda rows, key: jnp.sum(rows), 1.0
     ),
     "optim.decoupled_energy": by_init(
         sx.optim.decoupled_energy, optax.sgd(0.1), 0.1, 1.0

@@ -134,26 +134,3 @@ def test_zero_gradients_and_dtypes():
     assert after.momentum["rotation"].dtype == jnp.float32
     np.testing.assert_array_equal(updates["rotation"], np.zeros((3, 3)))
     assert jax.tree.structure(state) == jax.tree.structure(after)
-
-
-def test_map_params_takes_the_state():
-    transform = descent(0.1)
-    params = {"rotation": jnp.eye(3)}
-    mapped: Any = optax.tree.map_params(
-        transform,
-        lambda x: "params",
-        transform.init(params),
-        transform_non_params=lambda _: "other",
-    )
-    assert mapped.count == "other"
-
-
-def test_errors_teach():
-    step: Any = "cayley"
-    with pytest.raises(ValueError, match="step must be one of"):
-        descent(0.1, step=step)
-    with pytest.raises(ValueError, match="must fit one leaf or more, got bias"):
-        descent(0.1).init({"bias": jnp.ones(3)})
-    transform = descent(0.1)
-    with pytest.raises(ValueError, match=r"update\(updates, state, params\)"):
-        transform.update(jnp.eye(2), transform.init(jnp.eye(2)))

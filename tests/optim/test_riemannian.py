@@ -162,25 +162,3 @@ def test_zero_neurons_and_zero_gradients_stay(method):
     updates, state = jax.jit(transform.update)(grads, transform.init(params), params)
     np.testing.assert_allclose(updates["kernel"], np.zeros((2, 2)), atol=1e-6)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state))
-
-
-@each_method
-def test_map_params_takes_the_state(method):
-    transform = MAKE[method](0.1)
-    state = transform.init({"kernel": jnp.ones((2, 2))})
-    mapped: Any = optax.tree.map_params(
-        transform, lambda x: "params", state, transform_non_params=lambda _: "other"
-    )
-    assert mapped.count == "other"
-
-
-def test_errors_teach():
-    manifold: Any = "stiefel"
-    with pytest.raises(ValueError, match="manifold must be one of"):
-        sx.optim.riemannian_sgd(0.1, manifold=manifold)
-    transform = sx.optim.riemannian_sgd(0.1, manifold="orthogonal")
-    wide = {"kernel": jnp.ones((2, 3))}
-    with pytest.raises(ValueError, match="transpose a wide one"):
-        transform.update(wide, transform.init(wide), wide)
-    with pytest.raises(ValueError, match=r"update\(updates, state, params\)"):
-        transform.update(wide, transform.init(wide))

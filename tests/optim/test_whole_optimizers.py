@@ -188,3 +188,16 @@ def test_a_group_without_matrices_is_allowed_where_one_says_so(name):
     updates, _ = transform.update(slopes, transform.init(params), params)
     expected = first_step(slopes["bias"], name)
     np.testing.assert_allclose(updates["bias"], expected, rtol=1e-5)
+
+
+@each_optimizer
+def test_map_params_maps_the_state_of_the_others_alone(name):
+    """Only that is shaped like params, all other leaves are not."""
+    transform = WHOLE[name](0.1, others=optax.scale_by_adam())
+    state = transform.init(layer(0))
+    mapped: Any = optax.tree.map_params(
+        transform, lambda _: "params", state, transform_non_params=lambda _: "other"
+    )
+    assert mapped.count == "other"
+    assert mapped.others.mu["bias"] == mapped.others.nu["bias"] == "params"
+    assert mapped.others.count == "other"

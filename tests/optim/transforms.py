@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -132,3 +133,9 @@ def run(transform, updates, params, **extra_args) -> Any:
         return transform.update(updates, state, params, **extra_args)
 
     return step(updates, params)
+
+
+def square(rows, key):
+    """A penalty whose gradient is the neurons themselves."""
+    del key
+    return 0.5 * jnp.sum(rows**2)

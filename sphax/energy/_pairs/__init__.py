@@ -1,0 +1,1 @@
+"""The mean energy of pairs of directions, a tile of pairs at a time."""

@@ -1,0 +1,1 @@
+"""What is known of energies: bounds and expectations, in NumPy on the host."""

@@ -1,0 +1,1 @@
+"""Directions of minimum energy: the Thomson problem."""

@@ -1,0 +1,1 @@
+"""Other measures of how uniformly directions are spread over the sphere."""
