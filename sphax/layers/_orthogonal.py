@@ -6,12 +6,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.typing import PaddingLike
 
 from sphax._checks import check_choice
 from sphax.layers._common import COLUMNS_INIT, window_of
 from sphax.layers._plain import Plain, PlainConv, PlainDense
 from sphax.neurons import from_rows, to_rows
-from sphax.operators._padding import PaddingLike
 from sphax.orthogonal import gram_schmidt, householder, lowdin
 
 Method = Literal["gram_schmidt", "householder", "lowdin"]

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.typing import PaddingLike
 
 from sphax.layers._common import window_of
 from sphax.layers._plain import Plain, PlainConv, PlainDense
 from sphax.neurons import NeuronDimensions, find
-from sphax.operators._padding import PaddingLike
 from sphax.reparam import FrozenNeurons, Rotations
 from sphax.reparam._blocks import Contiguous
 from sphax.reparam._rotated import rotated_kernel
