@@ -11,7 +11,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from sphax._checks import as_floating
 
 # Gaussian, so that the directions are uniform on the sphere, and of length about 1, so
-# that the gradient of a direction, which goes with 1 / length, has no scale of its own.
+# that the gradient of a direction, which goes with 1 / length, has no scale by itself.
 # The rows of [out, in], or the columns of [in, out].
 ROWS_INIT = nnx.initializers.variance_scaling(
     1.0, "fan_in", "normal", in_axis=-1, out_axis=-2

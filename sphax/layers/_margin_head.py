@@ -196,7 +196,7 @@ class MarginHead(nnx.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Flax 0.12.8 would take an assigned margin for a new attribute, past the
-        # property. From 0.12.12 on its own `__setattr__` looks for properties first.
+        # property; 0.12.12 looks for properties first, and needs nothing of this.
         if name == "margin":
             object.__setattr__(self, name, value)
         else:
@@ -204,7 +204,7 @@ class MarginHead(nnx.Module):
 
     @property
     def _real(self) -> jax.typing.DTypeLike:
-        """The one dtype of all hyperparameters, so that no new value compiles anew."""
+        """The dtype of all hyperparameters, so that a new value compiles nothing."""
         return jnp.promote_types(self.param_dtype, jnp.float32)
 
     def _with_arrays(self, margin: Margin) -> Margin:
@@ -303,10 +303,12 @@ class MarginHead(nnx.Module):
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
         labels = as_labels(labels, x.shape[:-1], "embeddings")
-        classes, _ = as_classes(labels, self.num_classes)
 
         def of_labels(leaf: Any) -> Any:
-            return leaf if _is_psi(leaf) or not leaf.ndim else _take(classes, leaf)
+            if _is_psi(leaf) or not leaf.ndim:
+                return leaf
+            classes, _ = as_classes(labels, self.num_classes)
+            return _take(classes, leaf)
 
         loss, aux = margin_softmax(
             x,

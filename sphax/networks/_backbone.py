@@ -22,7 +22,7 @@ class Stage:
         features: Filters of each convolution.
         repeats: Number of units.
         unit: Constructor of a unit, such as :class:`ConvUnit`, its options bound by
-            :func:`functools.partial`, or one of your own that is called in the same
+            :func:`functools.partial`, or any constructor that is called in the same
             way: ``unit(in_features, features, stride, conv=..., dtype=...,
             param_dtype=..., rngs=...)``.
         stride: Of the first unit; all others have stride 1.
@@ -129,7 +129,7 @@ class Backbone(nnx.Module):
             default, such as the channels of :class:`MeanEmbedding`.
         embedding: Constructor of the layers from the last map to the embedding, such as
             :class:`NormalizedEmbedding`, its options bound by
-            :func:`functools.partial`, or one of your own that is called in the same
+            :func:`functools.partial`, or any constructor that is called in the same
             way.
         conv: Constructor of a convolution, called as :class:`flax.nnx.Conv` is:
             ``conv(in_features, out_features, kernel_size=(k, k), strides=(s, s),

@@ -47,7 +47,7 @@ class BatchNorm(nnx.BatchNorm):
 
 
 def apply_conv(conv: Any, x: jax.Array, use_running_average: bool | None) -> jax.Array:
-    """Calls a convolution, with the mode if it has a running statistic of its own."""
+    """Calls a convolution, with the mode if it has a running statistic."""
     if hasattr(conv, "use_running_average"):
         return conv(x, use_running_average=use_running_average)
     return conv(x)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def check_functions(magnitude: object, angular: object, part: object) -> None:
-    """Raises unless an operator can be made of these."""
+    """Raises unless these are functions of an operator, and a part of it."""
     check_instance("magnitude", magnitude, Magnitude, "Tanh()")
     check_instance("angular", angular, Angular, "Cosine()")
     check_choice("part", part, ("output", "magnitude", "angle"))

@@ -76,7 +76,7 @@ def projections(
 
 @projections.defjvp
 def _projections_jvp(window, precision, primals, tangents):
-    # The change of the norms is in the projection: their own tangent is left out.
+    # The change of the norms is in the projection: their tangents are left out.
     (inputs, kernel, lengths, shift), (d_inputs, d_kernel, *_) = primals, tangents
     filters, change = widen(kernel), _scaled(widen(d_kernel), lengths, shift)
     units = divide(filters, _last(lengths, kernel.ndim))

@@ -107,20 +107,22 @@ def test_the_head_trains_by_the_margin_softmax(normalize):
 def test_the_settings_of_the_head_are_those_of_the_loss(options):
     """The same operations, whatever they compute."""
     x, w, labels = map(jnp.asarray, draw_batch())
-    margin = sm.SphereFace(m=jnp.array(3.0), annealing=jnp.array(0.0))
+    # As the head keeps it.
+    margin = make_head(w, margin=sm.SphereFace(m=3)).margin
     graphdef, params, rest = nnx.split(
         make_head(w, margin=margin, **options), nnx.Param, ...
     )
 
-    def by_head(w, x, labels):
-        params["prototypes"][...] = w
+    def by_head(params, x, labels):
         return nnx.merge(graphdef, params, rest).loss(x, labels, has_aux=True)
 
-    def by_loss(w, x, labels):
-        options.setdefault("scale", None)
+    def by_loss(params, x, labels):
+        w = params["prototypes"][...]
         return sx.losses.margin_softmax(x, w, labels, margin, **options, has_aux=True)
 
-    ours, expected = (str(jax.make_jaxpr(f)(w, x, labels)) for f in (by_head, by_loss))
+    ours, expected = (
+        str(jax.make_jaxpr(f)(params, x, labels)) for f in (by_head, by_loss)
+    )
     assert _without_addresses(ours) == _without_addresses(expected)
 
 

@@ -120,7 +120,7 @@ def normalized(x, norm, train):
     return (x - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["bias"]
 
 
-def conv_unit(x, unit, stride, train, activation="prelu"):
+def conv_unit(x, unit, stride, train, activation: str | None = "prelu"):
     """A convolution with the bias, normalization and activation that it has."""
     x = convolve(x, unit["conv"]["kernel"], stride) + unit["conv"].get("bias", 0.0)
     if "norm" in unit:

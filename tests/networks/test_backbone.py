@@ -337,14 +337,18 @@ def test_the_embedding_has_no_activation():
 
 
 def network(
-    input_shape=(7, 7, 1), stages=(Stage(2),), features=2, unit=None, **options
+    input_shape=(7, 7, 1),
+    stages=(Stage(2),),
+    features: int | None = 2,
+    unit=None,
+    **options: Any,
 ):
     if unit is not None:
         stages = (Stage(2, unit=unit, pool=None),)
     return Backbone(input_shape, stages, features, **options, rngs=nnx.Rngs(0))
 
 
-def unit_of(kind=ConvUnit, **options):
+def unit_of(kind: Any = ConvUnit, **options):
     return lambda: network(unit=functools.partial(kind, **options))
 
 
