@@ -86,8 +86,8 @@ class Autoencoder(nnx.Module):
         x = images
         *early, last = self.encoder
         for conv in early:
-            x = nnx.relu(conv(x, emit=emit if everywhere else "output"))
-        x = nnx.relu(last(x, emit=emit))
+            x = nnx.relu(conv(x, part=emit if everywhere else "output"))
+        x = nnx.relu(last(x, part=emit))
         *early, last = self.decoder
         for conv in early:
             x = nnx.relu(_spread(conv(x)))

@@ -161,7 +161,7 @@ class Config(_results.Config):
             return _networks.design("small", shape, 1.0)
         filters = [max(1, round(width * number)) for number in (64, 128, 256)]
         stages = tuple(sx.networks.Stage(number, 3) for number in filters)
-        return sx.networks.Architecture(shape, stages, filters[-1])
+        return sx.networks.Design(shape, stages, filters[-1])
 
     @property
     def digest(self) -> str:

@@ -22,8 +22,7 @@ NetworkName = Literal[
     "iresnet50",
     "iresnet100",
 ]
-# The positional arguments of a ConvNet, or of a Backbone.
-Design = sx.networks.Architecture | sx.networks.Design
+Design = sx.networks.Design
 
 
 def design(
@@ -51,21 +50,15 @@ def design(
         is_drawn = in_plane and name == "mnist"
         found = sx.networks.TABLE_2_1["mnist_2d" if is_drawn else name]
     narrow = _narrowed(found._replace(input_shape=shape), width)
-    return _in_plane(narrow) if in_plane else narrow
+    return narrow._replace(features=2) if in_plane else narrow
 
 
-def _in_plane(found: Design) -> Design:
-    if isinstance(found, sx.networks.Design) and found.features is None:
-        found = found._replace(embedding=f"{found.embedding} linear")
-    return found._replace(features=2)
-
-
-def _small(shape: tuple[int, int, int]) -> sx.networks.Architecture:
+def _small(shape: tuple[int, int, int]) -> Design:
     stage = sx.networks.Stage
     if shape[0] < 16:
-        return sx.networks.Architecture(shape, (stage(16, 2), stage(32, 2)), 64)
-    first = stage(16, stride=2, pool=False)
-    return sx.networks.Architecture(shape, (first, stage(32), stage(64)), 64)
+        return Design(shape, (stage(16, 2), stage(32, 2)), 64)
+    first = stage(16, stride=2, pool=None)
+    return Design(shape, (first, stage(32), stage(64)), 64)
 
 
 def _narrowed(found: Design, width: float) -> Design:

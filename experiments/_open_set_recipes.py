@@ -99,10 +99,10 @@ def parse(arguments: list[str] | None = None) -> Config:
     return _command_line.parse("experiments.verify", Config, arguments, default)
 
 
-def architecture(shape: tuple[int, int, int]) -> sx.networks.Architecture:
+def architecture(shape: tuple[int, int, int]) -> sx.networks.Design:
     """The one network, for images of a shape."""
     stage = sx.networks.Stage
     if shape[0] < 16:
-        return sx.networks.Architecture(shape, (stage(16), stage(32)), 128)
-    strided = (stage(n, stride=2, pool=False) for n in (16, 32, 64))
-    return sx.networks.Architecture(shape, tuple(strided), 128)
+        return sx.networks.Design(shape, (stage(16), stage(32)), 128)
+    strided = (stage(n, stride=2, pool=None) for n in (16, 32, 64))
+    return sx.networks.Design(shape, tuple(strided), 128)

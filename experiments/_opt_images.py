@@ -63,19 +63,19 @@ def convolutional(data: _data.ImageSet, filters: int) -> Problem:
 
     def network(seed: int) -> Classifier:
         rngs = nnx.Rngs(seed)
-        hidden = sx.networks.ConvNet(*_design(data.shape, filters), rngs=rngs)
+        hidden = sx.networks.Backbone(*_design(data.shape, filters), rngs=rngs)
         return Classifier(hidden, data.classes, rngs=rngs)
 
     return _classification("CNN", network, data)
 
 
-def _design(shape: tuple[int, int, int], filters: int) -> sx.networks.Architecture:
+def _design(shape: tuple[int, int, int], filters: int) -> sx.networks.Design:
     if shape[0] < 16:
         stages = sx.networks.Stage(filters), sx.networks.Stage(2 * filters)
     else:
         stages = (sx.networks.Stage(filters, 2),) * 3
     # The embedding stands for the last convolution, whose window is all of the map.
-    return sx.networks.Architecture(shape, stages, filters)
+    return sx.networks.Design(shape, stages, filters)
 
 
 def _classification(

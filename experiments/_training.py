@@ -56,9 +56,7 @@ class Classifier(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        is_column = isinstance(design, sx.networks.Architecture)
-        network: Any = sx.networks.ConvNet if is_column else sx.networks.Backbone
-        self.network = network(*design, conv=config.conv, rngs=rngs)
+        self.network = sx.networks.Backbone(*design, conv=config.conv, rngs=rngs)
         features = self.network.features
         self.head: Any = method.head(features, classes, config.scale, rngs=rngs)
 

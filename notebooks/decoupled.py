@@ -131,7 +131,7 @@ taken_apart = partial(
 plain = jax.lax.conv_general_dilated(
     images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
 )
-product = taken_apart(emit="magnitude") * taken_apart(emit="angle")
+product = taken_apart(part="magnitude") * taken_apart(part="angle")
 for name, outputs in (("the operator", taken_apart()), ("its two factors", product)):
     print(f"{name:16}differs from the convolution by {abs(outputs - plain).max():.0e}")
 
@@ -230,7 +230,7 @@ plt.show()
 # ## 4. Angles alone
 #
 # An autoencoder is trained as usual, on inner products. Then the last convolution of
-# its encoder is asked for one factor alone (`emit="magnitude"` or `"angle"`), and the
+# its encoder is asked for one factor alone (`part="magnitude"` or `"angle"`), and the
 # decoder has to make do with it; or all convolutions of the encoder are. Nothing is
 # trained for that. (`python -m experiments.autoencoder` does it at length.)
 
@@ -302,7 +302,7 @@ def step(network, optimizer, images, labels):
 
 def train(name):
     stages = [sx.networks.Stage(16), sx.networks.Stage(32)]
-    network = sx.networks.ConvNet(
+    network = sx.networks.Backbone(
         digits.shape, stages, 10, conv=operator(name).conv, rngs=nnx.Rngs(0)
     )
     rate = optax.cosine_decay_schedule(3e-3, STEPS)

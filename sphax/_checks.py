@@ -46,6 +46,25 @@ def check_dimensions(name: str, array: jax.Array) -> None:
         )
 
 
+def check_instance(name: str, value: object, kind: type, example: str) -> None:
+    """Raises unless ``value`` is an instance of ``kind``, a public class of sphax."""
+    if not isinstance(value, kind):
+        package = kind.__module__.split(".")[1]
+        raise TypeError(
+            f"{name} must be a sphax.{package}.{kind.__name__}, such as {example}, got"
+            f" {value!r}."
+        )
+
+
+def check_sizes(owner: str, **sizes: object) -> None:
+    """Raises unless all sizes are positive integers."""
+    for name, size in sizes.items():
+        if not isinstance(size, numbers.Integral) or size < 1:
+            raise ValueError(
+                f"{owner}: {name} must be a positive integer, got {size!r}."
+            )
+
+
 def check_key(key: object, name: str = "key") -> None:
     """Raises unless ``key`` is a single random key, of the new kind or the old."""
     if isinstance(key, jax.Array):

@@ -162,7 +162,7 @@ def test_imports_follow_the_arrows():
         ("losses/_a.py", "from sphax.sharding import head"),
         ("energy/_compressive.py", "import optax"),
         ("optim/_a.py", "from sphax.margins import ArcFace"),
-        ("layers/_a.py", "from sphax.networks import ConvNet"),
+        ("layers/_a.py", "from sphax.networks import Backbone"),
         ("metrics/_a.py", "def f():\n    import matplotlib.pyplot as plt"),
         ("networks/_a.py", "import torch"),
         ("neurons/_a.py", "from flax import nnx\ndef f():\n    from flax import nnx"),

@@ -172,10 +172,10 @@ def _measure(config: Config, n: int, repetitions: int) -> dict[str, Any]:
 
 def _training_step(config: Config) -> dict[str, Any]:
     """Gradients of the CIFAR network, and those of its kernels' energies apart."""
-    stages = [sx.networks.Stage(width, convolutions=3) for width in (64, 128, 256)]
+    stages = [sx.networks.Stage(width, 3) for width in (64, 128, 256)]
     rngs = nnx.Rngs(0)
     network = nnx.Sequential(
-        sx.networks.ConvNet((32, 32, 3), stages, 256, rngs=rngs),
+        sx.networks.Backbone((32, 32, 3), stages, 256, rngs=rngs),
         nnx.Linear(256, 100, rngs=rngs),
     )
     graph, params, rest = nnx.split(network, nnx.Param, ...)

@@ -69,7 +69,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
 
 def measure(config: Config) -> dict[str, Any]:
     """Measures all methods."""
-    network = sx.networks.ConvNet(
+    network = sx.networks.Backbone(
         (32, 32, 3), [sx.networks.Stage(64, 2)] * 3, 64, rngs=nnx.Rngs(0)
     )
     head = 0.1 * jax.random.normal(jax.random.key(1), (64, _CLASSES))

@@ -1,10 +1,11 @@
-"""Activations with parameters."""
+"""The parametric rectifier, with one slope per channel."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sphax.layers._common import check_features, check_sizes, promote
+from sphax._checks import check_sizes
+from sphax.layers._common import check_features, promote
 
 
 class PReLU(nnx.Module):
@@ -14,15 +15,15 @@ class PReLU(nnx.Module):
         f(x_i) = x_i \;\text{if}\; x_i > 0, \qquad a_i x_i \;\text{otherwise},
 
     with :math:`i` the channel and :math:`a_i` learned. :class:`flax.nnx.PReLU` shares
-    one slope among all channels. The authors leave the slopes out of weight decay,
-    which would turn them into ReLUs.
+    one slope among all channels. The authors exclude the slopes from weight decay,
+    which would bring them to zero, as in a ReLU.
 
     Args:
         features: Number of channels, the size of the last axis.
         slope_init: Value at which all slopes start.
         dtype: Of the computation; by default that of inputs and slopes together.
         param_dtype: Of the slopes.
-        rngs: Not used: nothing is random. Taken, so that all layers are made alike.
+        rngs: Not used, since nothing is random; accepted like in other layers.
 
     Raises:
         TypeError: From a call, if its inputs are not floating.

@@ -1,4 +1,4 @@
-"""Attention by the angle between queries and keys."""
+"""Multi-head attention by the cosine between queries and keys."""
 
 import math
 from typing import Any
@@ -18,21 +18,21 @@ class CosineAttention(nnx.MultiHeadAttention):
 
     in the place of :math:`q \cdot k / \sqrt d`, with s learned for each head. Long
     queries and keys cannot saturate the softmax, which keeps large models and long
-    sequences stable. Made and called as :class:`flax.nnx.MultiHeadAttention`, with
-    dropout, masks and decoding; its ``normalize_qk`` is taken. An ``attention_fn`` of
-    one's own must divide by :math:`\sqrt d`, as Flax's does.
+    sequences stable. A :class:`flax.nnx.MultiHeadAttention`, with its dropout, masks
+    and decoding, but without its option ``normalize_qk``. A custom ``attention_fn``
+    must divide by :math:`\sqrt d`, as Flax's does.
 
-    ``layer.query_ln.log_scale`` holds :math:`\log s`; s stays at ``max_scale`` beyond
-    it, without gradient. A zero query attends to all keys alike.
+    ``layer.query_ln.log_scale`` holds :math:`\log s`; beyond ``max_scale``, s stays
+    there, with zero gradient. A zero query attends equally to all keys.
 
     Args:
         num_heads: Number of heads.
         in_features: Size of the last input axis.
-        *sizes: Further positional ones of :class:`flax.nnx.MultiHeadAttention`.
-        scale: s to start from, positive.
-        max_scale: Largest s, at least ``scale``; that of Swin V2 is 100.
+        *sizes: Further sizes of :class:`flax.nnx.MultiHeadAttention`.
+        scale: Initial s, positive.
+        max_scale: Largest s, at least ``scale``; 100 in Swin V2.
         param_dtype: Of the parameters.
-        **options: Further ones of :class:`flax.nnx.MultiHeadAttention`.
+        **options: Further options of :class:`flax.nnx.MultiHeadAttention`.
 
     Raises:
         ValueError: If a scale is out of range, or ``normalize_qk`` is given.
@@ -67,22 +67,21 @@ class CosineAttention(nnx.MultiHeadAttention):
         if options.get("normalize_qk"):
             raise ValueError(
                 "CosineAttention: normalize_qk has no place here, queries and keys are"
-                " normalised already."
+                " normalized already."
             )
         super().__init__(
             num_heads, in_features, *sizes, param_dtype=param_dtype, **options
         )
-        # The places that Flax has for layer norms of queries and keys, typed as such.
-        places: Any = self
-        places.query_ln = _ScaledDirection(num_heads, scale, max_scale, param_dtype)
-        places.key_ln = _Direction()
+        # Flax calls these two on queries and keys, before it caches keys to decode. It
+        # types them as the layer norms that it makes there itself.
+        self.query_ln: Any = _ScaledDirection(num_heads, scale, max_scale, param_dtype)
+        self.key_ln: Any = _Direction()
         self.normalize_qk = True
 
     @property
     def scale(self) -> jax.Array:
         """Scale of each head, ``[num_heads]``."""
-        query_ln: Any = self.query_ln
-        return query_ln.scale
+        return self.query_ln.scale
 
 
 class _Direction(nnx.Module):
@@ -91,7 +90,7 @@ class _Direction(nnx.Module):
 
 
 class _ScaledDirection(nnx.Module):
-    """Directions of queries, longer by the root by which attention will divide."""
+    """Directions of queries, times s and the root by which attention will divide."""
 
     def __init__(self, num_heads: int, scale: float, max_scale: float, dtype: Any):
         self.log_scale = nnx.Param(jnp.full((num_heads,), math.log(scale), dtype))

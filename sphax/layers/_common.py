@@ -1,6 +1,5 @@
-"""What the layers share."""
+"""Initializers, checks of inputs, and biases, shared by the layers."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from sphax._checks import as_floating
 
 # Gaussian, so that the directions are uniform on the sphere, and of length about 1, so
-# that the gradient of a direction, which goes with 1 / length, has no scale of its own.
+# that the gradient of a direction, which goes with 1 / length, has no scale by itself.
 # The rows of [out, in], or the columns of [in, out].
 ROWS_INIT = nnx.initializers.variance_scaling(
     1.0, "fan_in", "normal", in_axis=-1, out_axis=-2
@@ -36,22 +35,13 @@ def check_features(name: str, inputs: jax.Array, features: int) -> None:
         )
 
 
-def check_sizes(owner: str, **sizes: object) -> None:
-    """Raises unless all sizes are positive integers."""
-    for name, size in sizes.items():
-        if not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(
-                f"{owner}: {name} must be a positive integer, got {size!r}."
-            )
-
-
 def window_of(kernel_size: int | Sequence[int]) -> tuple[int, ...]:
     """A window, of one axis if it is a number."""
     return (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
 
 
 def window_sizes(window: Sequence[int]) -> dict[str, int]:
-    """The sizes of a window by their names, for :func:`check_sizes`."""
+    """The sizes of a window by name, for ``check_sizes``."""
     return {f"kernel_size[{i}]": size for i, size in enumerate(window)}
 
 

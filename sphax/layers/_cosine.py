@@ -3,27 +3,29 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.typing import PrecisionLike
 
-from sphax.layers._common import COLUMNS_INIT, check_features, check_sizes, promote
-from sphax.neurons import NeuronDimensions, to_rows
+from sphax._checks import check_sizes
+from sphax.layers._common import COLUMNS_INIT, check_features, promote
+from sphax.neurons import to_rows
 from sphax.sphere import cosine_similarity
 
 
-class CosineLinear(nnx.Module):
+class CosineLinear(nnx.Linear):
     r"""Dense layer of cosines: :math:`y_j = \hat x \cdot \hat w_j`.
 
-    The kernel is free, only the directions of its columns matter: nothing is ever
-    written back to it. Its gradient is orthogonal to it, so that training lets the
-    columns grow, never shrink.
+    A :class:`flax.nnx.Linear` without a bias. Only the directions of the columns of its
+    kernel matter: the kernel is free, and nothing is ever written back to it. Its
+    gradient is orthogonal to it, so that training lets the columns grow, never shrink.
 
     Args:
         in_features: Size of the last input axis.
-        features: Number of output neurons.
+        out_features: Number of output neurons.
         dtype: Of the computation; by default that of inputs and kernel together.
         param_dtype: Of the kernel.
         precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
-        kernel_init: Initializer of the kernel, ``[in_features, features]``. By default
-            Gaussian of variance 1 / in_features, whose directions are uniform.
+        kernel_init: Initializer of the kernel, ``[in_features, out_features]``. By
+            default Gaussian of variance 1 / in_features, whose directions are uniform.
         rngs: Key stream; uses ``params``.
 
     Raises:
@@ -45,28 +47,28 @@ class CosineLinear(nnx.Module):
     def __init__(
         self,
         in_features: int,
-        features: int,
+        out_features: int,
         *,
         dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
-        precision: jax.lax.PrecisionLike = None,
+        precision: PrecisionLike = None,
         kernel_init: nnx.Initializer = COLUMNS_INIT,
         rngs: nnx.Rngs,
     ):
-        check_sizes("CosineLinear", in_features=in_features, features=features)
-        self.in_features = in_features
-        self.dtype = dtype
-        self.precision = precision
-        self.kernel = nnx.Param(
-            kernel_init(rngs.params(), (in_features, features), param_dtype)
+        check_sizes("CosineLinear", in_features=in_features, out_features=out_features)
+        super().__init__(
+            in_features,
+            out_features,
+            use_bias=False,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            kernel_init=kernel_init,
+            rngs=rngs,
         )
 
-    def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
-        """Which leaves hold neurons: the columns, see :func:`sphax.neurons.of`."""
-        return {"kernel": NeuronDimensions(index_axis=-1, vector_axis=-2)}
-
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps ``[..., in_features]`` to cosines ``[..., features]``.
+        """Maps ``[..., in_features]`` to cosines ``[..., out_features]``.
 
         They may leave [-1, 1] by rounding. 0, with zero gradient, where the input or
         the neuron is zero.

@@ -6,21 +6,29 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sphax._checks import as_classes, as_labels, check_choice
+from sphax._checks import (
+    as_classes,
+    as_labels,
+    check_choice,
+    check_sizes,
+)
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
-from sphax.losses import MarginAux, _checks, margin_softmax
-from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
-from sphax.losses._subcenters import plain_logits
-from sphax.margins import Margin, Psi
+from sphax._numerics import widen
+from sphax.layers._common import ROWS_INIT, check_features, promote
+from sphax.losses import MarginAux, margin_softmax, subcenter_cosines
+from sphax.margins import Margin, NoMargin, Psi
 from sphax.neurons import NeuronDimensions
+from sphax.sphere import inner_products, length
+
+Gradient = Literal["exact", "detached"]
+Normalize = Literal["both", "prototypes", "none"]
 
 
 class MarginState(nnx.Variable[Margin]):
-    """The variable that holds a head's margin: state, which no optimiser trains.
+    """The variable that holds a head's margin: state that no optimizer trains.
 
-    A variable, so that a margin that changes compiles nothing anew, leaves a compiled
+    As a variable, a margin may change without a new compilation, leaves a compiled
     step, is saved and restored with the model, and passes the bridge to Linen.
 
     Example:
@@ -42,35 +50,35 @@ class MarginHead(nnx.Module):
 
     ``head.margin`` may be assigned at any time, inside a compiled step too. Its
     hyperparameters are arrays of state (:class:`MarginState`): new values of the same
-    kind of margin do not compile anew, ``nnx.Param`` does not select them, and they
+    kind of margin need no new compilation, ``nnx.Param`` does not select them, and they
     have no gradient unless asked for. They are scalars, or, with ``per_class_margin``,
-    one for each class. One for each example belongs to its batch: give such a margin to
-    :func:`sphax.losses.margin_softmax` with ``head.prototypes[...]``. A running state
-    that the margin keeps moves with every :meth:`loss`, but stands still after
-    ``model.eval()``.
+    arrays with one entry per class. A hyperparameter with one entry per example belongs
+    to its batch: give such a margin to :func:`sphax.losses.margin_softmax` with
+    ``head.prototypes[...]``. A running state that the margin keeps moves with every
+    :meth:`loss`, but stands still after ``model.eval()``.
 
     As a Linen module, made by ``nnx.bridge.to_linen``, the head is called for its loss
-    by ``apply(variables, embeddings, labels, nnx_method="loss")``. Linen drops what a
-    module writes unless told otherwise, without a word: a margin that keeps a running
-    state needs ``mutable=["MarginState"]``, and the collection that comes back.
+    by ``apply(variables, embeddings, labels, nnx_method="loss")``. By default Linen
+    silently drops what a module writes: a margin that keeps a running state needs
+    ``mutable=["MarginState"]``, and the collection that comes back.
 
     Args:
         in_features: Size of the embeddings.
-        num_classes: Number of prototypes.
+        num_classes: Number of classes.
         margin: One of :mod:`sphax.margins`.
         per_class_margin: Whether hyperparameters of the margin may be arrays
-            ``[num_classes]``, of which an example has that of its label.
+            ``[num_classes]``; an example then takes the entry of its label.
         scale: :math:`s`, for ``normalize="both"`` alone: a positive number, 64 if not
             given; or an ``nnx.Param`` of one, to learn it from that value on.
         normalize: ``"both"``, ``"prototypes"`` or ``"none"``; which vectors count by
             their direction only, as in :func:`sphax.losses.margin_softmax`.
         subcenters: Prototypes for each class, of which the nearest counts; with more
             than one, ``prototypes`` is ``[num_classes, subcenters, in_features]``.
-        block_size: As there.
-        gradient: As there.
-        label_smoothing: As there.
-        precision: As there.
-        prototype_init: Initializer of the prototypes, a row for each of them.
+        block_size: Number of classes whose logits are formed at a time, to save memory.
+        gradient: ``"exact"``, or ``"detached"`` for that of the plain cosine.
+        label_smoothing: Weight spread evenly over all classes, in ``[0, 1)``.
+        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        prototype_init: Initializer of the prototypes, one row for each of them.
             By default Gaussian of variance 1 / in_features: directions are uniform,
             lengths about 1.
         dtype: Of the computation; by default that of embeddings and prototypes
@@ -79,8 +87,8 @@ class MarginHead(nnx.Module):
         rngs: Key stream; uses ``params``.
 
     Raises:
-        TypeError: If ``margin`` is not one; from a call, if the embeddings are not
-            floating.
+        TypeError: If ``margin`` is not a :class:`sphax.margins.Margin`; from a call, if
+            the embeddings are not floating.
         ValueError: If a size or an option is out of range, a hyperparameter of the
             margin is not a scalar (nor ``[num_classes]`` with ``per_class_margin``), or
             ``scale`` is given where it has no effect; from a call, if shapes do not
@@ -137,11 +145,19 @@ class MarginHead(nnx.Module):
             subcenters=subcenters,
         )
         check_choice("per_class_margin", per_class_margin, (True, False))
-        check_choice("normalize", normalize, ("both", "prototypes", "none"))
-        check_choice("gradient", gradient, ("exact", "detached"))
-        _checks.check_block_size(block_size)
-        _checks.check_scale(_value(scale), normalize, ())
-        _checks.check_label_smoothing(label_smoothing)
+        shape = (num_classes, in_features)
+        if subcenters > 1:
+            shape = (num_classes, subcenters, in_features)
+        _check_by_loss(
+            shape,
+            NoMargin(),
+            scale=_value(scale),
+            normalize=normalize,
+            block_size=block_size,
+            gradient=gradient,
+            label_smoothing=label_smoothing,
+            precision=precision,
+        )
         self.in_features, self.subcenters = in_features, subcenters
         self.num_classes = num_classes
         self.per_class_margin = per_class_margin
@@ -156,11 +172,12 @@ class MarginHead(nnx.Module):
         rows = prototype_init(
             rngs.params(), (num_classes * subcenters, in_features), param_dtype
         )
-        if subcenters > 1:
-            rows = rows.reshape(num_classes, subcenters, in_features)
-            _checks.check_subcenters(rows, normalize)
-        self.prototypes = nnx.Param(rows)
-        self.scale = self._own(scale)
+        self.prototypes = nnx.Param(rows.reshape(shape))
+        if isinstance(scale, nnx.Variable):
+            # A copy: the given variable may be shared or created outside this trace.
+            self.scale = scale.copy(jnp.asarray(scale.get_value(), self._real))
+        else:
+            self.scale = 64.0 if scale is None and normalize == "both" else scale
         self.margin_state = MarginState(self._with_arrays(margin))
 
     def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
@@ -178,7 +195,8 @@ class MarginHead(nnx.Module):
         self.margin_state.set_value(self._with_arrays(margin))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # nnx would take an assigned margin for a new attribute, past the property.
+        # Flax 0.12.8 would take an assigned margin for a new attribute, past the
+        # property; 0.12.12 looks for properties first, and needs nothing of this.
         if name == "margin":
             object.__setattr__(self, name, value)
         else:
@@ -186,24 +204,15 @@ class MarginHead(nnx.Module):
 
     @property
     def _real(self) -> jax.typing.DTypeLike:
-        """The one dtype of all hyperparameters, so that no new value compiles anew."""
+        """The dtype of all hyperparameters, so that a new value compiles nothing."""
         return jnp.promote_types(self.param_dtype, jnp.float32)
 
     def _with_arrays(self, margin: Margin) -> Margin:
-        _checks.check_margin(margin)
-
-        self._check_shapes(margin)
-
-        def as_array(leaf: Any) -> jax.Array:
-            array = jnp.asarray(leaf)
-            is_real = jnp.issubdtype(array.dtype, jnp.floating)
-            return array.astype(self._real) if is_real else array
-
-        return jax.tree.map(as_array, margin)
-
-    def _check_shapes(self, margin: Margin) -> None:
+        """The margin with arrays for its leaves, whose shapes are checked."""
+        if not isinstance(margin, Margin):
+            _check_by_loss(self.prototypes.shape, margin)
         for leaf in jax.tree.leaves(margin, is_leaf=_is_psi):
-            # What Psi's function makes of its leaves, nobody else knows.
+            # Only Psi's function knows the shapes of its leaves.
             if _is_psi(leaf) or jnp.ndim(leaf) == 0:
                 continue
             if self.per_class_margin and jnp.shape(leaf) == (self.num_classes,):
@@ -216,20 +225,12 @@ class MarginHead(nnx.Module):
                 " head.prototypes[...]."
             )
 
-    def _margin_of(self, labels: jax.Array) -> Margin:
-        """The margin of a batch: a hyperparameter ``[num_classes]``, by the labels."""
-        classes, _ = as_classes(labels, self.num_classes)
+        def as_array(leaf: Any) -> jax.Array:
+            array = jnp.asarray(leaf)
+            is_real = jnp.issubdtype(array.dtype, jnp.floating)
+            return array.astype(self._real) if is_real else array
 
-        def of_label(leaf: Any) -> Any:
-            return leaf if _is_psi(leaf) or not leaf.ndim else _taken(classes, leaf)
-
-        return jax.tree.map(of_label, self.margin, is_leaf=_is_psi)
-
-    def _own(self, scale: Any) -> Any:
-        """A copy of a variable: the one given may belong to others, or to no trace."""
-        if isinstance(scale, nnx.Variable):
-            return scale.copy(jnp.asarray(scale.get_value(), self._real))
-        return scale
+        return jax.tree.map(as_array, margin)
 
     def __call__(self, embeddings: jax.Array) -> jax.Array:
         """Logits without the margin, for prediction.
@@ -243,10 +244,14 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        logits = plain_logits(x, w, normalize=self.normalize, precision=self.precision)
         if self.normalize == "both":
-            scale = DEFAULT_SCALE if self.scale is None else _value(self.scale)
-            logits = jnp.asarray(scale, logits.dtype) * logits
+            cosines = subcenter_cosines(x, w, precision=self.precision)
+            logits = jnp.asarray(_value(self.scale), cosines.dtype) * cosines
+        else:
+            is_normalized = self.normalize == "prototypes"
+            logits = _products(
+                x, w, is_normalized=is_normalized, precision=self.precision
+            )
         return logits.astype(x.dtype)
 
     @overload
@@ -283,14 +288,14 @@ class MarginHead(nnx.Module):
     ) -> jax.Array | tuple[jax.Array, MarginAux]:
         """Mean loss with the margin: :func:`sphax.losses.margin_softmax`.
 
-        Brings the margin's running state up to the batch, if it keeps one.
+        Updates the running state of the margin, if it keeps one.
 
         Args:
             embeddings: Floating, ``[..., in_features]``.
             labels: Integer, ``[...]``, in ``[0, num_classes)``.
             where: Boolean mask or weights, of the shape of ``labels``.
             key: For a margin that draws, another one in every step.
-            has_aux: Whether to return ``(loss, aux)``, with what training logs.
+            has_aux: Whether to return ``(loss, aux)``, with quantities to log.
 
         Returns:
             The loss, a scalar in float32 at least; ``(loss, aux)`` if ``has_aux``.
@@ -298,32 +303,71 @@ class MarginHead(nnx.Module):
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
         labels = as_labels(labels, x.shape[:-1], "embeddings")
+
+        def of_labels(leaf: Any) -> Any:
+            if _is_psi(leaf) or not leaf.ndim:
+                return leaf
+            classes, _ = as_classes(labels, self.num_classes)
+            return _take(classes, leaf)
+
         loss, aux = margin_softmax(
             x,
             w,
             labels,
-            self._margin_of(labels),
-            scale=_value(self.scale),
-            normalize=self.normalize,
+            jax.tree.map(of_labels, self.margin, is_leaf=_is_psi),
             where=where,
             key=key,
+            has_aux=True,
+            scale=_value(self.scale),
+            normalize=self.normalize,
             block_size=self.block_size,
             gradient=self.gradient,
             label_smoothing=self.label_smoothing,
-            has_aux=True,
             precision=self.precision,
         )
         if self.margin.keeps_state and not self.use_running_average:
-            # Running states are scalars; what is not keeps its shape.
+            # Running states are scalars; arrays of the classes keep their values.
             self.margin = jax.tree.map(
                 lambda old, new: old if old.ndim else new, self.margin, aux.margin
             )
         return (loss, aux) if has_aux else loss
 
 
+def _check_by_loss(shape: tuple[int, ...], margin: Any, **options: Any) -> None:
+    """Raises what the loss raises for these options, by tracing it on one example."""
+    x, w, label = (
+        jax.ShapeDtypeStruct(shape[-1:], jnp.float32),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct((), jnp.int32),
+    )
+    jax.eval_shape(
+        lambda x, w, label: margin_softmax(x, w, label, margin, **options), x, w, label
+    )
+
+
 @compiled()
-def _taken(classes: jax.Array, values: jax.Array) -> jax.Array:
+def _take(classes: jax.Array, values: jax.Array) -> jax.Array:
     return values[classes]
+
+
+@compiled("is_normalized", "precision")
+def _products(
+    x: jax.Array,
+    w: jax.Array,
+    *,
+    is_normalized: bool,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    """Products with the prototypes, or with their directions, ``[..., classes]``."""
+    rows = w.reshape(-1, w.shape[-1])
+    lengths = length(widen(rows)) if is_normalized else None
+    products = inner_products(x, rows, None, lengths, precision=precision)
+    if w.ndim == 2:
+        return products
+    # The nearest sub-centre has the largest product; of equal ones the first.
+    products = products.reshape(*products.shape[:-1], *w.shape[:2])
+    nearest = jnp.argmax(products, axis=-1, keepdims=True)
+    return jnp.take_along_axis(products, nearest, axis=-1)[..., 0]
 
 
 def _is_psi(x: Any) -> bool:

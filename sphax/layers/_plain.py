@@ -1,27 +1,19 @@
-"""Plain dense layer and convolution, of a kernel that a subclass makes."""
+"""Flax's dense layer and convolution with a kernel that is made of other variables."""
 
 import abc
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from flax.typing import PaddingLike
 
-from sphax.layers._common import (
-    add_bias,
-    check_features,
-    check_sizes,
-    make_bias,
-    promote,
-    window_sizes,
-)
-from sphax.operators import Cosine, Linear, decoupled_conv
-from sphax.operators._padding import PaddingLike
+from sphax._checks import as_floating, check_sizes
+from sphax.layers._common import check_features, make_bias, window_sizes
 
 
 class Plain(nnx.Module):
-    """Base of layers whose kernel is made of other variables."""
+    """Base of layers that compute their kernel; subclasses say which layer has it."""
 
     def __init__(
         self,
@@ -49,38 +41,36 @@ class Plain(nnx.Module):
     def effective_kernel(self) -> jax.Array:
         """The kernel, in Flax layout, in the dtype of the parameters."""
 
-    def _operands(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        check_features("inputs", inputs, self.kernel_shape[-2])
-        return promote("inputs", inputs, self.effective_kernel(), self.dtype)
+    @abc.abstractmethod
+    def merge(self) -> nnx.Linear | nnx.Conv:
+        """The Flax layer with the same outputs, for inference."""
 
-    def _merged(self, kind: Any, *sizes: Any, **options: Any) -> Any:
-        """A layer of Flax with this kernel and bias."""
-        layer = kind(
-            *sizes,
-            **options,
-            use_bias=self.bias is not None,
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps ``[..., in_features]`` to outputs, as the Flax layer does."""
+        inputs = as_floating("inputs", inputs)
+        check_features("inputs", inputs, self.kernel_shape[-2])
+        return self.merge()(inputs)
+
+    def _options(self) -> dict[str, Any]:
+        """Options by which a layer of Flax has this kernel and bias."""
+        bias = self.bias
+        return dict(
+            use_bias=bias is not None,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             precision=self.precision,
+            kernel_init=lambda *_: self.effective_kernel(),
+            bias_init=lambda *_: None if bias is None else bias[...],
             rngs=nnx.Rngs(0),
         )
-        layer.kernel[...] = self.effective_kernel()
-        if self.bias is not None:
-            layer.bias[...] = self.bias[...]
-        return layer
 
 
 class PlainDense(Plain):
     """The dense layer."""
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps ``[..., in_features]`` to ``[..., features]``."""
-        inputs, kernel = self._operands(inputs)
-        return add_bias(jnp.matmul(inputs, kernel, precision=self.precision), self.bias)
-
     def merge(self) -> nnx.Linear:
-        """The Flax layer of the same outputs, for inference."""
-        return self._merged(nnx.Linear, *self.kernel_shape)
+        """The Flax layer with the same outputs, for inference."""
+        return nnx.Linear(*self.kernel_shape, **self._options())
 
 
 class PlainConv(Plain):
@@ -100,30 +90,16 @@ class PlainConv(Plain):
         self.strides, self.padding = strides, padding
         self.input_dilation, self.kernel_dilation = input_dilation, kernel_dilation
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps ``[..., *space, in_features]`` to ``[..., *space, out_features]``."""
-        inputs, kernel = self._operands(inputs)
-        outputs = decoupled_conv(
-            inputs,
-            kernel,
-            magnitude=Linear(weighted="linear"),
-            angular=Cosine(),
-            precision=self.precision,
-            **self._window(),
-        )
-        return add_bias(outputs, self.bias)
-
     def merge(self) -> nnx.Conv:
-        """The Flax layer of the same outputs, for inference."""
+        """The Flax layer with the same outputs, for inference."""
         *window, in_features, features = self.kernel_shape
-        return self._merged(
-            nnx.Conv, in_features, features, tuple(window), **self._window()
-        )
-
-    def _window(self) -> dict[str, Any]:
-        return dict(
-            strides=self.strides,
+        return nnx.Conv(
+            in_features,
+            features,
+            window,
+            self.strides,
             padding=self.padding,
             input_dilation=self.input_dilation,
             kernel_dilation=self.kernel_dilation,
+            **self._options(),
         )

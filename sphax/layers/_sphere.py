@@ -22,7 +22,7 @@ from sphax.operators import (
 
 @register
 class _LearnedSigmoid(Angular):
-    """The sigmoid whose width is kept positive as in the authors' code."""
+    """The sigmoid whose width is kept positive, as in the authors' code."""
 
     k_raw: float | jax.Array = 0.7
 
@@ -42,22 +42,23 @@ class SphereConv(DecoupledConv):
     r"""Convolution of the angle alone: :math:`y = g(\theta)` (SphereNet).
 
     Neither the scale of the inputs nor that of the filters matters, which conditions
-    training well. A patch that is nearly zero is as loud as any: not for inputs whose
-    empty regions are noise. The published networks have batch normalisation after it.
+    training well. A patch that is nearly zero counts as much as any other: not for
+    inputs whose empty regions are noise. The published networks have batch
+    normalization after it.
 
     Args:
-        in_features: As in :class:`DecoupledConv`.
-        out_features: As there.
-        kernel_size: As there.
-        strides: As there.
+        in_features: Channels of the inputs.
+        out_features: Number of filters.
+        kernel_size: Window, one to three axes; a number is a window of one axis.
+        strides: Of the window, for all axes or each.
         operator: ``"linear"``, ``"cosine"``, ``"sigmoid"`` (of width k = 0.3) or
-            ``"learned_sigmoid"`` (:math:`k = |k_0| + 0.05` for each filter,
-            :math:`k_0` learned from 0.7 on: ``layer.k_raw``).
-        **options: Further ones of :class:`DecoupledConv`.
+            ``"learned_sigmoid"`` (:math:`k = |k_0| + 0.05` for each filter, with
+            :math:`k_0` learned starting at 0.7: ``layer.k_raw``).
+        **options: Further options of :class:`DecoupledConv`.
 
     Raises:
-        TypeError: As :class:`DecoupledConv`.
-        ValueError: As :class:`DecoupledConv`; if ``operator`` is none of the four.
+        TypeError: Under the conditions of :class:`DecoupledConv`.
+        ValueError: Likewise; if ``operator`` is not one of the four.
 
     Example:
         >>> conv = sx.layers.SphereConv(1, 1, (1,), operator="linear", rngs=nnx.Rngs(0))
@@ -108,30 +109,32 @@ class _Rescaling(Magnitude):
 
 
 class SphereNorm(DecoupledConv):
-    r"""SphereConv as a normalisation that can be undone (SphereNorm).
+    r"""SphereConv as a normalization that can be undone (SphereNorm).
 
     .. math:: y = s\, (\|x\| / \rho)^t\, g(\theta)
 
     with s and t in [0, 1] learned for each filter: :class:`SphereConv` at
     :math:`t = 0`, and with the cosine the plain convolution at :math:`t = 1` and
     :math:`s = \|w\|\rho`. The authors name SphereNorm without a formula; this one is
-    ours. It is unbounded unless t = 0, and may be followed by batch normalisation.
+    ours. It is unbounded unless t = 0, and may be followed by batch normalization.
 
-    Variables are ``layer.scale`` and ``layer.logit``, with t its logistic function.
+    The variables are ``layer.scale``, s, and ``layer.logit``, whose logistic function
+    is t.
 
     Args:
-        in_features: As in :class:`DecoupledConv`.
-        out_features: As there.
-        kernel_size: As there.
-        strides: As there.
-        angular: As there.
-        exponent: t to start from, in ``(0, 1)``.
-        radius: As there; by default :math:`\rho` is the mean norm of the patches.
-        **options: Further ones of :class:`DecoupledConv`.
+        in_features: Channels of the inputs.
+        out_features: Number of filters.
+        kernel_size: Window, one to three axes; a number is a window of one axis.
+        strides: Of the window, for all axes or each.
+        angular: Function g of the angle.
+        exponent: Initial t, in ``(0, 1)``.
+        radius: ``"fixed"``, ``"mean"`` or ``"learned"``, as in :class:`DecoupledConv`;
+            by default :math:`\rho` is the mean norm of the patches.
+        **options: Further options of :class:`DecoupledConv`.
 
     Raises:
-        TypeError: As :class:`DecoupledConv`.
-        ValueError: As :class:`DecoupledConv`; if ``exponent`` is out of range.
+        TypeError: Under the conditions of :class:`DecoupledConv`.
+        ValueError: Likewise; if ``exponent`` is out of range.
 
     Example:
         >>> norm = sx.layers.SphereNorm(1, 1, (1,), radius="fixed", rngs=nnx.Rngs(0))

@@ -1,13 +1,19 @@
 """Networks that end in an embedding; their convolution is an argument."""
 
 from sphax import _discovery
-from sphax.networks._architectures import TABLE_2_1 as TABLE_2_1
-from sphax.networks._architectures import Architecture as Architecture
-from sphax.networks._architectures import Stage as Stage
 from sphax.networks._backbone import Backbone as Backbone
-from sphax.networks._backbones import BACKBONES as BACKBONES
-from sphax.networks._convnet import ConvNet as ConvNet
-from sphax.networks._designs import Design as Design
-from sphax.networks._designs import Units as Units
+from sphax.networks._backbone import Design as Design
+from sphax.networks._backbone import Stage as Stage
+from sphax.networks._embeddings import ConvEmbedding as ConvEmbedding
+from sphax.networks._embeddings import FaceEmbedding as FaceEmbedding
+from sphax.networks._embeddings import LinearEmbedding as LinearEmbedding
+from sphax.networks._embeddings import MeanEmbedding as MeanEmbedding
+from sphax.networks._embeddings import NormalizedEmbedding as NormalizedEmbedding
+from sphax.networks._presets import BACKBONES as BACKBONES
+from sphax.networks._presets import TABLE_2_1 as TABLE_2_1
+from sphax.networks._units import ConvUnit as ConvUnit
+from sphax.networks._units import ImprovedResidualUnit as ImprovedResidualUnit
+from sphax.networks._units import ResidualUnit as ResidualUnit
+from sphax.networks._units import SphereFaceUnit as SphereFaceUnit
 
 __dir__ = _discovery.dir_of(__name__)

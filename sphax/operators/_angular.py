@@ -1,4 +1,4 @@
-"""Angular functions g: what an operator makes of the angle."""
+"""Angular functions g: the factor of a decoupled operator that depends on the angle."""
 
 import abc
 import math
@@ -13,9 +13,9 @@ from sphax.sphere import arcsin
 class Angular(abc.ABC):
     r"""Base of the angular functions :math:`g(\theta)`, which fall from 1 to -1.
 
-    They are 0 at a right angle, where what has no direction is put. A subclass is a
-    frozen dataclass, registered as a pytree as a :class:`Magnitude` is. Its
-    hyperparameters are leaves: scalars, or arrays with an entry for each filter.
+    They are 0 at :math:`\pi / 2`, the angle assigned to zero vectors. A subclass is a
+    frozen dataclass, registered as a pytree like a :class:`Magnitude`. Its
+    hyperparameters are leaves: scalars, or arrays with one entry per filter.
 
     Example:
         >>> angles = jnp.array([0.0, jnp.pi / 2, jnp.pi])
@@ -25,10 +25,10 @@ class Angular(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """The function of an angle in radians, in ``[0, pi]``, elementwise."""
+        """Evaluates g at angles in radians, in ``[0, pi]``, elementwise."""
 
     def of_cosine(self, cosine: jax.Array, resolution: float) -> jax.Array:
-        """The function of the angle that has this cosine, elementwise.
+        """Evaluates g at the angles of these cosines, elementwise.
 
         Args:
             cosine: Floating; may leave [-1, 1] by rounding.
@@ -38,9 +38,9 @@ class Angular(abc.ABC):
         return self(math.pi / 2 - arcsin(cosine, resolution))
 
     def extended(self, angle: jax.Array) -> jax.Array:
-        r"""Goes on falling beyond :math:`\pi`, for multiples of an angle.
+        r"""Evaluates g continued beyond :math:`\pi`, for multiples of an angle.
 
-        Here: by 2 in every further :math:`\pi`, in copies of the piece on
+        By default it falls by 2 in every further :math:`\pi`, in copies of the piece on
         :math:`[0, \pi]`.
         """
         piece = jnp.floor(angle / math.pi)
@@ -51,8 +51,8 @@ class Angular(abc.ABC):
 class LinearAngle(Angular):
     r"""Linear in the angle: :math:`g(\theta) = 1 - 2\theta / \pi`.
 
-    Equally steep everywhere: a filter close to its patch still feels the angle, where
-    the cosine is flat.
+    Equally steep everywhere: a filter close to its patch still has a gradient with
+    respect to the angle, where the cosine is flat.
 
     Example:
         >>> sx.operators.LinearAngle()(jnp.array([0.0, jnp.pi / 4, jnp.pi]))
@@ -64,16 +64,16 @@ class LinearAngle(Angular):
     """
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Angular`."""
+        """Evaluates g at angles in radians, elementwise."""
         # This way round it is exactly 0 at a right angle.
         return (math.pi / 2 - angle) * (2.0 / math.pi)
 
     def of_cosine(self, cosine: jax.Array, resolution: float) -> jax.Array:
-        """See :class:`Angular`; what the angle is short of a right one, without it."""
+        """Evaluates it from the arc sine, without forming the angle."""
         return (2.0 / math.pi) * arcsin(cosine, resolution)
 
     def extended(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Angular`; the line itself."""
+        """Continues the line."""
         return self(angle)
 
 
@@ -93,17 +93,17 @@ class Cosine(Angular):
     """
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Angular`."""
+        """Evaluates g at angles in radians, elementwise."""
         return jnp.cos(angle)
 
     def of_cosine(self, cosine: jax.Array, resolution: float) -> jax.Array:
-        """See :class:`Angular`."""
+        """Returns the cosine itself."""
         return cosine
 
 
 @register
 class Sigmoid(Angular):
-    r"""Sigmoid of the angle, steep where it is right, with a width of k.
+    r"""Sigmoid of the angle, steep at the right angle, with a width of k.
 
     .. math::
         g(\theta) = \frac{1 + e^{-q}}{1 - e^{-q}} \cdot
@@ -111,8 +111,8 @@ class Sigmoid(Angular):
         = \frac{\tanh((\pi / 2 - \theta) / 2k)}{\tanh(\pi / 4k)}, \qquad
         q = \frac{\pi}{2k}.
 
-    A large k gives :class:`LinearAngle`, a small one the sign of the cosine, with next
-    to no gradient away from the right angle.
+    A large k gives :class:`LinearAngle`, a small k the sign of the cosine, with next to
+    no gradient away from the right angle.
 
     Args:
         k: Width, positive, in radians; in the published code 0.3, or learned for each
@@ -136,12 +136,12 @@ class Sigmoid(Angular):
         store_real(self, "k", POSITIVE)
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Angular`."""
-        top = jnp.tanh(math.pi / (4.0 * self.k))
-        return jnp.tanh((math.pi / 2 - angle) / (2.0 * self.k)) / top
+        """Evaluates g at angles in radians, elementwise."""
+        largest = jnp.tanh(math.pi / (4.0 * self.k))
+        return jnp.tanh((math.pi / 2 - angle) / (2.0 * self.k)) / largest
 
     def extended(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Angular`; the formula itself, which levels off."""
+        """Continues the formula, which levels off."""
         return self(angle)
 
 
@@ -149,8 +149,8 @@ class Sigmoid(Angular):
 class SquareCosine(Angular):
     r"""The square of the cosine with its sign: :math:`g = |\cos\theta| \cos\theta`.
 
-    Flat at the right angle, so that what a filter does not know is left alone. The
-    authors train it without batch normalisation.
+    Flat at the right angle, so that a patch unrelated to a filter barely moves it. The
+    authors train it without batch normalization.
 
     Example:
         >>> sx.operators.SquareCosine()(jnp.array([0.0, jnp.pi / 3, jnp.pi]))
@@ -161,9 +161,9 @@ class SquareCosine(Angular):
     """
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Angular`."""
+        """Evaluates g at angles in radians, elementwise."""
         return self.of_cosine(jnp.cos(angle), 0.0)
 
     def of_cosine(self, cosine: jax.Array, resolution: float) -> jax.Array:
-        """See :class:`Angular`."""
+        """Evaluates it from the cosine, without forming the angle."""
         return jnp.abs(cosine) * cosine

@@ -1,4 +1,4 @@
-"""Magnitude functions with a bound."""
+"""Bounded magnitude functions: SphereConv, BallConv, TanhConv."""
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ class Sphere(Magnitude):
     r"""Constant: :math:`h(r) = \alpha` (SphereConv).
 
     Only the angle counts; brightness and contrast of the input are gone. A patch that
-    is nearly zero is as loud as any, noise included.
+    is nearly zero counts as much as any other, noise included.
 
     Args:
-        alpha: :math:`\alpha`, not negative; batch normalisation makes up for it.
-        weighted: As in :class:`Magnitude`; ``"nonlinear"`` is as good as ``"none"``.
+        alpha: :math:`\alpha`, not negative; batch normalization makes up for it.
+        weighted: How the filter's length counts; ``"nonlinear"`` equals ``"none"``.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -34,7 +34,7 @@ class Sphere(Magnitude):
     alpha: float | jax.Array = 1.0
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         return self.alpha * jnp.ones_like(length)
 
 
@@ -45,12 +45,12 @@ class Ball(Magnitude):
     .. math:: h(r) = \alpha \min(r, \rho) / \rho
 
     Keeps short patches short, which :class:`Sphere` does not. Beyond the radius the
-    length has no gradient.
+    gradient with respect to the length is zero.
 
     Args:
         rho: Radius :math:`\rho`, positive.
         alpha: :math:`\alpha`, not negative.
-        weighted: As in :class:`Magnitude`.
+        weighted: How the filter's length counts; see :class:`Magnitude`.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -68,7 +68,7 @@ class Ball(Magnitude):
     alpha: float | jax.Array = 1.0
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         return self.alpha * jnp.minimum(length, self.rho) / self.rho
 
 
@@ -76,13 +76,14 @@ class Ball(Magnitude):
 class Tanh(Magnitude):
     r"""Smooth and bounded: :math:`h(r) = \alpha \tanh(r / \rho)` (TanhConv).
 
-    :class:`Ball` without the edge. Far beyond the radius the gradient of the length
-    fades; a network that resists attacks on gradients may only be hiding them there.
+    :class:`Ball` without the edge. Far beyond the radius the gradient with respect to
+    the length vanishes; a network that resists gradient-based attacks may only be
+    hiding its gradients there.
 
     Args:
         rho: Radius :math:`\rho`, positive.
         alpha: :math:`\alpha`, not negative.
-        weighted: As in :class:`Magnitude`.
+        weighted: How the filter's length counts; see :class:`Magnitude`.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -100,5 +101,5 @@ class Tanh(Magnitude):
     alpha: float | jax.Array = 1.0
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         return self.alpha * jnp.tanh(length / self.rho)

@@ -1,6 +1,5 @@
 """Decoupled convolutions."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +11,18 @@ from sphax._checks import as_floating
 from sphax._compiled import compiled
 from sphax._numerics import inverse_power, widen
 from sphax.neurons import to_rows
-from sphax.operators import _window
 from sphax.operators._angular import Angular
-from sphax.operators._checks import (
+from sphax.operators._decoupled import (
+    Part,
+    as_linear,
     as_operands,
-    check_convolution,
     check_functions,
-    check_space,
+    combine,
+    scale_products,
 )
-from sphax.operators._decoupled import Emit, as_linear, combine, scaled
 from sphax.operators._magnitude import Magnitude
-from sphax.operators._padding import PaddingLike
+from sphax.operators._patches import convolve, norms, projections
+from sphax.operators._window import PaddingLike, Window, resolve
 from sphax.sphere import length
 
 
@@ -37,7 +37,7 @@ def decoupled_conv(
     input_dilation: int | Sequence[int] = 1,
     kernel_dilation: int | Sequence[int] = 1,
     feature_group_count: int = 1,
-    emit: Emit = "output",
+    part: Part = "output",
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Convolution with its inner product taken apart (DCNet, SphereNet).
@@ -50,29 +50,30 @@ def decoupled_conv(
 
     The plain convolution is :math:`h = \|w\|\|x\|`, :math:`g = \cos`, and with
     ``Linear(weighted="linear")`` and ``Cosine()`` it is computed as such. Zero padding
-    adds nothing to the norm of a patch: patches at a border are measured by what they
-    have of the image. The norms come from a sum over channels and a sum over
-    the window, and cost next to nothing beside the convolution.
+    adds nothing to the norm of a patch: at a border, only the part of the patch inside
+    the image counts. The norms come from a sum over channels and a sum over the window,
+    and cost next to nothing beside the convolution.
 
-    Which magnitude: see :class:`Magnitude`; which angular function: :class:`Cosine` is
-    the cheapest, :class:`LinearAngle` and :class:`Sigmoid` train SphereNets better.
-    Keep to the plain convolution where the length of a patch says what its direction
-    does not, as in regression on raw intensities.
+    :class:`Magnitude` says which magnitude to choose. Among the angular functions,
+    :class:`Cosine` is the cheapest; :class:`LinearAngle` and :class:`Sigmoid` train
+    SphereNets better. Keep to the plain convolution where the length of a patch carries
+    information that its direction does not, as in regression on raw intensities.
 
     Where an angle is needed, :math:`\partial\theta/\partial w` has length
-    :math:`1 / \|w\|` for all angles in :math:`(0, \pi)`. It is formed from the cosine,
-    whose rounding shows next to the ends: in float32 that length is right to 2 % from
-    4e-3 rad on, at most doubled below, and zero below 3.4e-4 rad, as it is at 0 and
+    :math:`1 / \|w\|` for all angles in :math:`(0, \pi)`. It is computed from the
+    cosine, whose rounding shows near both ends: in float32 that length is right to 2 %
+    above 4e-3 rad, at most doubled below, and zero below 3.4e-4 rad, as it is at 0 and
     :math:`\pi`, where the direction does not exist. In bfloat16 it is zero below 1.8
-    degrees, in float16 below 0.22. Products in TensorFloat-32, which GPUs take by
-    default, have fewer digits than that: ask for a higher ``precision`` if filters come
-    to lie along their patches.
+    degrees, in float16 below 0.22. Products in TensorFloat-32, the default on GPUs,
+    have fewer digits than that: give a higher ``precision`` if filters come to lie
+    along their patches.
 
     Args:
         inputs: Floating, ``[..., *space, channels]``, one to three axes of space.
         kernel: Dtype of ``inputs``, ``[*window, channels / groups, filters]``.
-        magnitude: h; hyperparameters are scalars or ``[filters]``.
-        angular: g; hyperparameters likewise.
+        magnitude: Function h of the lengths; hyperparameters are scalars or
+            ``[filters]``.
+        angular: Function g of the angle; hyperparameters likewise.
         strides: Of the window, for all axes or each.
         padding: As in :class:`flax.nnx.Conv`: ``"SAME"``, ``"SAME_LOWER"``,
             ``"VALID"``, ``"CAUSAL"`` (one axis, all zeros before the inputs), a number
@@ -80,10 +81,10 @@ def decoupled_conv(
             ``"REFLECT"`` continue the inputs instead, to as many patches at stride 1.
         input_dilation: Distance of the entries of the inputs, with zeros in between.
         kernel_dilation: Distance of the entries of the kernel.
-        feature_group_count: Groups of channels, with filters of their own; as many as
-            there are channels for a depthwise convolution.
-        emit: ``"output"``; ``"magnitude"`` or ``"angle"`` for h or g alone, of which
-            the output is the product.
+        feature_group_count: Groups of channels, each with its filters; as many as there
+            are channels for a depthwise convolution.
+        part: ``"output"``, or one of the two factors of which it is the product:
+            ``"magnitude"`` for h alone, ``"angle"`` for g alone.
         precision: Of the convolution, as in :func:`jax.lax.conv_general_dilated`.
 
     Returns:
@@ -94,7 +95,7 @@ def decoupled_conv(
 
     Raises:
         TypeError: If ``inputs`` is not floating, ``kernel`` has another dtype, or
-            ``magnitude`` or ``angular`` is none.
+            ``magnitude`` or ``angular`` is not such a function.
         ValueError: If shapes do not fit, or an option is out of range.
 
     Example:
@@ -109,12 +110,11 @@ def decoupled_conv(
         Liu et al., `Deep Hyperspherical Learning <https://arxiv.org/abs/1711.03189>`_,
         NeurIPS 2017.
     """
-    check_functions(magnitude, angular, emit)
+    check_functions(magnitude, angular, part)
     inputs, kernel = as_operands(inputs, kernel)
-    check_convolution(inputs, kernel, feature_group_count)
-    rank = kernel.ndim - 2
-    flat, window = _window.on_window(
-        _flatten(inputs, rank),
+    rank = check_window_rank(kernel)
+    flat, window = resolve(
+        inputs,
         kernel.shape[:rank],
         strides=strides,
         padding=padding,
@@ -122,10 +122,65 @@ def decoupled_conv(
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    outputs = _decoupled(
-        flat, kernel, magnitude, angular, window=window, emit=emit, precision=precision
+    channels, filters = kernel.shape[-2:]
+    groups = feature_group_count
+    if channels * groups != inputs.shape[-1] or filters % groups:
+        raise ValueError(
+            f"kernel must be [*window, channels / {groups}, filters], filters a"
+            f" multiple of {groups} (feature_group_count), for the channels of inputs,"
+            f" got kernel {kernel.shape} and inputs {inputs.shape}."
+        )
+    outputs = _decoupled_conv(
+        flat, kernel, magnitude, angular, window=window, part=part, precision=precision
     )
     return outputs.reshape(*inputs.shape[: -rank - 1], *outputs.shape[1:])
+
+
+def check_window_rank(kernel: jax.Array) -> int:
+    """Number of axes of the window of a kernel; raises unless one to three."""
+    if not 3 <= kernel.ndim <= 5:
+        raise ValueError(
+            "kernel must be [*window, channels, filters] with one to three axes of the"
+            f" window, got shape {kernel.shape}."
+        )
+    return kernel.ndim - 2
+
+
+@compiled("window", "part", "precision")
+def _decoupled_conv(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    magnitude: Magnitude,
+    angular: Angular,
+    *,
+    window: Window,
+    part: Part,
+    precision: Any,
+) -> jax.Array:
+    linear = as_linear(magnitude, angular, part)
+    if linear is not None and linear.weighted != "none":
+        # The plain convolution, bit by bit.
+        products = convolve(inputs, kernel, window, precision, None)
+        return scale_products(linear, products, inputs.dtype)
+    lengths = length(widen(to_rows(kernel)))
+    if linear is not None:
+        one = jnp.ones((), lengths.dtype)
+        products = projections(inputs, kernel, lengths, one, window, precision)
+        return scale_products(linear, products, inputs.dtype)
+    patch_lengths = norms(inputs, window)
+    # Between the factor that brings the patches to a length of 1 and no factor at all,
+    # so that neither products nor their transposes leave the range of the dtype.
+    shift = inverse_power(jnp.sqrt(jnp.max(patch_lengths, initial=0.0)))
+    return combine(
+        projections(inputs, kernel, lengths, shift, window, precision),
+        patch_lengths * shift,
+        patch_lengths,
+        lengths,
+        magnitude,
+        angular,
+        part=part,
+        dtype=inputs.dtype,
+    )
 
 
 def patch_norms(
@@ -143,11 +198,12 @@ def patch_norms(
     Args:
         inputs: Floating, ``[..., *space, channels]``.
         kernel_size: Shape of the window, one to three axes.
-        strides: As in :func:`decoupled_conv`, like all that follow.
-        padding: See there.
-        input_dilation: See there.
-        kernel_dilation: See there.
-        feature_group_count: See there.
+        strides: Of the window; this and all further arguments are the same as for
+            :func:`decoupled_conv`.
+        padding: Padding of the inputs.
+        input_dilation: Distance of the entries of the inputs.
+        kernel_dilation: Distance of the entries of the window.
+        feature_group_count: Groups of channels, each with a norm.
 
     Returns:
         ``[..., *space, groups]``, float32 at least; 0, with zero gradient, for a zero
@@ -163,9 +219,8 @@ def patch_norms(
         Array([[5., 4.]], dtype=float32)
     """
     inputs, rank = as_floating("inputs", inputs), len(kernel_size)
-    check_space(inputs, rank, feature_group_count)
-    flat, window = _window.on_window(
-        _flatten(inputs, rank),
+    flat, window = resolve(
+        inputs,
         kernel_size,
         strides=strides,
         padding=padding,
@@ -173,56 +228,10 @@ def patch_norms(
         kernel_dilation=kernel_dilation,
         groups=feature_group_count,
     )
-    norms = _patch_norms(flat, window=window)
-    return norms.reshape(*inputs.shape[: -rank - 1], *norms.shape[1:])
+    lengths = _patch_norms(flat, window=window)
+    return lengths.reshape(*inputs.shape[: -rank - 1], *lengths.shape[1:])
 
 
 @compiled("window")
-def _patch_norms(inputs: jax.Array, *, window: _window.Window) -> jax.Array:
-    return _window.norms(inputs, window)
-
-
-@compiled("window", "emit", "precision")
-def _decoupled(
-    inputs: jax.Array,
-    kernel: jax.Array,
-    magnitude: Magnitude,
-    angular: Angular,
-    *,
-    window: _window.Window,
-    emit: Emit,
-    precision: Any,
-) -> jax.Array:
-    linear = as_linear(magnitude, angular, emit)
-    if linear is not None:
-        return _linear(inputs, kernel, linear, window, precision)
-    lengths, norms = length(widen(to_rows(kernel))), _window.norms(inputs, window)
-    # Between what brings the patches to a length of 1 and nothing, so that neither
-    # products nor their transposes leave the range of the dtype.
-    shift = inverse_power(jnp.sqrt(jnp.max(norms, initial=0.0)))
-    return combine(
-        _window.projections(inputs, kernel, lengths, shift, window, precision),
-        norms * shift,
-        norms,
-        lengths,
-        magnitude,
-        angular,
-        emit=emit,
-        dtype=inputs.dtype,
-    )
-
-
-def _linear(inputs, kernel, magnitude, window, precision):
-    if magnitude.weighted == "none":
-        lengths = length(widen(to_rows(kernel)))
-        one = jnp.ones((), lengths.dtype)
-        out = _window.projections(inputs, kernel, lengths, one, window, precision)
-    else:
-        out = _window.convolve(inputs, kernel, window, precision, None)
-    return scaled(magnitude, out, inputs.dtype)
-
-
-def _flatten(inputs: jax.Array, rank: int) -> jax.Array:
-    """``[..., *space, channels]`` with one leading axis."""
-    batch = math.prod(inputs.shape[: -rank - 1])
-    return inputs.reshape(batch, *inputs.shape[-rank - 1 :])
+def _patch_norms(inputs: jax.Array, *, window: Window) -> jax.Array:
+    return norms(inputs, window)

@@ -1,31 +1,51 @@
-"""What the operators share: magnitude times angular function of given products."""
+"""Magnitude times angular function, from the products of patches and filters."""
 
 from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from sphax._checks import as_floating, check_choice, check_instance
 from sphax._numerics import divide, sin2_noise_floor
 from sphax.operators._angular import Angular, Cosine
 from sphax.operators._magnitude import Magnitude
 from sphax.operators._unbounded import Linear
 
-Emit = Literal["output", "magnitude", "angle"]
+Part = Literal["output", "magnitude", "angle"]
 
 T = TypeVar("T")
 
 
-def as_linear(magnitude: Magnitude, angular: Angular, emit: Emit) -> Linear | None:
+def check_functions(magnitude: object, angular: object, part: object) -> None:
+    """Raises unless these are functions of an operator, and a part of it."""
+    check_instance("magnitude", magnitude, Magnitude, "Tanh()")
+    check_instance("angular", angular, Angular, "Cosine()")
+    check_choice("part", part, ("output", "magnitude", "angle"))
+
+
+def as_operands(inputs: ArrayLike, kernel: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both as arrays; raises unless floating, of one dtype."""
+    inputs, kernel = as_floating("inputs", inputs), as_floating("kernel", kernel)
+    if inputs.dtype != kernel.dtype:
+        raise TypeError(
+            f"kernel must have the dtype of inputs, {inputs.dtype}, got {kernel.dtype};"
+            " cast one."
+        )
+    return inputs, kernel
+
+
+def as_linear(magnitude: Magnitude, angular: Angular, part: Part) -> Linear | None:
     """The magnitude of an operator that is a product with its filters, or None.
 
-    Such a one needs no norm of a patch: dividing by it and multiplying again would cost
-    time, digits, and the gradient at a zero patch.
+    Such an operator needs no norm of a patch: dividing by the norm and multiplying
+    again would cost time, digits, and the gradient at a zero patch.
     """
-    is_product = isinstance(angular, Cosine) and emit == "output"
+    is_product = isinstance(angular, Cosine) and part == "output"
     return magnitude if is_product and isinstance(magnitude, Linear) else None
 
 
-def scaled(
+def scale_products(
     magnitude: Linear, products: jax.Array, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
     """The operator that is linear, from its products ``[..., filters]``."""
@@ -40,7 +60,7 @@ def combine(
     magnitude: Magnitude,
     angular: Angular,
     *,
-    emit: Emit,
+    part: Part,
     dtype: jax.typing.DTypeLike,
 ) -> jax.Array:
     """The operator, or a factor of it, from the products of the vectors.
@@ -52,8 +72,8 @@ def combine(
         filter_norms: ``[filters]``.
         magnitude: Function of the lengths.
         angular: Function of the angle.
-        emit: What is returned.
-        dtype: Of the vectors, and of what is returned.
+        part: The operator, ``"output"``, or one of its factors.
+        dtype: Of the vectors, and of the result.
     """
     magnitude, angular = _for_filters((magnitude, angular), products)
     filter_norms = jnp.expand_dims(filter_norms, range(products.ndim - 1))
@@ -69,9 +89,9 @@ def combine(
         )
     resolution = sin2_noise_floor(dtype)
     h = magnitude.weigh(norms, filter_norms)
-    if emit == "magnitude":
+    if part == "magnitude":
         out = jnp.broadcast_to(h, products.shape)
-    elif emit == "angle":
+    elif part == "angle":
         out = angular.of_cosine(products * factors, resolution)
     elif isinstance(angular, Cosine) and h.shape != products.shape:
         # One factor for all filters, whose gradient then is one sum over them.

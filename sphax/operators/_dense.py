@@ -11,8 +11,14 @@ from sphax._compiled import compiled
 from sphax._numerics import widen
 from sphax.neurons import to_rows
 from sphax.operators._angular import Angular
-from sphax.operators._checks import as_operands, check_functions
-from sphax.operators._decoupled import Emit, as_linear, combine, scaled
+from sphax.operators._decoupled import (
+    Part,
+    as_linear,
+    as_operands,
+    check_functions,
+    combine,
+    scale_products,
+)
 from sphax.operators._magnitude import Magnitude
 from sphax.sphere import inner_products, length
 
@@ -23,21 +29,21 @@ def decoupled_dense(
     *,
     magnitude: Magnitude,
     angular: Angular,
-    emit: Emit = "output",
+    part: Part = "output",
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Dense layer with its inner product taken apart: :math:`h(\|w\|,\|x\|)g(\theta)`.
 
-    :func:`decoupled_conv` of one position; what is said there of the functions and of
-    gradients holds here. To get digits of small angles between vectors, use
-    :func:`sphax.sphere.angle`.
+    :func:`decoupled_conv` at one position, with the same functions and gradients. For
+    accurate small angles between vectors, use :func:`sphax.sphere.angle`.
 
     Args:
         inputs: Floating, ``[..., in]``.
-        kernel: Dtype of ``inputs``, ``[in, out]``, a neuron in each column.
-        magnitude: h; hyperparameters are scalars or ``[out]``.
-        angular: g; hyperparameters likewise.
-        emit: ``"output"``; ``"magnitude"`` or ``"angle"`` for h or g alone.
+        kernel: Dtype of ``inputs``, ``[in, out]``, one neuron per column.
+        magnitude: Function h of the lengths; hyperparameters are scalars or ``[out]``.
+        angular: Function g of the angle; hyperparameters likewise.
+        part: ``"output"``, or one of its factors: ``"magnitude"`` for h alone,
+            ``"angle"`` for g alone.
         precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -46,7 +52,7 @@ def decoupled_dense(
 
     Raises:
         TypeError: If ``inputs`` is not floating, ``kernel`` has another dtype, or
-            ``magnitude`` or ``angular`` is none.
+            ``magnitude`` or ``angular`` is not such a function.
         ValueError: If shapes do not fit, or an option is out of range.
 
     Example:
@@ -58,7 +64,7 @@ def decoupled_dense(
     References:
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
     """
-    check_functions(magnitude, angular, emit)
+    check_functions(magnitude, angular, part)
     inputs, kernel = as_operands(inputs, kernel)
     if kernel.ndim != 2 or inputs.ndim < 1 or inputs.shape[-1] != kernel.shape[0]:
         raise ValueError(
@@ -67,35 +73,35 @@ def decoupled_dense(
         )
     check_dimensions("inputs", inputs)
     return _decoupled(
-        inputs, kernel, magnitude, angular, emit=emit, precision=precision
+        inputs, kernel, magnitude, angular, part=part, precision=precision
     )
 
 
-@compiled("emit", "precision")
+@compiled("part", "precision")
 def _decoupled(
     inputs: jax.Array,
     kernel: jax.Array,
     magnitude: Magnitude,
     angular: Angular,
     *,
-    emit: Emit,
+    part: Part,
     precision: Any,
 ) -> jax.Array:
     filters = to_rows(kernel)
-    linear = as_linear(magnitude, angular, emit)
+    linear = as_linear(magnitude, angular, part)
     if linear is not None and linear.weighted != "none":
-        # Of the kernel as it lies, so that it is a plain layer to the last bit.
+        # The kernel is not transposed, so that this equals a plain layer bit by bit.
         wide = jnp.promote_types(inputs.dtype, jnp.float32)
         plain = jnp.matmul(
             inputs, kernel, precision=precision, preferred_element_type=wide
         )
-        return scaled(linear, plain, inputs.dtype)
+        return scale_products(linear, plain, inputs.dtype)
     lengths = length(widen(filters))
     if linear is not None:
         projections = inner_products(
             inputs, filters, None, lengths, precision=precision
         )
-        return scaled(linear, projections, inputs.dtype)
+        return scale_products(linear, projections, inputs.dtype)
     norms = length(widen(inputs))
     return combine(
         inner_products(inputs, filters, norms, lengths, precision=precision),
@@ -104,6 +110,6 @@ def _decoupled(
         lengths,
         magnitude,
         angular,
-        emit=emit,
+        part=part,
         dtype=inputs.dtype,
     )

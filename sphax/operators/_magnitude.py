@@ -1,4 +1,4 @@
-"""Magnitude functions h: what an operator makes of the lengths."""
+"""Magnitude functions h: the factor of a decoupled operator that depends on lengths."""
 
 import abc
 from typing import Literal
@@ -21,23 +21,23 @@ Weighted = Literal["none", "linear", "nonlinear"]
 class Magnitude(abc.ABC):
     r"""Base of the magnitude functions :math:`h(\|x\|)` of a patch's length.
 
-    ``weighted`` says what the length of the filter has to do with it:
+    ``weighted`` says how the length of the filter counts:
 
-    - ``"none"``: nothing, :math:`h(\|x\|)`; all filters are equally important;
+    - ``"none"``: not at all, :math:`h(\|x\|)`; all filters are equally important;
     - ``"linear"``: :math:`\|w\| h(\|x\|)`;
     - ``"nonlinear"``: :math:`h(\|w\| \|x\|)`.
 
     A subclass is a frozen dataclass, registered as a pytree. Its hyperparameters are
-    leaves: scalars, or arrays with an entry for each filter. (Two classes that
-    ``jax.tree_util.register_dataclass`` has registered with as many leaves are one and
-    the same for jaxlib 0.10: ``jit`` may run the other. ``register_pytree_node`` and
-    ``register_pytree_with_keys`` tell them apart.)
+    leaves: scalars, or arrays with one entry per filter. (jaxlib 0.10 confuses two
+    classes that ``jax.tree_util.register_dataclass`` has registered with equally many
+    leaves: ``jit`` may run the wrong one. ``register_pytree_node`` and
+    ``register_pytree_with_keys`` keep them distinct.)
 
-    *Bounded* functions (:class:`Sphere`, :class:`Ball`, :class:`Tanh`) limit what any
-    input can do to the output: they converge without care and a perturbation goes only
-    so far through them, at the price of what large lengths have to say. *Unbounded*
-    ones (:class:`Linear`, :class:`Segmented`, :class:`Log`, :class:`Mix`) keep it, and
-    need batch normalisation after them as the plain convolution does. A
+    *Bounded* functions (:class:`Sphere`, :class:`Ball`, :class:`Tanh`) limit how far
+    any input can move the output: they train without much tuning and dampen
+    perturbations, but discard differences between large lengths. *Unbounded* functions
+    (:class:`Linear`, :class:`Segmented`, :class:`Log`, :class:`Mix`) keep these
+    differences, and need batch normalization after them like the plain convolution. A
     ``weighted`` function is bounded only as long as the filters are.
 
     Example:
@@ -57,10 +57,10 @@ class Magnitude(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, length: jax.Array) -> jax.Array:
-        """The function of a length, not negative, elementwise."""
+        """Evaluates h at lengths, which are not negative, elementwise."""
 
     def weigh(self, norm: jax.Array, filter_norm: jax.Array) -> jax.Array:
-        """The function of the lengths of patches and filters, as ``weighted`` says."""
+        """Evaluates h at lengths of patches and filters, as ``weighted`` says."""
         if self.weighted == "nonlinear":
             return self(norm * filter_norm)
         return filter_norm * self(norm) if self.weighted == "linear" else self(norm)

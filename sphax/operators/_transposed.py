@@ -7,13 +7,11 @@ import jax
 from jax.typing import ArrayLike
 
 from sphax._checks import as_floating
-from sphax.operators import _window
 from sphax.operators._angular import Angular
-from sphax.operators._checks import window_rank
-from sphax.operators._convolution import decoupled_conv
-from sphax.operators._decoupled import Emit
+from sphax.operators._convolution import check_window_rank, decoupled_conv
+from sphax.operators._decoupled import Part
 from sphax.operators._magnitude import Magnitude
-from sphax.operators._padding import PaddingLike
+from sphax.operators._window import PaddingLike, dilated, per_axis
 
 
 def decoupled_conv_transpose(
@@ -25,33 +23,35 @@ def decoupled_conv_transpose(
     strides: int | Sequence[int] = 1,
     padding: PaddingLike = "SAME",
     kernel_dilation: int | Sequence[int] = 1,
-    emit: Emit = "output",
+    part: Part = "output",
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Transposed convolution with its inner product taken apart.
 
     :func:`decoupled_conv` on inputs whose entries are ``strides`` apart, padded as
     :func:`jax.lax.conv_transpose` pads them: the output is ``strides`` times as large.
-    What of the window falls between the entries adds nothing to the norm of a patch.
+    The zeros between the entries add nothing to the norm of a patch.
 
     Args:
         inputs: Floating, ``[..., *space, channels]``, one to three axes of space.
         kernel: Dtype of ``inputs``, ``[*window, channels, filters]``.
-        magnitude: As in :func:`decoupled_conv`.
-        angular: As in :func:`decoupled_conv`.
+        magnitude: Function h of the lengths; hyperparameters are scalars or
+            ``[filters]``.
+        angular: Function g of the angle; hyperparameters likewise.
         strides: Distance of the entries, for all axes or each.
         padding: Of the inputs spread out: ``"SAME"``, ``"VALID"``, a number for all
             sides, or for each axis a number or (low, high).
-        kernel_dilation: As in :func:`decoupled_conv`.
-        emit: As in :func:`decoupled_conv`.
-        precision: As in :func:`decoupled_conv`.
+        kernel_dilation: Distance of the entries of the kernel.
+        part: The output or one of its factors, as for :func:`decoupled_conv`.
+        precision: Of the convolution, as in :func:`jax.lax.conv_general_dilated`.
 
     Returns:
-        ``[..., *space, filters]``, as of :func:`decoupled_conv`.
+        ``[..., *space, filters]``, with the dtype and the singular points of
+        :func:`decoupled_conv`.
 
     Raises:
-        TypeError: As :func:`decoupled_conv`.
-        ValueError: As :func:`decoupled_conv`.
+        TypeError: Under the conditions of :func:`decoupled_conv`.
+        ValueError: Likewise.
 
     Example:
         >>> sphere, cosine = sx.operators.Sphere(), sx.operators.Cosine()
@@ -62,13 +62,14 @@ def decoupled_conv_transpose(
         Array([[ 0.7071, 0.7071, -0.7071, -0.7071]], dtype=float32)
     """
     kernel = as_floating("kernel", kernel)
-    rank = window_rank(kernel)
-    strides = _window.per_axis("strides", strides, rank)
-    dilation = _window.per_axis("kernel_dilation", kernel_dilation, rank)
+    rank = check_window_rank(kernel)
+    strides = per_axis("strides", strides, rank)
+    dilation = per_axis("kernel_dilation", kernel_dilation, rank)
     if isinstance(padding, str):
-        reach = map(_window.dilated, kernel.shape[:rank], dilation)
+        extents = map(dilated, kernel.shape[:rank], dilation)
         padding = [
-            _transposed_pads(padding, k, s) for k, s in zip(reach, strides, strict=True)
+            _transposed_pads(padding, extent, stride)
+            for extent, stride in zip(extents, strides, strict=True)
         ]
     return decoupled_conv(
         inputs,
@@ -78,20 +79,20 @@ def decoupled_conv_transpose(
         padding=padding,
         input_dilation=strides,
         kernel_dilation=dilation,
-        emit=emit,
+        part=part,
         precision=precision,
     )
 
 
-def _transposed_pads(padding: str, reach: int, stride: int) -> tuple[int, int]:
+def _transposed_pads(padding: str, extent: int, stride: int) -> tuple[int, int]:
     """Padding of the inputs spread out, for an output ``stride`` times as large."""
     if padding not in ("SAME", "VALID"):
         raise ValueError(
             f'padding must be "SAME", "VALID", integers or pairs, got {padding!r}.'
         )
     if padding == "VALID":
-        return reach - 1, max(reach, stride) - 1
-    # Where strides are longer than the window, all of the surplus comes after it.
-    total = reach + stride - 2
-    low = reach - 1 if stride > reach - 1 else math.ceil(total / 2)
+        return extent - 1, max(extent, stride) - 1
+    # Where a stride is longer than the window, all of the surplus comes after it.
+    total = extent + stride - 2
+    low = extent - 1 if stride > extent - 1 else math.ceil(total / 2)
     return low, total - low

@@ -1,4 +1,4 @@
-"""Magnitude functions without a bound."""
+"""Unbounded magnitude functions: LinearConv, SegConv, LogConv, MixConv, SphereNorm."""
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ class Linear(Magnitude):
     r"""Proportional to the length: :math:`h(r) = \alpha r` (LinearConv).
 
     Unbounded. With :class:`Cosine` it is the plain convolution, by filters of unit
-    length unless it is weighted.
+    length unless ``weighted``.
 
     Args:
         alpha: :math:`\alpha`, not negative.
-        weighted: As in :class:`Magnitude`; ``"linear"`` and ``"nonlinear"`` are one.
+        weighted: How the filter's length counts; ``"linear"`` equals ``"nonlinear"``.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -33,7 +33,7 @@ class Linear(Magnitude):
     alpha: float | jax.Array = 1.0
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         return self.alpha * length
 
 
@@ -50,7 +50,7 @@ class Segmented(Magnitude):
         rho: Radius :math:`\rho`, positive.
         alpha: Slope :math:`\alpha` within the radius, not negative.
         beta: Slope :math:`\beta` beyond it, not negative.
-        weighted: As in :class:`Magnitude`.
+        weighted: How the filter's length counts; see :class:`Magnitude`.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -69,7 +69,7 @@ class Segmented(Magnitude):
     beta: float | jax.Array = 0.5
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         within = jnp.minimum(length, self.rho)
         return self.alpha * within + self.beta * (length - within)
 
@@ -78,11 +78,11 @@ class Segmented(Magnitude):
 class Log(Magnitude):
     r"""Logarithmic: :math:`h(r) = \alpha \log(1 + r)` (LogConv).
 
-    Unbounded, but long patches are nearly alike.
+    Unbounded, but the lengths of long patches hardly differ.
 
     Args:
         alpha: :math:`\alpha`, not negative.
-        weighted: As in :class:`Magnitude`.
+        weighted: How the filter's length counts; see :class:`Magnitude`.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -99,7 +99,7 @@ class Log(Magnitude):
     alpha: float | jax.Array = 1.0
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         return self.alpha * jnp.log1p(length)
 
 
@@ -112,7 +112,7 @@ class Mix(Magnitude):
     Args:
         alpha: :math:`\alpha`, not negative.
         beta: :math:`\beta`, not negative.
-        weighted: As in :class:`Magnitude`.
+        weighted: How the filter's length counts; see :class:`Magnitude`.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -130,7 +130,7 @@ class Mix(Magnitude):
     beta: float | jax.Array = 0.5
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`."""
+        """Evaluates h at lengths, elementwise."""
         return self.alpha * length + self.beta * jnp.log1p(length)
 
 
@@ -145,7 +145,7 @@ class Power(Magnitude):
         rho: Radius :math:`\rho`, positive, at which the exponent has no effect.
         alpha: :math:`\alpha`, not negative.
         exponent: :math:`t`, not negative; above 1 it is steeper than the convolution.
-        weighted: As in :class:`Magnitude`.
+        weighted: How the filter's length counts; see :class:`Magnitude`.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``weighted`` is out of
@@ -161,7 +161,7 @@ class Power(Magnitude):
     exponent: float | jax.Array = 0.5
 
     def __call__(self, length: jax.Array) -> jax.Array:
-        """See :class:`Magnitude`; at zero length 0 for every exponent, no gradient."""
+        """Evaluates h; at zero length 0 for every exponent, with zero gradient."""
         is_zero = length == 0.0
         ratio = jnp.where(is_zero, 1.0, length) / self.rho
         return jnp.where(is_zero, 0.0, self.alpha * ratio**self.exponent)

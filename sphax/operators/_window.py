@@ -1,26 +1,24 @@
-"""The geometry of a convolution, its products and the norms of its patches.
+"""The window of a convolution: its geometry and its padding, with all defaults set."""
 
-The norm of a patch is the root of a sum over channels and then over the window: the
-patches themselves are never formed, and all filters of a group share it.
-"""
-
+import math
 import operator
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from sphax._numerics import bound_gradient, divide, finite_limit, inverse_power, widen
-from sphax.operators._padding import PaddingLike, as_pads, continued
-from sphax.sphere import length
+from sphax._checks import check_dimensions
+from sphax._compiled import compiled
+
+PaddingLike = str | int | Sequence[int | tuple[int, int]]
+
+_CONTINUATIONS = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 
 
 class Window(NamedTuple):
-    """What :func:`jax.lax.conv_general_dilated` is told, made explicit."""
+    """Resolved arguments of :func:`jax.lax.conv_general_dilated`."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -30,7 +28,7 @@ class Window(NamedTuple):
     groups: int
 
 
-def on_window(
+def resolve(
     inputs: jax.Array,
     shape: Sequence[int],
     *,
@@ -40,21 +38,43 @@ def on_window(
     kernel_dilation: int | Sequence[int],
     groups: int,
 ) -> tuple[jax.Array, Window]:
-    """Inputs ``[batch, *space, channels]`` and a window of ``shape`` to slide on them.
+    """Inputs as ``[batch, *space, channels]``, and the window that slides over them.
 
-    The inputs are those given unless the padding continues them.
+    Where the padding continues the inputs, they are returned with what continues them.
     """
     rank = len(shape)
+    if not 1 <= rank <= 3:
+        raise ValueError(f"kernel_size must have one to three axes, got {rank}.")
+    if inputs.ndim < rank + 1:
+        raise ValueError(
+            f"inputs must be [..., *space, channels] with {rank} axes of space, as the"
+            f" window has, got shape {inputs.shape}."
+        )
+    check_dimensions("inputs", inputs)
+    if groups < 1 or inputs.shape[-1] % groups:
+        raise ValueError(
+            "feature_group_count must be positive and divide the channels of inputs,"
+            f" got {groups} for {inputs.shape[-1]} channels."
+        )
+    shape = tuple(map(int, shape))
     strides = per_axis("strides", strides, rank)
     input_dilation = per_axis("input_dilation", input_dilation, rank)
     kernel_dilation = per_axis("kernel_dilation", kernel_dilation, rank)
-    reach = tuple(map(dilated, shape, kernel_dilation))
-    inputs, padding = continued(inputs, padding, reach, input_dilation)
-    spread = tuple(map(dilated, inputs.shape[1:-1], input_dilation))
-    pads = as_pads(padding, spread, reach, strides)
-    shape = tuple(map(int, shape))
-    window = Window(shape, strides, pads, input_dilation, kernel_dilation, groups)
-    return inputs, window
+    extents = tuple(map(dilated, shape, kernel_dilation))
+    batch = math.prod(inputs.shape[: -rank - 1])
+    inputs = inputs.reshape(batch, *inputs.shape[-rank - 1 :])
+    if isinstance(padding, str) and padding in _CONTINUATIONS:
+        if any(dilation > 1 for dilation in input_dilation):
+            raise ValueError(
+                f"padding {padding!r} continues inputs that are not spread out, got"
+                f" input_dilation {input_dilation}; pad them before the call."
+            )
+        pads = ((0, 0), *(((k - 1) // 2, k // 2) for k in extents), (0, 0))
+        inputs = _continue(inputs, pads=pads, mode=_CONTINUATIONS[padding])
+        padding = "VALID"
+    space = tuple(map(dilated, inputs.shape[1:-1], input_dilation))
+    pads = _as_pads(padding, space, extents, strides)
+    return inputs, Window(shape, strides, pads, input_dilation, kernel_dilation, groups)
 
 
 def per_axis(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
@@ -73,110 +93,33 @@ def dilated(size: int, dilation: int) -> int:
     return (size - 1) * dilation + 1 if size else 0
 
 
-def convolve(
-    inputs: jax.Array, kernel: jax.Array, window: Window, precision: Any, dtype: Any
+@compiled("pads", "mode")
+def _continue(
+    inputs: jax.Array, *, pads: tuple[tuple[int, int], ...], mode: str
 ) -> jax.Array:
-    """The plain convolution of ``[batch, *space, channels]``."""
-    space = "DHW"[-len(window.shape) :]
-    layout = f"N{space}C"
-    return lax.conv_general_dilated(
-        inputs,
-        kernel,
-        window.strides,
-        window.padding,
-        lhs_dilation=window.input_dilation,
-        rhs_dilation=window.kernel_dilation,
-        dimension_numbers=(layout, f"{space}IO", layout),
-        feature_group_count=window.groups,
-        precision=precision,
-        preferred_element_type=dtype,
+    return jnp.pad(inputs, pads, mode=mode)
+
+
+def _as_pads(
+    padding: PaddingLike,
+    space: Sequence[int],
+    extents: Sequence[int],
+    strides: Sequence[int],
+) -> tuple[tuple[int, int], ...]:
+    """Zeros (low, high) along each axis, in the forms of padding that Flax takes."""
+    rank = len(extents)
+    if isinstance(padding, str) and padding in ("SAME", "SAME_LOWER", "VALID"):
+        pads = lax.padtype_to_pads(space, extents, strides, padding)
+        return tuple((int(low), int(high)) for low, high in pads)
+    if padding == "CAUSAL" and rank == 1:
+        return ((extents[0] - 1, 0),)
+    per_side = (padding,) * rank if isinstance(padding, int) else padding
+    if isinstance(per_side, (tuple, list)) and len(per_side) == rank:
+        pads = [(n, n) if isinstance(n, int) else n for n in per_side]
+        if all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pads):
+            return tuple((int(low), int(high)) for low, high in pads)
+    raise ValueError(
+        'padding must be "SAME", "SAME_LOWER", "VALID", "CIRCULAR", "REFLECT",'
+        f' "CAUSAL" with one axis, an integer, or {rank} integers or pairs (low, high),'
+        f" one for each axis of the window, got {padding!r}."
     )
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def projections(
-    inputs: jax.Array,
-    kernel: jax.Array,
-    lengths: jax.Array,
-    shift: jax.Array,
-    window: Window,
-    precision: Any,
-) -> jax.Array:
-    """Products of the patches with the filters' directions, in float32 at least.
-
-    They are multiplied by ``shift``, a power of two. The kernel is multiplied by powers
-    of two that bring its filters to this length, the outputs by what is left. The
-    derivative rule projects the gradient of each filter onto its tangent where it is
-    written.
-
-    Args:
-        inputs: ``[batch, *space, channels]``.
-        kernel: ``[*window, channels / groups, filters]``.
-        lengths: Of the filters, ``[filters]``.
-        shift: Constant, ``[]``.
-        window: What slides where.
-        precision: Of the convolution.
-    """
-    dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-    scaled = _scaled(widen(kernel), lengths, shift).astype(kernel.dtype)
-    out = convolve(inputs, scaled, window, precision, dtype)
-    return out * _rest(lengths, out.ndim)
-
-
-@projections.defjvp
-def _projections_jvp(window, precision, primals, tangents):
-    # The change of the norms is in the projection: their own tangent is left out.
-    (inputs, kernel, lengths, shift), (d_inputs, d_kernel, *_) = primals, tangents
-    filters, change = widen(kernel), _scaled(widen(d_kernel), lengths, shift)
-    units = divide(filters, _last(lengths, kernel.ndim))
-    along = jnp.sum(units * change, range(kernel.ndim - 1), keepdims=True)
-    change = change - units * along
-    # In the range of the inputs, also where the transposed convolutions leave it.
-    limit = finite_limit(kernel.dtype, kernel.size // kernel.shape[-1])
-    d_kernel = bound_gradient(change, limit).astype(kernel.dtype)
-    d_inputs = bound_gradient(d_inputs, float(jnp.finfo(inputs.dtype).max))
-    # In the inputs' dtype, so that the transposed convolutions run in it too.
-    scaled = _scaled(filters, lengths, shift).astype(kernel.dtype)
-    of_inputs = convolve(d_inputs, scaled, window, precision, inputs.dtype)
-    of_kernel = convolve(inputs, d_kernel, window, precision, inputs.dtype)
-    out = projections(inputs, kernel, lengths, shift, window, precision)
-    return out, widen(of_inputs + of_kernel) * _rest(lengths, out.ndim)
-
-
-def _scaled(filters, lengths, shift):
-    scaled = filters * _last(inverse_power(lengths), filters.ndim)
-    return scaled * shift.reshape((1,) * filters.ndim)
-
-
-def _rest(lengths, rank):
-    """What is left to divide by, once the filters are scaled; 0 for a zero filter."""
-    rest = divide(jnp.ones_like(lengths), lengths * inverse_power(lengths))
-    return _last(rest, rank)
-
-
-def norms(inputs: jax.Array, window: Window) -> jax.Array:
-    """Norms of the patches, ``[batch, *space, groups]``, in float32 at least."""
-    channels = inputs.shape[-1] // window.groups
-    grouped = inputs.reshape(*inputs.shape[:-1], window.groups, channels)
-    lengths = length(widen(grouped))
-    # A power of two for each example brings their squares into range.
-    axes = tuple(range(1, lengths.ndim))
-    scale = inverse_power(jnp.max(lengths, axes, keepdims=True, initial=0.0))
-    squares = lax.reduce_window(
-        jnp.square(lengths * scale),
-        np.zeros((), lengths.dtype),
-        lax.add,
-        (1, *window.shape, 1),
-        (1, *window.strides, 1),
-        ((0, 0), *window.padding, (0, 0)),
-        (1, *window.input_dilation, 1),
-        (1, *window.kernel_dilation, 1),
-    )
-    # As in `sphere.length`: what is zero, and that it has no gradient.
-    is_zero = squares < jnp.finfo(squares.dtype).tiny
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares))) / scale
-
-
-def _last(x: jax.Array, rank: int) -> jax.Array:
-    """``[filters]`` made to broadcast with ``rank`` axes."""
-    return jnp.expand_dims(x, range(rank - 1))

@@ -6,27 +6,43 @@ from tests.calls.layers import module
 
 IMAGES = normal(0, 8, 3, 3, 1)
 AXES = ("batch", None, None, None)
-UNITS = sx.networks.Units("conv norm relu", 2)
+STAGE = sx.networks.Stage(2, unit=sx.networks.ResidualUnit, pool=None)
 
 CALLS = [
     module(
-        "networks.ConvNet",
-        lambda rngs: sx.networks.ConvNet(
-            (3, 3, 1), [sx.networks.Stage(2, convolutions=1)], 4, rngs=rngs
+        "networks.Backbone",
+        lambda rngs: sx.networks.Backbone(
+            (3, 3, 1), [sx.networks.Stage(2)], 4, rngs=rngs
         ),
         (IMAGES,),
         (AXES,),
     ),
     module(
-        "networks.Backbone",
-        lambda rngs: sx.networks.Backbone((3, 3, 1), [UNITS], "mean", rngs=rngs),
+        "networks.Backbone[residual]",
+        lambda rngs: sx.networks.Backbone(
+            (3, 3, 1), [STAGE], embedding=sx.networks.MeanEmbedding, rngs=rngs
+        ),
         (IMAGES,),
         (AXES,),
     ),
 ]
 EXEMPT = {
-    "networks.Units": "says what a network is made of; networks.Backbone takes it",
-    "networks.Stage": "says what a network is made of; networks.ConvNet takes it",
-    "networks.TABLE_2_1": "a table of architectures",
+    **{
+        f"networks.{name}": "a part of a network; networks.Backbone calls it"
+        for name in (
+            "ConvUnit",
+            "ResidualUnit",
+            "SphereFaceUnit",
+            "ImprovedResidualUnit",
+            "MeanEmbedding",
+            "ConvEmbedding",
+            "LinearEmbedding",
+            "NormalizedEmbedding",
+            "FaceEmbedding",
+        )
+    },
+    "networks.Stage": "says what a network is made of; networks.Backbone takes it",
+    "networks.Design": "the positional arguments of networks.Backbone",
+    "networks.TABLE_2_1": "a table of designs",
     "networks.BACKBONES": "a table of designs",
 }

@@ -35,7 +35,7 @@ def tiny_network(monkeypatch):
 
     def architecture(config, shape):
         stage = sx.networks.Stage(4, 1)
-        return sx.networks.Architecture(shape, (stage,), features=8)
+        return sx.networks.Design(shape, (stage,), features=8)
 
     monkeypatch.setattr(_recipes, "architecture", architecture)
 

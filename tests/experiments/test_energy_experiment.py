@@ -202,7 +202,7 @@ def test_the_preset_is_the_authors_recipe():
     assert (long.steps, long.drops) == (75_000, (30_000, 50_000, 65_000))
     assert (short.learning_rate, short.batch, short.weight_decay) == (0.1, 128, 5e-4)
     design: Any = config.design((32, 32, 3))
-    widths = [(stage.features, stage.convolutions) for stage in design.stages]
+    widths = [(stage.features, stage.repeats) for stage in design.stages]
     assert (widths, design.features) == ([(64, 3), (128, 3), (256, 3)], 256)
     assert _published.ENERGIES["cifar100"].keys() <= REGULARIZERS.keys()
     told = dataclasses.replace(config, steps=10)

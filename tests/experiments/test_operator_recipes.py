@@ -238,7 +238,7 @@ def test_images_are_flipped_and_not_cropped():
     assert 16 < is_same.sum() < 48
 
 
-TINY = sx.networks.Architecture((8, 8, 1), (sx.networks.Stage(3),), 4)
+TINY = sx.networks.Design((8, 8, 1), (sx.networks.Stage(3),), 4)
 
 
 def brief(tmp_path, **options):

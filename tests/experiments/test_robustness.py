@@ -234,9 +234,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(
         _networks,
         "design",
-        lambda name, shape, width: sx.networks.Architecture(
-            shape, (stage,), features=8
-        ),
+        lambda name, shape, width: sx.networks.Design(shape, (stage,), features=8),
     )
     digits = _data.load("digits")
     small = dataclasses.replace(

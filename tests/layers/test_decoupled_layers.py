@@ -6,14 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
 import sphax as sx
 
 so, sl = sx.operators, sx.layers
-MODES = [pytest.param(True, id="graph"), pytest.param(False, id="tree")]
 FUNCTIONS: dict[str, Any] = dict(magnitude=so.Tanh(rho=2.0), angular=so.Sigmoid())
 
 # What the tests that hold for all of them make, each called with [2, 4, 4, 6].
@@ -77,13 +75,13 @@ def test_the_convolution_is_the_function_of_its_variables():
     function = partial(so.decoupled_conv, x, conv.kernel[...], **FUNCTIONS, **options)
     expected = jax.jit(function)() + conv.bias[...].reshape(1, 1, 1, 4)
     np.testing.assert_allclose(call(conv, x), expected, rtol=1e-6, atol=1e-6)
-    angle = jax.jit(partial(function, emit="angle"))()
-    emitted = call(conv, x, emit="angle")
+    angle = jax.jit(partial(function, part="angle"))()
+    emitted = call(conv, x, part="angle")
     np.testing.assert_allclose(emitted, angle, rtol=1e-5, atol=1e-6)
     conv.rho[...] = 5.0
     longer: dict[str, Any] = dict(FUNCTIONS, magnitude=so.Tanh(rho=5.0))
-    expected = jax.jit(partial(function, **longer, emit="magnitude"))()
-    moved = call(conv, x, emit="magnitude")
+    expected = jax.jit(partial(function, **longer, part="magnitude"))()
+    moved = call(conv, x, part="magnitude")
     np.testing.assert_allclose(moved, expected, rtol=1e-5)
     single = sl.DecoupledConv(3, 2, 3, **FUNCTIONS, rngs=nnx.Rngs(0))
     assert single.kernel.shape == (3, 3, 2)
@@ -121,7 +119,7 @@ def test_padding_is_that_of_flax(padding, options):
 
     @nnx.jit
     def run(conv, plain, ones, x):
-        return conv(x), plain(x), conv(x, emit="magnitude"), ones(x**2)
+        return conv(x), plain(x), conv(x, part="magnitude"), ones(x**2)
 
     outputs, expected, magnitudes, squares = run(conv, plain, ones, x)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
@@ -135,8 +133,8 @@ def test_dense_is_the_function_of_its_variables():
     layer.bias[...] = jnp.arange(4.0)
     expected = so.decoupled_dense(x, layer.kernel[...], **FUNCTIONS)
     np.testing.assert_allclose(layer(x), expected + layer.bias[...].reshape(1, 1, 4))
-    angle = so.decoupled_dense(x, layer.kernel[...], **FUNCTIONS, emit="angle")
-    np.testing.assert_array_equal(layer(x, emit="angle"), angle)
+    angle = so.decoupled_dense(x, layer.kernel[...], **FUNCTIONS, part="angle")
+    np.testing.assert_array_equal(layer(x, part="angle"), angle)
 
 
 def patch_means(x, groups):
@@ -411,72 +409,83 @@ def test_linen(name):
         np.testing.assert_allclose(moved, layer.mean_norm[...], rtol=1e-6)
 
 
-@pytest.mark.parametrize("graph", MODES)
-def test_a_network_of_decoupled_convolutions_trains(graph):
-    conv = partial(
-        sl.DecoupledConv, magnitude=so.Ball(), angular=so.Cosine(), radius="learned"
-    )
-    (x,) = draw((8, 6, 6, 1))
-    labels = jnp.arange(8) % 3
-    stages = [sx.networks.Stage(4, convolutions=2)]
+CONV = partial(sl.DecoupledConv, 6, 4, (3, 3), rngs=nnx.Rngs(0))
+WRONG: dict[str, tuple[Any, type[Exception], str]] = {
+    "window": (
+        lambda: sl.DecoupledConv(6, 4, (3, 0), **FUNCTIONS, rngs=nnx.Rngs(0)),
+        ValueError,
+        r"kernel_size\[1\] must be a positive integer",
+    ),
+    "groups": (
+        lambda: CONV(**FUNCTIONS, feature_group_count=4),
+        ValueError,
+        "must divide in_features .* got 4 for 6 and 4",
+    ),
+    "features": (
+        lambda: sl.DecoupledLinear(6, 0, **FUNCTIONS, rngs=nnx.Rngs(0)),
+        ValueError,
+        "DecoupledLinear: out_features must be",
+    ),
+    "magnitude": (
+        lambda: CONV(magnitude=jnp.tanh, angular=so.Cosine()),
+        TypeError,
+        r"magnitude must be a sphax.operators.Magnitude",
+    ),
+    "mask": (
+        lambda: CONV(**FUNCTIONS, mask=jnp.ones((3, 3, 6, 4))),
+        TypeError,
+        "DecoupledConv: mask is not an option",
+    ),
+    "radius": (
+        lambda: CONV(**FUNCTIONS, radius="batch"),
+        ValueError,
+        r"radius must be one of .*'batch'",
+    ),
+    "no radius": (
+        lambda: CONV(magnitude=so.Sphere(), angular=so.Cosine(), radius="mean"),
+        ValueError,
+        "'mean' needs a magnitude with .* got Sphere",
+    ),
+    "learn": (
+        lambda: CONV(**FUNCTIONS, learn=["beta"]),
+        ValueError,
+        r"\('rho', 'alpha', 'k'\), got \('beta',\)",
+    ),
+    "channels": (
+        lambda: CONV(**FUNCTIONS)(jnp.ones((2, 4, 4, 3))),
+        ValueError,
+        r"inputs must be \[..., 6\]",
+    ),
+    "integers": (
+        lambda: CONV(**FUNCTIONS)(jnp.ones((2, 4, 4, 6), int)),
+        TypeError,
+        "inputs must be floating",
+    ),
+    "operator": (
+        lambda: LAYERS["sphere"](operator="tanh", rngs=nnx.Rngs(0)),
+        ValueError,
+        "operator must be one of .*'tanh'",
+    ),
+    "exponent": (
+        lambda: sl.SphereNorm(6, 4, (3, 3), exponent=1.0, rngs=nnx.Rngs(0)),
+        ValueError,
+        r"SphereNorm: exponent must lie in \(0, 1\)",
+    ),
+    "scale": (
+        lambda: sl.CosineAttention(2, 6, scale=200.0, rngs=nnx.Rngs(0)),
+        ValueError,
+        "scale must be positive and at most max_scale",
+    ),
+    "normalize_qk": (
+        lambda: sl.CosineAttention(2, 6, normalize_qk=True, rngs=nnx.Rngs(0)),
+        ValueError,
+        "normalize_qk has no place here",
+    ),
+}
 
-    @nnx.jit
-    def step(model, optimizer, x, labels):
-        def loss_of(model):
-            logits = model(x)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean()
 
-        loss, gradient = nnx.value_and_grad(loss_of)(model)
-        optimizer.update(model, gradient)
-        return loss
-
-    with nnx.set_graph_mode(graph):
-        model = sx.networks.ConvNet((6, 6, 1), stages, 3, conv=conv, rngs=nnx.Rngs(0))
-        first = model.stages[0].units[0].conv
-        assert isinstance(first, sl.DecoupledConv)
-        roots, mean = np.array(first.radius_root[...]), np.array(first.mean_norm[...])
-        optimizer = nnx.Optimizer(model, optax.adam(0.05), wrt=nnx.Param)
-        losses = [step(model, optimizer, x, labels) for _ in range(15)]
-    assert losses[-1] < 0.5 * losses[0]
-    assert np.all(first.radius_root[...] != roots)
-    assert np.all(first.mean_norm[...] != mean)
-
-
-def test_errors_teach():
-    rngs = nnx.Rngs(0)
-    conv = partial(sl.DecoupledConv, 6, 4, (3, 3), rngs=rngs)
-    with pytest.raises(
-        ValueError, match=r"kernel_size\[1\] must be a positive integer"
-    ):
-        sl.DecoupledConv(6, 4, (3, 0), **FUNCTIONS, rngs=rngs)
-    with pytest.raises(
-        ValueError, match="must divide in_features .* got 4 for 6 and 4"
-    ):
-        conv(**FUNCTIONS, feature_group_count=4)
-    with pytest.raises(ValueError, match="DecoupledLinear: out_features must be"):
-        sl.DecoupledLinear(6, 0, **FUNCTIONS, rngs=rngs)
-    with pytest.raises(
-        TypeError, match=r"magnitude must be a sphax.operators.Magnitude"
-    ):
-        conv(magnitude=jnp.tanh, angular=so.Cosine())
-    with pytest.raises(ValueError, match=r"radius must be one of .*'batch'"):
-        conv(**FUNCTIONS, radius="batch")
-    with pytest.raises(ValueError, match="'mean' needs a magnitude with .* got Sphere"):
-        conv(magnitude=so.Sphere(), angular=so.Cosine(), radius="mean")
-    with pytest.raises(ValueError, match=r"\('rho', 'alpha', 'k'\), got \('beta',\)"):
-        conv(**FUNCTIONS, learn=["beta"])
-    with pytest.raises(ValueError, match=r"inputs must be \[..., 6\]"):
-        conv(**FUNCTIONS)(jnp.ones((2, 4, 4, 3)))
-    with pytest.raises(TypeError, match="inputs must be floating"):
-        conv(**FUNCTIONS)(jnp.ones((2, 4, 4, 6), int))
-    with pytest.raises(ValueError, match="operator must be one of .*'tanh'"):
-        sl.SphereConv(6, 4, (3, 3), operator="tanh", rngs=rngs)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"SphereNorm: exponent must lie in \(0, 1\)"):
-        sl.SphereNorm(6, 4, (3, 3), exponent=1.0, rngs=rngs)
-    with pytest.raises(
-        ValueError, match="scale must be positive and at most max_scale"
-    ):
-        sl.CosineAttention(2, 6, scale=200.0, rngs=rngs)
-    with pytest.raises(ValueError, match="normalize_qk has no place here"):
-        sl.CosineAttention(2, 6, normalize_qk=True, rngs=rngs)
+@pytest.mark.parametrize("case", WRONG)
+def test_errors_teach(case):
+    call, kind, message = WRONG[case]
+    with pytest.raises(kind, match=message):
+        call()

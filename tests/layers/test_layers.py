@@ -1,5 +1,6 @@
 """Layers: the functions of their state, what is trained, both graph modes, Linen."""
 
+import re
 from typing import Any
 
 import jax
@@ -11,17 +12,11 @@ from flax import nnx
 
 import sphax as sx
 from tests import reference
+from tests.layers.draws import MODES, draw_batch
 from tests.margins.tables import MARGINS
 
 sm, sl = sx.margins, sx.layers
-MODES = [pytest.param(True, id="graph"), pytest.param(False, id="tree")]
 NORMALIZE = ["both", "prototypes", "none"]
-
-
-def draw(seed=0, n=6, d=5, classes=4):
-    rng = np.random.default_rng(seed)
-    x, w = rng.normal(size=(n, d)), rng.normal(size=(classes, d))
-    return x, w, rng.integers(0, classes, n)
 
 
 def make_head(w, **options):
@@ -62,7 +57,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("normalize", NORMALIZE)
 def test_the_head_predicts_without_its_margin(normalize):
-    x, w, _ = draw()
+    x, w, _ = draw_batch()
     head = make_head(w, normalize=normalize)
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     expected = {
@@ -79,7 +74,7 @@ def test_the_head_predicts_without_its_margin(normalize):
 @pytest.mark.parametrize("normalize", NORMALIZE)
 @pytest.mark.usefixtures("x64")
 def test_the_head_trains_by_the_margin_softmax(normalize):
-    x, w, labels = draw()
+    x, w, labels = draw_batch()
     scale = 8.0 if normalize == "both" else None
     options = dict(normalize=normalize, scale=scale, param_dtype=jnp.float64)
     head = make_head(w, margin=sm.CosFace(margin=0.3), **options)
@@ -101,29 +96,49 @@ def test_the_head_trains_by_the_margin_softmax(normalize):
     np.testing.assert_allclose(masked, losses @ where / where.sum(), rtol=1e-12)
 
 
-def test_the_heads_other_settings_reach_the_loss():
-    x, w, labels = draw()
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(block_size=3, precision="highest"),
+        dict(gradient="detached", scale=8.0),
+        dict(label_smoothing=0.1, normalize="prototypes"),
+    ],
+)
+def test_the_settings_of_the_head_are_those_of_the_loss(options):
+    """The same operations, whatever they compute."""
+    x, w, labels = map(jnp.asarray, draw_batch())
+    # As the head keeps it.
+    margin = make_head(w, margin=sm.SphereFace(m=3)).margin
+    graphdef, params, rest = nnx.split(
+        make_head(w, margin=margin, **options), nnx.Param, ...
+    )
 
-    def of(**options):
-        head = make_head(w, margin=sm.SphereFace(m=3), **options)
-        loss, (gradient, _) = loss_and_gradients(head, x, labels)
-        return loss, gradient["prototypes"][...]
+    def by_head(params, x, labels):
+        return nnx.merge(graphdef, params, rest).loss(x, labels, has_aux=True)
 
-    loss, gradient = of()
-    blocked = of(block_size=3)
-    np.testing.assert_allclose(blocked[0], loss, rtol=1e-6)
-    np.testing.assert_allclose(blocked[1], gradient, rtol=1e-4, atol=1e-4)
-    detached = of(gradient="detached")
-    np.testing.assert_allclose(detached[0], loss, rtol=1e-6)
-    assert np.abs(detached[1] - gradient).max() > 0.1
-    precise = make_head(w, precision=jax.lax.Precision.HIGHEST)
-    for function in (precise, lambda x: precise.loss(x, jnp.asarray(labels))):
-        assert "HIGHEST" in str(jax.make_jaxpr(function)(jnp.asarray(x, jnp.float32)))
+    def by_loss(params, x, labels):
+        w = params["prototypes"][...]
+        return sx.losses.margin_softmax(x, w, labels, margin, **options, has_aux=True)
+
+    ours, expected = (
+        str(jax.make_jaxpr(f)(params, x, labels)) for f in (by_head, by_loss)
+    )
+    assert _without_addresses(ours) == _without_addresses(expected)
+
+
+def _without_addresses(text):
+    return re.sub("0x[0-9a-f]+", "", text)
+
+
+def test_predictions_have_the_precision_of_the_head():
+    x, w, _ = draw_batch()
+    head = make_head(w, precision=jax.lax.Precision.HIGHEST)
+    assert "HIGHEST" in str(jax.make_jaxpr(head)(jnp.asarray(x, jnp.float32)))
 
 
 @pytest.mark.usefixtures("x64")
 def test_cosine_dense_is_its_function():
-    x, w, _ = draw()
+    x, w, _ = draw_batch()
     layer = sl.CosineLinear(5, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
     layer.kernel[...] = jnp.asarray(w.T)
     cosines = layer(jnp.asarray(x))
@@ -191,7 +206,7 @@ def test_dtypes(name):
 
 
 def test_half_precision_computes_and_float32_trains():
-    x, w, labels = draw(d=8, n=16)
+    x, w, labels = draw_batch(d=8, n=16)
     head = make_head(w, dtype=jnp.bfloat16, scale=8.0)
     loss, (gradient, _) = loss_and_gradients(head, x, labels)
     expected = reference.margin_softmax(
@@ -203,16 +218,16 @@ def test_half_precision_computes_and_float32_trains():
 
 @pytest.mark.usefixtures("x64")
 def test_float64_hyperparameters_follow_float64_parameters():
-    head = make_head(draw()[1], param_dtype=jnp.float64)
+    head = make_head(draw_batch()[1], param_dtype=jnp.float64)
     assert head.margin.margin == 0.4  # not its float32 neighbour
-    assert make_head(draw()[1]).margin.margin.dtype == jnp.float32
+    assert make_head(draw_batch()[1]).margin.margin.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("graph", MODES)
 def test_a_new_margin_does_not_compile_anew(graph):
     traces = []
     schedule = sm.annealing_schedule()
-    x, w, labels = draw()
+    x, w, labels = draw_batch()
     x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels)
 
     @nnx.jit
@@ -248,7 +263,7 @@ def test_a_margin_is_scheduled_inside_a_compiled_step(graph):
         head.margin = sm.SphereFace(m=4, annealing=schedule(t))
 
     with nnx.set_graph_mode(graph):
-        head = make_head(draw()[1], margin=sm.SphereFace(m=4))
+        head = make_head(draw_batch()[1], margin=sm.SphereFace(m=4))
         for t in range(3):
             step(head, jnp.array(t))
             np.testing.assert_allclose(head.margin.annealing, schedule(t), rtol=1e-6)
@@ -256,7 +271,7 @@ def test_a_margin_is_scheduled_inside_a_compiled_step(graph):
 
 
 def test_a_margin_of_another_kind_takes_its_place():
-    x, w, labels = draw()
+    x, w, labels = draw_batch()
     x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels)
     head = make_head(w, margin=sm.NoMargin())
     loss_of = nnx.jit(lambda head: head.loss(x, labels))
@@ -268,17 +283,17 @@ def test_a_margin_of_another_kind_takes_its_place():
 
 
 def test_params_are_what_is_trained():
-    head = make_head(draw()[1], scale=nnx.Param(16.0))
+    head = make_head(draw_batch()[1], scale=nnx.Param(16.0))
     params, margin, rest = nnx.state(head, nnx.Param, sl.MarginState, ...)
     assert set(params) == {"prototypes", "scale"}
     assert set(margin) == {"margin_state"}
     assert not rest
-    fixed = make_head(draw()[1], scale=16.0)
+    fixed = make_head(draw_batch()[1], scale=16.0)
     assert set(nnx.state(fixed, nnx.Param)) == {"prototypes"}
 
 
 def test_a_learned_scale_has_the_gradient_of_the_loss():
-    x, w, labels = draw()
+    x, w, labels = draw_batch()
     given = nnx.Param(6)
     options = dict(margin=MARGINS["cosface"].margin, scale=given)
     head, other = make_head(w, **options), make_head(w, **options)
@@ -298,7 +313,7 @@ def test_a_learned_scale_has_the_gradient_of_the_loss():
 
 @pytest.mark.parametrize("normalize", NORMALIZE)
 def test_rows_without_a_direction_are_finite(normalize):
-    x, w, labels = draw()
+    x, w, labels = draw_batch()
     x[0], w[1], w[labels[2]] = 0, 0, x[2]
     head = make_head(w, normalize=normalize)
     results = loss_and_gradients(head, x, labels), head(jnp.asarray(x, jnp.float32))
@@ -339,7 +354,7 @@ class Classifier(nnx.Module):
 
 @pytest.mark.parametrize("graph", MODES)
 def test_training_by_an_nnx_optimizer(graph):
-    x, _, labels = draw()
+    x, _, labels = draw_batch()
     x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels)
 
     @nnx.jit
@@ -362,7 +377,7 @@ def test_training_by_an_nnx_optimizer(graph):
 
 
 def test_training_by_optax_alone():
-    x, _, labels = draw()
+    x, _, labels = draw_batch()
     x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels)
     graphdef, params, rest = nnx.split(Classifier(nnx.Rngs(0)), nnx.Param, ...)
     optimizer = optax.adam(0.05)
@@ -430,52 +445,142 @@ def test_initial_directions_are_uniform_and_of_length_about_one():
         np.testing.assert_allclose(jnp.mean((10 * rows) ** 4), 3.0, rtol=0.05)
 
 
-def test_errors_teach():
-    rngs, margin = nnx.Rngs(0), sm.ArcFace()
+def head(*sizes, **options):
+    options = dict(margin=sm.ArcFace()) | options
+    return sl.MarginHead(*(sizes or (5, 4)), rngs=nnx.Rngs(0), **options)
 
-    def head(*sizes, **options):
-        options = dict(margin=margin) | options
-        return sl.MarginHead(*(sizes or (5, 4)), rngs=rngs, **options)
 
-    with pytest.raises(
-        ValueError, match=r"MarginHead: num_classes must be a positive integer, got 0"
-    ):
-        head(5, 0)
-    with pytest.raises(TypeError, match=r"margin must be a sphax.margins.Margin"):
-        head(margin=jnp.cos)
-    with pytest.raises(ValueError, match='scale has no effect with normalize="?.none'):
-        head(normalize="none", scale=30.0)
-    with pytest.raises(ValueError, match="scale has no effect"):
-        head(normalize="prototypes", scale=nnx.Param(jnp.array(30.0)))
-    with pytest.raises(ValueError, match="scale must be positive, got -1"):
-        head(scale=-1.0)
-    with pytest.raises(ValueError, match="scale must be positive, got 0"):
-        head(scale=nnx.Param(0.0))
-    with pytest.raises(ValueError, match="scale must be a scalar"):
-        head(scale=nnx.Param(jnp.ones(3)))
-    with pytest.raises(ValueError, match=r"normalize must be one of .*'l2'"):
-        head(normalize="l2")
-    with pytest.raises(ValueError, match=r"gradient must be one of .*'stopped'"):
-        head(gradient="stopped")
-    with pytest.raises(ValueError, match="block_size must be 1 or more"):
-        head(block_size=0)
-    with pytest.raises(TypeError, match=r"margin must be a sphax.margins.Margin"):
-        head().margin = 0.5
-    with pytest.raises(ValueError, match=r"embeddings must be \[..., 5\].*\(2, 6\)"):
-        head()(jnp.ones((2, 6)))
-    with pytest.raises(ValueError, match=r"embeddings must be \[..., 5\]"):
-        head().loss(jnp.ones((2, 6)), jnp.array([0, 1]))
-    with pytest.raises(TypeError, match="embeddings must be floating, got dtype int32"):
-        head()(jnp.ones((2, 5), jnp.int32))
-    with pytest.raises(ValueError, match="labels must have the shape of embeddings"):
-        head().loss(jnp.ones((2, 5)), jnp.array([0]))
-    with pytest.raises(ValueError, match="CosineLinear: features must be a positive"):
-        sl.CosineLinear(5, 2.0, rngs=rngs)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"inputs must be \[..., 5\]"):
-        sl.CosineLinear(5, 2, rngs=rngs)(jnp.ones((2, 1)))
-    with pytest.raises(ValueError, match="PReLU: features"):
-        sl.PReLU(-1)
-    with pytest.raises(ValueError, match=r"inputs must be \[..., 3\].*\(1,\)"):
-        sl.PReLU(3)(jnp.ones(1))
-    with pytest.raises(TypeError, match="inputs must be floating"):
-        sl.PReLU(3)(jnp.arange(3))
+def cosine(*sizes):
+    return sl.CosineLinear(*sizes, rngs=nnx.Rngs(0))
+
+
+def assign(margin):
+    head().margin = margin
+
+
+X = jnp.ones((2, 5))
+WRONG: dict[str, tuple[Any, type[Exception], str]] = {
+    "classes": (
+        lambda: head(5, 0),
+        ValueError,
+        r"MarginHead: num_classes must be a positive integer, got 0",
+    ),
+    "a function": (
+        lambda: head(margin=jnp.cos),
+        TypeError,
+        r"margin must be a sphax.margins.Margin.* is wrapped by Psi\(function\)",
+    ),
+    "a class": (
+        lambda: head(margin=sm.ArcFace),
+        TypeError,
+        r"margin must be .*, got the class: call it, as in ArcFace\(\)",
+    ),
+    "an assigned number": (
+        lambda: assign(0.5),
+        TypeError,
+        r"margin must be a sphax.margins.Margin, got a number",
+    ),
+    "scale of no cosines": (
+        lambda: head(normalize="none", scale=30.0),
+        ValueError,
+        'scale has no effect with normalize="?.none',
+    ),
+    "learned scale of no cosines": (
+        lambda: head(normalize="prototypes", scale=nnx.Param(jnp.array(30.0))),
+        ValueError,
+        "scale has no effect",
+    ),
+    "negative scale": (
+        lambda: head(scale=-1.0),
+        ValueError,
+        "scale must be positive, got -1",
+    ),
+    "learned scale of 0": (
+        lambda: head(scale=nnx.Param(0.0)),
+        ValueError,
+        "scale must be positive, got 0",
+    ),
+    "three scales": (
+        lambda: head(scale=nnx.Param(jnp.ones(3))),
+        ValueError,
+        "scale must be a scalar",
+    ),
+    "normalize": (
+        lambda: head(normalize="l2"),
+        ValueError,
+        r"normalize must be one of .*'l2'",
+    ),
+    "gradient": (
+        lambda: head(gradient="stopped"),
+        ValueError,
+        r"gradient must be one of .*'stopped'",
+    ),
+    "block_size": (
+        lambda: head(block_size=0),
+        ValueError,
+        "block_size must be 1 or more",
+    ),
+    "subcenters": (
+        lambda: head(subcenters=0),
+        ValueError,
+        "MarginHead: subcenters must be a positive",
+    ),
+    "subcenters of products": (
+        lambda: head(normalize="none", subcenters=2),
+        ValueError,
+        r"sub-cent.* need normalize.* \(4, 2, 5\)",
+    ),
+    "label_smoothing": (
+        lambda: head(label_smoothing=1.5),
+        ValueError,
+        r"label_smoothing must lie in \[0, 1\)",
+    ),
+    "dimension": (
+        lambda: head()(jnp.ones((2, 6))),
+        ValueError,
+        r"embeddings must be \[..., 5\].*\(2, 6\)",
+    ),
+    "dimension in the loss": (
+        lambda: head().loss(jnp.ones((2, 6)), jnp.array([0, 1])),
+        ValueError,
+        r"embeddings must be \[..., 5\]",
+    ),
+    "integers": (
+        lambda: head()(X.astype(int)),
+        TypeError,
+        "embeddings must be floating, got dtype int32",
+    ),
+    "one label": (
+        lambda: head().loss(X, jnp.array([0])),
+        ValueError,
+        "labels must have the shape of embeddings",
+    ),
+    "CosineLinear": (
+        lambda: cosine(5, 2.0),
+        ValueError,
+        "CosineLinear: out_features must be a positive",
+    ),
+    "inputs of CosineLinear": (
+        lambda: cosine(5, 2)(jnp.ones((2, 1))),
+        ValueError,
+        r"inputs must be \[..., 5\]",
+    ),
+    "PReLU": (lambda: sl.PReLU(-1), ValueError, "PReLU: features"),
+    "inputs of PReLU": (
+        lambda: sl.PReLU(3)(jnp.ones(1)),
+        ValueError,
+        r"inputs must be \[..., 3\].*\(1,\)",
+    ),
+    "integers for PReLU": (
+        lambda: sl.PReLU(3)(jnp.arange(3)),
+        TypeError,
+        "inputs must be floating",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_errors_teach(case):
+    call, kind, message = WRONG[case]
+    with pytest.raises(kind, match=message):
+        call()
