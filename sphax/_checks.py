@@ -134,6 +134,45 @@ def is_number(value: object, name: str) -> TypeGuard[float]:
     return not hasattr(value, "aval")
 
 
+def check_range(
+    name: str,
+    value: object,
+    low: float,
+    high: float | None = None,
+    *,
+    exclude_low: bool = False,
+    include_high: bool = False,
+) -> None:
+    """Raises unless ``value`` is a number in ``[low, high)``, or a scalar array.
+
+    The range is checked for Python numbers only; values of arrays are not known while
+    a function is traced.
+
+    Args:
+        name: Name of the argument.
+        value: The value passed by the caller, of any type.
+        low: Smallest number allowed.
+        high: End of the range; infinity requires a finite number, None allows
+            every number from ``low`` on.
+        exclude_low: Whether ``low`` itself is not allowed.
+        include_high: Whether ``high`` itself is allowed.
+    """
+    if not is_number(value, name):
+        return
+    is_above = value > low if exclude_low else value >= low
+    if high is None:
+        if not is_above:
+            least = f"{low:g} or more"
+            if exclude_low:
+                least = f"more than {low:g}" if low else "positive"
+            raise ValueError(f"{name} must be {least}, got {value}.")
+    elif not (is_above and (value <= high if include_high else value < high)):
+        left, right = "(" if exclude_low else "[", "]" if include_high else ")"
+        raise ValueError(
+            f"{name} must lie in {left}{low:g}, {high:g}{right}, got {value}."
+        )
+
+
 def shown(value: object) -> str:
     """A value as errors show it: itself if it is short, else its type."""
     is_short = value is None or isinstance(value, (bool, int, float, str))
