@@ -7,6 +7,7 @@ from typing import TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sphax._numerics import bounded
 
@@ -285,3 +286,57 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raises unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raises if any value is NaN or infinite, and says how many."""
+    broken = array.size - np.count_nonzero(np.isfinite(array))
+    if broken:
+        missing = np.count_nonzero(np.isnan(array))
+        raise ValueError(
+            f"{name} must be finite, got {missing} NaN and {broken - missing} infinite"
+            f" of {array.size} values."
+        )
+
+
+def as_finite(name: str, x: ArrayLike) -> np.ndarray:
+    """``x`` as a NumPy array; raises unless floating, finite and not empty.
+
+    In float32 or float64, whichever holds its values.
+    """
+    array = np.asarray(x)
+    # JAX's test, since NumPy does not count bfloat16 as floating.
+    if not jnp.issubdtype(array.dtype, np.floating):
+        raise TypeError(f"{name} must be floating, got dtype {array.dtype}.")
+    if array.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}.")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32)
+    check_finite(name, array)
+    return array
+
+
+def as_numpy_labels(name: str, labels: ArrayLike, length: int, of: str) -> np.ndarray:
+    """``labels`` as a NumPy array; raises unless integer, one for each of ``of``."""
+    array = np.asarray(labels)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must be integer, got dtype {array.dtype}.")
+    if array.shape != (length,):
+        raise ValueError(
+            f"{name} must have an entry for each of the {length} {of}, got shape"
+            f" {array.shape}."
+        )
+    return array
+
+
+def as_comparable(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """NumPy integers of two dtypes, renumbered if no integer dtype holds both.
+
+    NumPy compares int64 with uint64 in float64, which rounds numbers above 2**53.
+    """
+    if np.issubdtype(np.result_type(x, y), np.integer):
+        return x, y
+    # Python's integers have no limit.
+    exact = np.concatenate([x.astype(object), y.astype(object)])
+    numbers = np.unique(exact, return_inverse=True)[1]
+    return numbers[: len(x)], numbers[len(x) :]
