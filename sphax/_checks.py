@@ -1,4 +1,4 @@
-"""Arguments as arrays, with errors that teach, as several packages ask for them."""
+"""Checks of arguments, whose errors name the argument and say what to do."""
 
 import numbers
 import reprlib
@@ -15,7 +15,7 @@ _FLOATING = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 
 
 def as_array(name: str, x: jax.typing.ArrayLike) -> jax.Array:
-    """``x`` as an array; raises unless JAX can make one of it."""
+    """``x`` as an array; raises if JAX cannot convert it."""
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError) as error:
@@ -25,7 +25,7 @@ def as_array(name: str, x: jax.typing.ArrayLike) -> jax.Array:
 
 
 def as_floating(name: str, x: jax.typing.ArrayLike) -> jax.Array:
-    """``x`` as an array; raises unless floating, of 16 bits or more."""
+    """``x`` as an array; raises unless floating with 16 bits or more."""
     array = as_array(name, x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating, got dtype {array.dtype}.")
@@ -34,12 +34,12 @@ def as_floating(name: str, x: jax.typing.ArrayLike) -> jax.Array:
             f"{name} must be float16, bfloat16, float32 or float64, got dtype"
             f" {array.dtype}; cast it first."
         )
-    # Two gradients that are in its short range need not have a sum that is.
+    # The range of float16 is short: the sum of two gradients may exceed it.
     return bounded(array) if array.dtype == jnp.float16 else array
 
 
 def check_dimensions(name: str, array: jax.Array) -> None:
-    """Raises if the last axis, along which vectors lie, has no entries."""
+    """Raises if the vectors, on the last axis, have no entries."""
     if array.ndim and array.shape[-1] == 0:
         raise ValueError(
             f"{name} must have vectors with one entry or more on the last axis, got"
@@ -48,7 +48,7 @@ def check_dimensions(name: str, array: jax.Array) -> None:
 
 
 def check_key(key: object, name: str = "key") -> None:
-    """Raises unless ``key`` is a single random key, of the new kind or the old."""
+    """Raises unless ``key`` is a single random key, typed or of dtype uint32."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             if key.ndim == 0:
@@ -66,7 +66,7 @@ def check_count(
 ) -> None:
     """Raises unless ``value`` is an integer, ``least`` or more.
 
-    An array passes if it may be traced and is an integer scalar.
+    With ``may_be_traced``, an integer scalar array passes as well.
     """
     if isinstance(value, jax.Array):
         if not may_be_traced:
@@ -98,11 +98,11 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_number(name: str, value: object, *, others: str = "") -> None:
-    """Raises unless ``value`` is a number, or an array that can stand for one.
+    """Raises unless ``value`` is a number or an array.
 
     Args:
         name: Name of the argument.
-        value: What was given.
+        value: The value passed by the caller, of any type.
         others: What else the argument may be, for the message.
     """
     is_number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
@@ -111,7 +111,7 @@ def check_number(name: str, value: object, *, others: str = "") -> None:
 
 
 def check_number_or_schedule(name: str, value: object) -> None:
-    """Raises unless ``value`` is a number, or a function of the step."""
+    """Raises unless ``value`` is a number, or a schedule (a function of the step)."""
     if not callable(value):
         check_number(name, value, others=", or a schedule, a function of the step")
 
@@ -119,7 +119,7 @@ def check_number_or_schedule(name: str, value: object) -> None:
 def is_number(value: object, name: str) -> TypeGuard[float]:
     """Whether ``value`` is a Python number, whose range can be checked.
 
-    Otherwise it is a floating array, a scalar; raises unless it is one of these.
+    Raises unless it is a Python number or a floating scalar array.
     """
     check_number(name, value, others=" or a scalar array")
     if isinstance(value, (jax.Array, np.ndarray)):
@@ -131,7 +131,7 @@ def is_number(value: object, name: str) -> TypeGuard[float]:
         if value.ndim:
             raise ValueError(f"{name} must be a scalar, got shape {value.shape}.")
         return False
-    # JAX passes constants as Python numbers that carry a type of their own.
+    # JAX passes constants as Python numbers with a type, which may be traced.
     return not hasattr(value, "aval")
 
 
@@ -175,15 +175,15 @@ def check_range(
 
 
 def shown(value: object) -> str:
-    """A value as errors show it: itself if it is short, else its type."""
+    """A value for an error message: itself if it is short, otherwise its type."""
     is_short = value is None or isinstance(value, (bool, int, float, str))
     return repr(value) if is_short else type(value).__name__
 
 
 def as_vectors(**vectors: jax.typing.ArrayLike) -> list[jax.Array]:
-    """The arguments as arrays; raises unless floating, of one length on the last axis.
+    """The arguments as arrays; raises unless they are floating vectors that fit.
 
-    Their other axes must broadcast.
+    The last axis must have the same length in all of them; other axes must broadcast.
     """
     arrays = [as_floating(name, x) for name, x in vectors.items()]
     shapes = [array.shape for array in arrays]
@@ -209,11 +209,16 @@ def _are_vectors(shapes: list[tuple[int, ...]]) -> bool:
 
 
 def as_integers(name: str, x: jax.typing.ArrayLike) -> jax.Array:
-    """``x`` as an array; raises unless integer, of values that JAX keeps.
+    """``x`` as an array; raises unless integer, with values that JAX can represent.
 
-    JAX narrows NumPy's 64-bit integers without a word unless its own are switched on.
+    Unless 64-bit types are enabled, JAX silently narrows NumPy's 64-bit integers.
     """
-    array = _as_given(x)
+    is_jax = any(
+        isinstance(leaf, jax.Array) or hasattr(leaf, "__jax_array__")
+        for leaf in jax.tree.leaves(x)
+    )
+    # NumPy narrows nothing.
+    array = jnp.asarray(x) if is_jax else np.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must be integer, got dtype {array.dtype}.")
     kept = jax.dtypes.canonicalize_dtype(array.dtype)
@@ -228,15 +233,6 @@ def as_integers(name: str, x: jax.typing.ArrayLike) -> jax.Array:
     return jnp.asarray(array, kept)
 
 
-def _as_given(x: jax.typing.ArrayLike) -> jax.Array | np.ndarray:
-    """An array in which nothing has been narrowed yet."""
-    is_of_jax = any(
-        isinstance(leaf, jax.Array) or hasattr(leaf, "__jax_array__")
-        for leaf in jax.tree.leaves(x)
-    )
-    return jnp.asarray(x) if is_of_jax else np.asarray(x)
-
-
 def as_labels(
     labels: jax.typing.ArrayLike,
     shape: tuple[int, ...],
@@ -244,10 +240,16 @@ def as_labels(
     *,
     name: str = "labels",
 ) -> jax.Array:
-    """``labels`` as an array; raises unless integer, of shape ``of`` less one axis.
+    """``labels`` as an array; raises unless integer and of the given shape.
 
-    Compare them by :func:`are_equal`, or as classes by :func:`as_classes`: a comparison
-    in the type of one side may narrow the other.
+    Compare them by :func:`are_equal`, or convert them by :func:`as_classes`: ``==``
+    may narrow one of its sides to the type of the other.
+
+    Args:
+        labels: Integers of any dtype.
+        shape: The shape that they must have.
+        of: Name of the array that has this shape and one more axis, for the message.
+        name: Name of the argument.
     """
     array = as_integers(name, labels)
     if array.shape != shape:
@@ -259,9 +261,9 @@ def as_labels(
 
 
 def as_classes(labels: jax.Array, classes: int) -> tuple[jax.Array, jax.Array]:
-    """Integer labels as int32 in ``[0, classes)``, 0 for others, and whether they are.
+    """Labels as int32 in ``[0, classes)``, and a mask of those that were in this range.
 
-    The labels may have any integer dtype, wider or narrower than the classes need.
+    Labels outside become 0. They may have any integer dtype, wide or narrow.
     """
     last = min(classes - 1, jnp.iinfo(labels.dtype).max)
     is_class = (labels >= 0) & (labels <= last)
@@ -269,9 +271,9 @@ def as_classes(labels: jax.Array, classes: int) -> tuple[jax.Array, jax.Array]:
 
 
 def are_equal(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Whether integers are equal as numbers, of two dtypes as well, elementwise.
+    """Whether integers are equal as numbers, elementwise, also in two dtypes.
 
-    JAX has no type for int32 and uint32 together, and takes one for the other.
+    JAX has no common type for int32 and uint32, and would convert one to the other.
     """
     widest = max(jnp.iinfo(x.dtype).bits, jnp.iinfo(y.dtype).bits)
     signed = [jnp.issubdtype(z.dtype, jnp.signedinteger) for z in (x, y)]

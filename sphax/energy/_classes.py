@@ -13,7 +13,7 @@ from sphax._checks import (
     check_choice,
 )
 from sphax._compiled import compiled
-from sphax._masking import as_weights, weight_of_pairs
+from sphax._masking import as_weights, total_pair_weight
 from sphax._numerics import divide
 from sphax.energy._hyperspherical import Distance, as_form, as_set, mean_energy
 
@@ -167,7 +167,7 @@ def _estimator(batch, frequencies, classes, against):
     weights = jnp.where(is_first, jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1), 0)
     if against == "all":
         return weights, divide(jnp.sum(weights), jnp.sum(each))
-    correction = divide(weight_of_pairs(weights), weight_of_pairs(each))
+    correction = divide(total_pair_weight(weights), total_pair_weight(each))
     return weights, correction * classes / max(classes - 1, 1)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from sphax._masking import weight_of_pairs, zero_masked
+from sphax._masking import total_pair_weight, zero_masked
 from sphax._numerics import divide, dot, widen
 from sphax.energy._pair_energies import Kind, pair_energies
 from sphax.energy._tiles import (
@@ -111,7 +111,7 @@ def _pull_back(blocks, of_rows):
 def _pair_weight(weights, ids):
     """Sum of the weights of the pairs."""
     if len(weights) == 1:
-        return weight_of_pairs(weights[0])
+        return total_pair_weight(weights[0])
     (of_points, of_bank), (own, rows) = weights, ids
     if not len(rows):
         return jnp.zeros_like(jnp.sum(of_points))
