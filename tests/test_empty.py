@@ -16,6 +16,10 @@ FUNCTIONS = {"magnitude": sx.operators.Tanh(), "angular": sx.operators.LinearAng
 OF_BATCHES = {
     "sphere.cosine_similarity": (lambda w: sx.sphere.cosine_similarity(X, w), W),
     "sphere.normalize": (lambda w: sx.sphere.normalize(w[:0]), W),
+    "sphere.length": (lambda w: sx.sphere.length(w[:, :0]), W),
+    "sphere.direction": (lambda w: sx.sphere.direction(w[:0]), W),
+    "sphere.inner_products": (lambda w: sx.sphere.inner_products(X, w), W),
+    "sphere.arcsin": (lambda w: sx.sphere.arcsin(w[:0]), W),
     "sphere.angle": (lambda w: sx.sphere.angle(w[:0], X), W),
     "sphere.log_map": (lambda w: sx.sphere.log_map(w[:0], X), W),
     "margins.margin_logits": (

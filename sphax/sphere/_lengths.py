@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax._checks import as_vectors
+from sphax._checks import as_floating, as_vectors
 from sphax._numerics import divide, dot, inverse_power, safe_sqrt, widen, widen_narrow
 
 # Number of entries from which a branch is faster than reading the array again.
@@ -20,7 +20,7 @@ def length(x: ArrayLike) -> jax.Array:
     r"""Euclidean length of each vector, :math:`\|x\|`.
 
     Args:
-        x: Vectors, floating, ``[..., d]``.
+        x: Vectors, floating, ``[..., d]``; ``d`` may be 0.
 
     Returns:
         Lengths, ``[...]``, in float32 at least; 0 with zero gradient for a zero vector,
@@ -28,13 +28,15 @@ def length(x: ArrayLike) -> jax.Array:
 
     Raises:
         TypeError: If ``x`` is not floating.
-        ValueError: If ``x`` has no axis, or its last axis is empty.
+        ValueError: If ``x`` has no axis.
 
     Example:
         >>> sx.sphere.length(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
         Array([5., 0.], dtype=float32)
     """
-    (x,) = as_vectors(x=x)
+    x = as_floating("x", x)
+    if x.ndim == 0:
+        raise ValueError(f"x must have vectors on the last axis, got shape {x.shape}.")
     return _length(widen_narrow(x))
 
 

@@ -293,6 +293,8 @@ def test_errors_teach():
         sx.sphere.parallel_transport(x, x, jnp.ones((3, 3)))
     with pytest.raises(ValueError, match=r"x must have vectors .* got x \(\)"):
         sx.sphere.normalize(jnp.ones(()))
+    with pytest.raises(ValueError, match=r"x must have vectors .* got shape \(\)"):
+        sx.sphere.length(jnp.ones(()))
     with pytest.raises(TypeError, match="w must have the dtype of x"):
         sx.sphere.cosine_similarity(x, x.astype(jnp.bfloat16))
     with pytest.raises(ValueError, match=r"w must be \[n, d\].*\(2, 4\)"):
