@@ -15,16 +15,16 @@
 # %% [markdown]
 # # Decoupled operators
 #
-# A convolution compares every patch $x$ of its input with every filter $w$, by the
-# inner product $\|w\|\|x\|\cos\theta$. This says two things in one number: how much of
-# anything there is, and how alike the two are. A **decoupled** operator says them by
-# two functions of its own choice,
+# A convolution compares every patch $x$ of its input with every filter $w$ by the inner
+# product $\|w\|\|x\|\cos\theta$. This number combines how strong the patch is and how
+# similar the two are. A **decoupled** operator replaces it by a product of two
+# functions,
 #
 # $$ f(w, x) = h(\|w\|, \|x\|)\; g(\theta) , $$
 #
-# a magnitude $h$ and an angular function $g$. The plain convolution is one of many.
-# This notebook looks at the two functions, at what a patch feels of them, at how much
-# of an image is in the angles alone, and at what an attacker makes of it all.
+# a magnitude $h$ and an angular function $g$. The plain convolution is a special case.
+# This notebook shows the two functions, the gradients with respect to a patch, how much
+# of an image is in the angles alone, and how bounded operators respond to attacks.
 
 # %%
 import pathlib
@@ -60,23 +60,22 @@ plt.rcParams.update(
         "lines.linewidth": 1.6,
     }
 )
-# Okabe and Ito's palette, distinct under every kind of colour vision.
+# Okabe and Ito's palette, distinct under every kind of color vision.
 ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#999999"
-COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY)
+COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY)
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
 # ## 1. The two functions
 #
-# **Angular functions** fall from 1 to -1 and are 0 at a right angle. The cosine is flat
-# where a filter fits its patch; the line is equally steep everywhere; the sigmoid is
-# steep where the two have nothing to do with each other, the square of the cosine is
-# flat there.
+# **Angular functions** decrease from 1 to -1 and are 0 at a right angle. The cosine is
+# flat where a filter matches its patch; the line has the same slope everywhere; the
+# sigmoid is steep near a right angle, where the squared cosine is flat.
 #
-# **Magnitudes** grow with the length of the patch, or not at all. *Bounded* ones
-# (sphere, ball, tanh) limit what any patch can say. *Unbounded* ones keep more of what
-# lengths have to say. Some have a radius $\rho$, in units of which they see a length.
+# **Magnitudes** increase with the length of the patch, or are constant. *Bounded* ones
+# (sphere, ball, tanh) limit the response to any patch. *Unbounded* ones keep more
+# information about the length. Some have a radius $\rho$ as their unit of length.
 
 # %%
 so = sx.operators
@@ -99,11 +98,11 @@ magnitudes = {
 theta, length = jnp.linspace(0.0, jnp.pi, 361), jnp.linspace(0.0, 3.0, 301)
 
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
-for (name, g), colour in zip(angular.items(), COLOURS, strict=False):
-    axes[0].plot(np.degrees(theta), g(theta), color=colour, label=name)
-for i, ((name, h), colour) in enumerate(zip(magnitudes.items(), COLOURS, strict=True)):
+for (name, g), color in zip(angular.items(), COLORS, strict=False):
+    axes[0].plot(np.degrees(theta), g(theta), color=color, label=name)
+for i, ((name, h), color) in enumerate(zip(magnitudes.items(), COLORS, strict=True)):
     style = "-" if i < 3 else "--"
-    axes[1].plot(length, h(length), style, color=colour, label=name)
+    axes[1].plot(length, h(length), style, color=color, label=name)
 axes[0].set(xlabel=r"angle $\theta$ (degrees)", ylabel=r"$g(\theta)$")
 axes[0].set(xticks=range(0, 181, 45))
 axes[0].legend(loc="lower left")
@@ -113,15 +112,15 @@ plt.show()
 
 # %% [markdown]
 # (Solid: bounded.) The filter's length counts only in *weighted* forms: as a factor,
-# $\|w\| h(\|x\|)$ (`weighted="linear"`), or within, $h(\|w\|\|x\|)$ (`"nonlinear"`).
-# Left out, all filters are equally important. The plain convolution is the linear
-# magnitude weighted, with the cosine:
+# $\|w\| h(\|x\|)$ (`weighted="linear"`), or inside, $h(\|w\|\|x\|)$ (`"nonlinear"`).
+# Without it, all filters are equally important. The plain convolution is the weighted
+# linear magnitude with the cosine:
 
 # %%
 rng = np.random.default_rng(0)
 images = jnp.asarray(rng.normal(size=(2, 9, 9, 3)), jnp.float32)
 kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 4)), jnp.float32)
-taken_apart = partial(
+decoupled = partial(
     so.decoupled_conv,
     images,
     kernel,
@@ -131,19 +130,19 @@ taken_apart = partial(
 plain = jax.lax.conv_general_dilated(
     images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
 )
-product = taken_apart(part="magnitude") * taken_apart(part="angle")
-for name, outputs in (("the operator", taken_apart()), ("its two factors", product)):
+product = decoupled(part="magnitude") * decoupled(part="angle")
+for name, outputs in (("the operator", decoupled()), ("its two factors", product)):
     print(f"{name:16}differs from the convolution by {abs(outputs - plain).max():.0e}")
 
 # %% [markdown]
 # ## 2. Surfaces
 #
-# Every operator is a surface over the half plane of patches: here at the distance
-# $\|x\|$ from the origin and the angle $\theta$ from the filter, which points to the
-# right. What is drawn comes from `decoupled_dense` on these very vectors.
+# Every operator is a surface over the half plane of patches, at the distance $\|x\|$
+# from the origin and the angle $\theta$ from the filter, which points to the right. The
+# values are computed by `decoupled_dense` for these vectors.
 
 # %%
-shown = {
+surfaces = {
     "Linear, Cosine": (so.Linear(), so.Cosine()),
     "Sphere, Cosine": (so.Sphere(), so.Cosine()),
     "Sphere, LinearAngle": (so.Sphere(), so.LinearAngle()),
@@ -164,7 +163,7 @@ def surface(magnitude, angular):
 
 fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 3.0), sharex=True, sharey=True)
 levels = np.linspace(-2.0, 2.0, 21)
-for ax, (title, functions) in zip(axes.flat, shown.items(), strict=True):
+for ax, (title, functions) in zip(axes.flat, surfaces.items(), strict=True):
     values = surface(*functions)
     drawn = ax.contourf(*np.moveaxis(patches, -1, 0), values, levels, cmap="RdBu_r")
     ax.contour(
@@ -178,15 +177,15 @@ fig.colorbar(drawn, ax=axes, label="$f(w, x)$", ticks=[-2, -1, 0, 1, 2])
 plt.show()
 
 # %% [markdown]
-# The inner product is a plane: its contours are straight, and a step away from the
-# origin counts the same everywhere. A sphere has rays for contours. All of them meet at
-# the origin, where the smallest step can go from any value to any other. Ball and tanh
-# are a plane, or something like it, near the origin, and a sphere far from it.
+# The inner product is a plane: its contours are straight and equally spaced. The
+# contours of the sphere are rays, which all meet at the origin, where an arbitrarily
+# small step can change the value from any to any other. Ball and tanh are close to a
+# plane near the origin, and to a sphere far from it.
 #
-# ## 3. What a patch feels
+# ## 3. Sensitivity to the patch
 #
-# How far can a change of the patch move the output? By the longest gradient at its
-# length,
+# How much can a small change of the patch change the output? The bound is the longest
+# gradient at its length,
 #
 # $$
 # \Big\|\frac{\partial f}{\partial x}\Big\|^2
@@ -196,7 +195,7 @@ plt.show()
 
 # %%
 def steepest(magnitude, angular):
-    """Length of the gradient for each length of a patch, the largest over angles."""
+    """Largest length of the gradient over all angles, for each length of a patch."""
 
     def response(patch):
         found = so.decoupled_dense(patch, filters, magnitude=magnitude, angular=angular)
@@ -207,10 +206,10 @@ def steepest(magnitude, angular):
 
 
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
-for (name, h), colour in zip(magnitudes.items(), COLOURS, strict=True):
-    axes[0].plot(grid[0][0], steepest(h, so.Cosine()), color=colour, label=name)
-for (name, g), colour in zip(angular.items(), COLOURS, strict=False):
-    axes[1].plot(grid[0][0], steepest(so.Ball(), g), color=colour, label=name)
+for (name, h), color in zip(magnitudes.items(), COLORS, strict=True):
+    axes[0].plot(grid[0][0], steepest(h, so.Cosine()), color=color, label=name)
+for (name, g), color in zip(angular.items(), COLORS, strict=False):
+    axes[1].plot(grid[0][0], steepest(so.Ball(), g), color=color, label=name)
 axes[0].set(title="Cosine", ylabel=r"$\max_\theta \|\partial f / \partial x\|$")
 axes[1].set(title="Ball")
 for ax in axes:
@@ -219,20 +218,20 @@ for ax in axes:
 plt.show()
 
 # %% [markdown]
-# The inner product feels all patches alike. A bounded magnitude feels long patches
-# less and less, like $1/\|x\|$; the price is at the other end, where the sphere feels
-# the shortest patches without bound, and so does the power. There the noise of an empty
-# corner is as loud as any edge. A radius is the remedy. In a network it is measured: in
-# units of the mean norm of the patches, and learned from there on
-# (`DecoupledConv(radius="learned")`). On the right, the price of a steeper $g$: the
-# sigmoid is the most sensitive of all, at its right angle.
+# The inner product is equally sensitive to all patches. A bounded magnitude becomes
+# less sensitive to long patches, like $1/\|x\|$. At the other end, the sphere and the
+# power are sensitive to short patches without bound: noise in an empty corner has as
+# much effect as an edge. A radius avoids this. In a network it is measured in units of
+# the mean norm of the patches, and learned from this start
+# (`DecoupledConv(radius="learned")`). On the right, a steeper $g$ is more sensitive:
+# the sigmoid is the most sensitive of all, at a right angle.
 #
 # ## 4. Angles alone
 #
-# An autoencoder is trained as usual, on inner products. Then the last convolution of
-# its encoder is asked for one factor alone (`part="magnitude"` or `"angle"`), and the
-# decoder has to make do with it; or all convolutions of the encoder are. Nothing is
-# trained for that. (`python -m experiments.autoencoder` does it at length.)
+# An autoencoder is trained as usual, with inner products. Then the last convolution of
+# its encoder, or all of them, return one factor only (`part="magnitude"` or `"angle"`),
+# and the decoder reconstructs the image from it, without further training. (`python -m
+# experiments.autoencoder` is the full study.)
 
 # %%
 digits = _data.load("digits")
@@ -262,25 +261,25 @@ for row, (title, row_images) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %%
-alike = measure(autoencoder, digits)
+similarity = measure(autoencoder, digits)
 titles = {name: source.title for name, source in SOURCES.items()} | BASELINES
 print(f"{'':24}correlation with the image")
 for name, title in titles.items():
-    values = alike[name]["correlation"]
+    values = similarity[name]["correlation"]
     print(f"{title.strip('*'):24}{np.mean(values):.2f} ± {np.std(values):.2f}")
 
 # %% [markdown]
-# (Every decoded image is drawn with the mean and the contrast of its original: the
-# network has no biases, so that codes in another unit come out with another contrast.
-# Mean ± standard deviation over the test images.) The angles bring the image back. What
-# the magnitudes bring is nearly the same for every image, and less like it than the
-# mean image, or than any other one. Even if every convolution of the encoder forgets
-# all lengths, the digit can be read.
+# (Every decoded image has the mean and the contrast of its original: the network has no
+# biases, so codes on another scale change the contrast. Mean ± standard deviation over
+# the test images.) The angles reconstruct the image. The reconstruction from magnitudes
+# is nearly the same for every image, and less similar to the image than the mean image,
+# or another image, is. The digit is readable even if every convolution of the encoder
+# ignores all lengths.
 #
 # ## 5. Under attack
 #
-# A bounded operator limits how far a perturbation goes through it. Does it make a
-# network robust? Two small networks that differ in their convolutions alone:
+# A bounded operator limits the effect of a perturbation. Does it make a network robust?
+# The following two small networks differ only in their convolutions:
 
 # %%
 STEPS, BATCH = 200, 64
@@ -319,8 +318,8 @@ trained = {name: train(name) for name in names}
 
 # %% [markdown]
 # FGSM takes one step of $\varepsilon$ in every pixel along the sign of the gradient;
-# PGD takes ten, from a random start within $\varepsilon$, and keeps the best. Noise
-# within $\varepsilon$ is there to compare.
+# PGD takes ten steps from a random start within $\varepsilon$, and keeps the best
+# result. Random noise within $\varepsilon$ is the baseline.
 
 
 # %%
@@ -344,34 +343,39 @@ attacks = {
     ),
 }
 radii = np.linspace(0.0, 0.24, 5)
-under = {}
+accuracies = {}
 for name, (graph, state) in trained.items():
     loss = jax.tree_util.Partial(losses, graph, state, test_labels)
     for attack, run in attacks.items():
-        under[name, attack] = [
+        accuracies[name, attack] = [
             float(accuracy(graph, state, run(loss, eps))) for eps in radii
         ]
 
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5), sharey=True)
 for ax, attack in zip(axes, attacks, strict=True):
-    for name, colour in names.items():
-        ax.plot(radii, under[name, attack], color=colour, marker="o", ms=3, label=name)
+    for name, color in names.items():
+        ax.plot(
+            radii, accuracies[name, attack], color=color, marker="o", ms=3, label=name
+        )
     ax.set(title=attack, xlabel=r"radius $\varepsilon$", ylim=(-0.02, 1.02))
 axes[0].set_ylabel("accuracy")
 axes[0].legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# It does not. Noise hurts neither network, one step breaks both, ten leave nothing. A
-# bound on every layer is none on the network: what a layer squeezes, the batch
-# normalisation after it stretches again. And a network that did look robust here could
-# as well be one that hides its gradients; then FGSM would stay far behind PGD, or PGD
-# behind images made for another network. `python -m experiments.robustness` asks these
-# questions of more operators, more seeds, and of networks trained under attack.
+# It does not. Noise affects neither network much, one step breaks both, and ten steps
+# reduce the accuracy to almost nothing. Bounding every layer does not bound the
+# network: batch normalization rescales the output of each layer. Moreover, a network
+# that seems robust here could have obfuscated gradients; FGSM would then be much weaker
+# than PGD, or PGD weaker than images made for another network.
+# `python -m experiments.robustness` studies more operators, more seeds, and
+# adversarially trained networks.
 #
 # ## In short
 #
-# - Length and angle of a patch are two things; an operator chooses a function of each.
-# - What an image shows is in the angles. The lengths are contrast, and little else.
-# - Bounded magnitudes feel long patches less, and short ones more: give them a radius.
-# - A bounded operator is no defence.
+# - An operator combines a function of the length of a patch with a function of its
+#   angle.
+# - The content of an image is in the angles; the lengths are mostly contrast.
+# - Bounded magnitudes are less sensitive to long patches and more sensitive to short
+#   ones: give them a radius.
+# - A bounded operator is not a defense against attacks.

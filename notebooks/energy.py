@@ -15,16 +15,16 @@
 # %% [markdown]
 # # Hyperspherical energy
 #
-# What a layer can tell apart is in the directions of its neurons. Two neurons of nearly
-# one direction are one neuron, paid for twice. **Hyperspherical energy** measures how
-# far directions are from being spread evenly: they repel each other like charges,
+# The directions of its neurons determine which features a layer detects. Nearly
+# parallel neurons are redundant. **Hyperspherical energy** measures how far directions
+# are from being spread evenly: they repel each other like charges,
 #
 # $$ E_s = \frac{1}{n (n - 1)} \sum_{i \ne j} \|\hat w_i - \hat w_j\|^{-s},
 # \qquad E_0 = -\frac{1}{n (n - 1)} \sum_{i \ne j} \log \|\hat w_i - \hat w_j\| . $$
 #
-# This notebook lets points spread on a sphere, looks for the best places there are,
-# asks what there is to gain in many dimensions, and makes the energy a part of a
-# training.
+# This notebook spreads points over a sphere, finds the arrangements of lowest energy,
+# compares random directions with the minimum in many dimensions, and adds the energy to
+# the training of a network.
 
 # %%
 import jax
@@ -53,7 +53,7 @@ plt.rcParams.update(
         "lines.linewidth": 1.6,
     }
 )
-# Okabe and Ito's palette, distinct under every kind of colour vision.
+# Okabe and Ito's palette, distinct under every kind of color vision.
 ORANGE, GREEN, BLUE, VERMILION = "#E69F00", "#009E73", "#0072B2", "#D55E00"
 BLACK, GREY = "#000000", "#999999"
 WIDTH = 7.2  # inches, of every figure
@@ -61,11 +61,11 @@ WIDTH = 7.2  # inches, of every figure
 # %% [markdown]
 # ## 1. Points that repel each other
 #
-# Twenty-four points start within a small cap, and go downhill. `energy_and_grad` gives
-# the energy and its gradient, which is at a right angle to every point: nobody has to
-# hold the points on the sphere, but for what the length of a step takes them off it.
-# The step is along the gradient of $\log E$, whose size does not depend on how crowded
-# the points are.
+# Twenty-four points start in a small cap and follow the negative gradient.
+# `energy_and_grad` returns the energy and its gradient, which is orthogonal to every
+# point. A step along it leaves the sphere only to second order, and normalization
+# brings the points back. The steps use the gradient of $\log E$, whose size does not
+# depend on how close the points are.
 
 
 # %%
@@ -88,18 +88,18 @@ around = np.linspace(0.0, 2.0 * np.pi, 200)
 
 
 def draw(ax, points, title, edges=()):
-    """From the side and a little from above; what is behind is paler."""
+    """View from the side and slightly from above; the back is paler."""
     tilt = np.radians(25.0)
-    turn = np.array(
+    rotation = np.array(
         [[1, 0, 0], [0, np.sin(tilt), np.cos(tilt)], [0, -np.cos(tilt), np.sin(tilt)]]
     )
-    x, y, z = turn @ np.asarray(points).T
+    x, y, z = rotation @ np.asarray(points).T
     ax.fill(np.cos(around), np.sin(around), color="0.96", zorder=0)
     ax.plot(np.cos(around), np.sin(around), color="0.8", lw=0.6)
     for i, j in edges:
         is_front = z[i] + z[j] > 0
-        colour = "0.45" if is_front else "0.85"
-        ax.plot(x[[i, j]], y[[i, j]], color=colour, lw=0.8, zorder=1 + is_front)
+        color = "0.45" if is_front else "0.85"
+        ax.plot(x[[i, j]], y[[i, j]], color=color, lw=0.8, zorder=1 + is_front)
     ax.scatter(x, y, s=14, c=np.where(z > 0, BLUE, "#A8CCE3"), zorder=3, lw=0)
     ax.set(title=title, aspect="equal")
     ax.set_axis_off()
@@ -111,12 +111,11 @@ for ax, step in zip(axes, (0, 5, 20, 60, 400), strict=True):
 plt.show()
 
 # %% [markdown]
-# ## 2. The best places
+# ## 2. The lowest energy
 #
-# How low can the energy go? For three dimensions and $s = 1$ this is Thomson's problem:
-# where do charges on a sphere come to rest? `minimize_energy` looks for the answer, in
-# any dimension, for any $s$, and for lines as well as for points, from many random
-# starts at once.
+# How low can the energy be? For three dimensions and $s = 1$ this is Thomson's problem,
+# the equilibrium of charges on a sphere. `minimize_energy` searches for the minimum in
+# any dimension, for any $s$, for points and for lines, from many random starts at once.
 
 # %%
 known = thomson.published()
@@ -141,10 +140,10 @@ plt.show()
 # %% [markdown]
 # ## 3. The random level
 #
-# Random directions have an energy too. Its expectation does not depend on how many
-# there are (`expected_energy`), and it is what the *minimum* rises to as they become
-# many: there is room between the two when they are few, and ever less of it when they
-# are not. No directions fall below `energy_lower_bound`.
+# The expected energy of random directions does not depend on their number
+# (`expected_energy`), and the *minimum* approaches it as the number grows: the
+# difference is large for few directions, and small for many. `energy_lower_bound` is a
+# lower bound for all arrangements.
 
 # %%
 dimensions = np.unique(np.geomspace(5, 1000, 25).astype(int))
@@ -152,12 +151,12 @@ random = [sx.energy.expected_energy(int(d), power=2.0) for d in dimensions]
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
 for ax, half_space in zip(axes, (False, True), strict=True):
     ax.plot(dimensions, random, color=BLACK, label="random, any $n$")
-    for n, colour in ((16, BLUE), (64, GREEN), (256, ORANGE)):
+    for n, color in ((16, BLUE), (64, GREEN), (256, ORANGE)):
         bounds = [
             sx.energy.energy_lower_bound(n, int(d), power=2.0, half_space=half_space)
             for d in dimensions
         ]
-        ax.plot(dimensions, bounds, color=colour, label=f"bound, $n = {n}$")
+        ax.plot(dimensions, bounds, color=color, label=f"bound, $n = {n}$")
     ax.set(title="half space" if half_space else "full space", xscale="log")
     ax.set(xlabel="dimensions", ylim=(0.4, 0.8))
 axes[0].set_ylabel("$E_2$")
@@ -165,22 +164,23 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# (In half space a neuron stands for its mirror image as well, so that opposite neurons
-# repel each other no less than equal ones.) A convolution of 64 filters over 3 x 3 x 64
-# inputs has 576 dimensions. Drawn at random, its filters are within two percent of the
-# best there is. What an energy can do in training is to *keep* them there.
+# (In half space a neuron also represents its mirror image, so opposite neurons repel
+# each other as equal ones do.) The filters of a convolution over 3 x 3 x 64 inputs have
+# 576 dimensions. With 64 random filters, its energy is within two percent of the
+# minimum. The purpose of the energy in training is to *keep* it there.
 #
 # ## 4. Energy in an optax chain
 #
-# `add_energy_gradient` adds the gradient of the energy to that of the loss. It stands
-# before the optimiser, and keeps the energies of the layers in its state. Ten lines:
+# `add_energy_gradient` adds the gradient of the energy to the gradient of the loss. It
+# comes before the optimizer in the chain, and its state holds the energy of every
+# layer. Ten lines:
 
 
 # %%
 def optimizer(weight):
     return optax.chain(
         sx.optim.add_energy_gradient(
-            {"": weight, "head": 10.0 * weight},  # the last layer has its own
+            {"": weight, "head": 10.0 * weight},  # another weight for the last layer
             power=2.0,
             reduce="sum",
         ),
@@ -189,8 +189,8 @@ def optimizer(weight):
 
 
 # %% [markdown]
-# Two layers of 128 neurons and a head, on scikit-learn's handwritten digits; three runs
-# side by side that differ in nothing but the weight:
+# The network has two layers of 128 neurons and a head, and is trained on scikit-learn's
+# handwritten digits. Three runs differ only in the weight of the energy:
 
 # %%
 digits = _data.load("digits")
@@ -240,10 +240,10 @@ trained, energies, errors = run(jnp.array(list(weights.values())))
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6))
 for ax, (name, (d, n)) in zip(axes, sizes.items(), strict=True):
-    for curve, label, colour in zip(
+    for curve, label, color in zip(
         energies[f"{name}/kernel"], weights, (VERMILION, ORANGE, BLUE), strict=True
     ):
-        ax.plot(curve, color=colour, label=label)
+        ax.plot(curve, color=color, label=label)
     level = sx.energy.expected_energy(d, power=2.0)
     ax.axhline(level, color=BLACK, ls="--", lw=1.0, label="random")
     least = sx.energy.energy_lower_bound(n, d, power=2.0)
@@ -256,13 +256,13 @@ for label, error in zip(weights, errors, strict=True):
     print(f"{label:12}test error {error:.2f} %")
 
 # %% [markdown]
-# Left to itself, training crowds the neurons of the hidden layers: their energy rises
-# above that of random ones. With the energy in the chain it falls below. The head does
-# by itself what the loss asks of it, and parts its ten neurons; the energy takes them
-# all the way to the bound, a simplex. Of the error, one run says nothing;
-# `python -m experiments.energy` has it over seeds and regularisers.
+# Without the energy term, training crowds the neurons of the hidden layers: their
+# energy rises above the random level. With the term it falls below this level. The loss
+# alone separates the ten neurons of the head; the energy term brings them to the lower
+# bound, a simplex. One run does not allow conclusions about the error;
+# `python -m experiments.energy` compares errors over seeds and regularizers.
 #
-# `energy_report` says the same of any params, with the closest pair of every layer:
+# `energy_report` gives the energies of any params, and the closest pair of every layer:
 
 # %%
 for i in (0, 2):
@@ -274,9 +274,9 @@ for i in (0, 2):
 # %% [markdown]
 # ## In short
 #
-# - Energy says how far neurons are from being spread evenly; its minimum is Thomson's
-#   problem.
-# - Random neurons are the level to compare with, and in many dimensions nearly the
-#   best.
-# - In a chain it keeps the neurons of a network apart, at the price of one product more
-#   for each layer.
+# - Hyperspherical energy measures how far neurons are from being spread evenly; its
+#   minimization is Thomson's problem.
+# - Random neurons are the reference level; in many dimensions their energy is nearly
+#   minimal.
+# - As a part of an optax chain it keeps the neurons of a network apart, at the cost of
+#   one more product per layer.

@@ -15,8 +15,8 @@
 # %% [markdown]
 # # Margins
 #
-# A softmax classifier is content as soon as the right class wins. A **margin** asks
-# for more: during training the target's cosine is replaced by something smaller,
+# A softmax classifier is trained only until the right class wins. A **margin** requires
+# more: during training the target's cosine is replaced by a smaller value,
 #
 # $$
 # L = -\log \frac{e^{r_y \psi(\theta_y)}}
@@ -26,9 +26,9 @@
 #
 # where $\theta_j$ is the angle between the embedding $x$ and the prototype $w_j$, and
 # $r_j$ is $\|x\|\|w_j\|$ (L-Softmax), $\|x\|$ (SphereFace) or a constant $s$ (CosFace,
-# ArcFace and most others). One function of one angle is all that tells these methods
-# apart. This notebook looks at that function four times: as a curve, as a decision
-# region, as a force, and through the features that it trains.
+# ArcFace and most others). These methods differ only in one function of one angle. This
+# notebook shows that function in four ways: as a curve, as a decision region, as a
+# force, and by its effect on features.
 
 # %%
 # %matplotlib inline
@@ -58,7 +58,7 @@ plt.rcParams.update(
         "lines.linewidth": 1.6,
     }
 )
-# Okabe and Ito's palette, distinct under every kind of colour vision.
+# Okabe and Ito's palette, distinct under every kind of color vision.
 ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#DDDDDD"
 WIDTH = 7.2  # inches, of every figure
@@ -66,9 +66,9 @@ WIDTH = 7.2  # inches, of every figure
 # %% [markdown]
 # ## 1. The curves
 #
-# **Multiplicative.** L-Softmax and SphereFace ask for $\cos m\theta$ in place of
-# $\cos\theta$. Beyond $\theta = \pi/m$ the cosine would rise again, so it is unfolded
-# into monotone pieces,
+# **Multiplicative.** L-Softmax and SphereFace use $\cos m\theta$ in place of
+# $\cos\theta$. Beyond $\theta = \pi/m$ this cosine would increase again, so it is
+# continued by monotone pieces,
 #
 # $$
 # \psi(\theta) = (-1)^k \cos(m\theta) - 2k, \qquad
@@ -77,21 +77,21 @@ WIDTH = 7.2  # inches, of every figure
 # \psi(\theta) = 1 - \int_0^\theta m\,|\sin mt|\,dt .
 # $$
 #
-# (The paper's condition on the continuation, $D(\pi/m) = \cos(\pi/m)$, is a slip of the
-# pen: continuity needs $D(\pi/m) = \cos\pi = -1$.) Such a margin is steep, so training
-# begins with the plain cosine mixed in and lets its weight $\lambda$ fade:
-# $(\lambda\cos\theta + \psi(\theta)) / (1 + \lambda)$. SphereFace-R drops the pieces:
-# flat from $\pi/m$ on.
+# (The paper's condition on the continuation, $D(\pi/m) = \cos(\pi/m)$, is a typo:
+# continuity needs $D(\pi/m) = \cos\pi = -1$.) Such a margin is steep. Training
+# therefore starts with a mixture, $(\lambda\cos\theta + \psi(\theta)) / (1 + \lambda)$,
+# and reduces the weight $\lambda$ of the plain cosine. SphereFace-R has no such pieces:
+# it is constant beyond $\pi/m$.
 #
 # **Additive.** CosFace lowers the curve, $\cos\theta - m$; ArcFace shifts it,
-# $\cos(\theta + m)$; Li-ArcFace does so on a straight line, $1 - 2(\theta + m)/\pi$,
-# and straightens the other classes' cosines as well.
+# $\cos(\theta + m)$; Li-ArcFace shifts a straight line, $1 - 2(\theta + m)/\pi$, and
+# uses a straight line for the other classes as well.
 #
-# **Your own** is a function of the angle. The one below leaves $\psi(0) = 1$ but keeps
-# pulling there, with the slope $-m/2$:
+# **Custom** margins are functions of the angle. The one below has $\psi(0) = 1$ and a
+# nonzero slope there, $-m/2$:
 
 # %%
-own = sx.margins.Psi(lambda angle, m: jnp.cos(angle) - m * jnp.sin(angle / 2), 0.5)
+custom = sx.margins.Psi(lambda angle, m: jnp.cos(angle) - m * jnp.sin(angle / 2), 0.5)
 
 plain = sx.margins.NoMargin()
 spherefaces = {f"$m = {m}$": sx.margins.SphereFace(m=m) for m in (1, 2, 3, 4)}
@@ -104,7 +104,7 @@ additive = {
     "ArcFace, $m = 0.5$": sx.margins.ArcFace(margin=0.5),
     "combined (1, 0.3, 0.2)": sx.margins.Combined(m1=1.0, m2=0.3, m3=0.2),
     "Li-ArcFace, $m = 0.45$": sx.margins.LiArcFace(margin=0.45),
-    "your own, $m = 0.5$": own,
+    "custom, $m = 0.5$": custom,
 }
 arcfaces = {
     mode: sx.margins.ArcFace(margin=0.5, beyond=mode)
@@ -113,16 +113,16 @@ arcfaces = {
 
 # %%
 angles = jnp.linspace(0.0, jnp.pi, 2881)
-COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
+COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
 
 
-def draw_curves(ax, margins, colours=COLOURS):
+def draw_curves(ax, margins, colors=COLORS):
     ax.plot(np.cos(angles), np.cos(angles), ":", color=BLACK, lw=1.2)
-    for (name, margin), colour in zip(margins.items(), colours, strict=False):
+    for (name, margin), color in zip(margins.items(), colors, strict=False):
         psi = np.array(margin(angles))
         # A jump is a gap in the curve, not a steep piece of it.
         psi[1:][np.abs(np.diff(psi)) > 0.02] = np.nan
-        ax.plot(np.cos(angles), psi, color=colour, label=name)
+        ax.plot(np.cos(angles), psi, color=color, label=name)
     if margins:
         ax.legend(loc="lower right", handlelength=1.4, labelspacing=0.3)
     ax.set_xlabel(r"$\cos\theta$")
@@ -146,16 +146,16 @@ axes[0, 1].set(title="$m = 4$, annealed and without pieces", ylim=(-7.4, 1.4))
 draw_curves(axes[1, 0], additive)
 axes[1, 0].set(title="Additive margins", ylim=(-1.7, 1.15))
 
-# All five are cos(theta + m) up to their own turn: drawn once, then the branches.
-ax, turn = axes[1, 1], np.pi - 0.5
+# All five agree with cos(theta + m) up to a point: drawn once, then the branches.
+ax, end = axes[1, 1], np.pi - 0.5
 draw_curves(ax, {})
-stem = angles[angles < turn]
+stem = angles[angles < end]
 ax.plot(np.cos(stem), np.cos(stem + 0.5), color=BLACK, label=r"$\cos(\theta + m)$")
-for (mode, margin), colour in zip(arcfaces.items(), COLOURS, strict=True):
-    branch = angles[angles > (np.pi / 2 if mode == "easy" else turn)]
-    ax.plot(np.cos(branch), margin(branch), color=colour, label=mode)
-ax.axvline(np.cos(turn), color=GREY, lw=1, zorder=0)
-ax.text(np.cos(turn) + 0.02, 0.16, r"$\theta = \pi - m$", color="#777777")
+for (mode, margin), color in zip(arcfaces.items(), COLORS, strict=True):
+    branch = angles[angles > (np.pi / 2 if mode == "easy" else end)]
+    ax.plot(np.cos(branch), margin(branch), color=color, label=mode)
+ax.axvline(np.cos(end), color=GREY, lw=1, zorder=0)
+ax.text(np.cos(end) + 0.02, 0.16, r"$\theta = \pi - m$", color="#777777")
 ax.legend(loc="lower right", handlelength=1.4, labelspacing=0.3)
 ax.set(title=r"ArcFace beyond $\pi - m$", xlim=(-1.03, 0.3), ylim=(-1.3, 0.3))
 for ax in axes[:, 0]:
@@ -163,9 +163,9 @@ for ax in axes[:, 0]:
 plt.show()
 
 # %% [markdown]
-# The dotted line is $\cos\theta$ itself. Two properties make a good margin: $\psi$ lies
-# **below** what another class at the same angle would get (that makes a margin), and it
-# **decreases** (otherwise the target pushes its own embedding away). On $(0, \pi]$:
+# The dotted line is $\cos\theta$. A good margin has two properties: $\psi$ lies
+# **below** the value of another class at the same angle (otherwise there is no margin),
+# and it **decreases** (otherwise the target repels its embedding). On $(0, \pi]$:
 
 # %%
 everything = {
@@ -185,37 +185,37 @@ for name, margin in everything.items():
     print(f"{name.replace('$', ''):30}{answers[0]:8}{answers[1]}")
 
 # %% [markdown]
-# SphereFace-R v2 leaves $\psi = \cos$ and lifts the other classes instead. "Pure"
-# ArcFace turns upwards beyond $\pi - m$, and so does the combined margin as published.
-# "Easy" has no margin on the far half. SphereFace-R v1 and "clamp" end flat, at
-# $\psi = -1$, where the pull is zero. The default of `sx.margins.ArcFace`
-# ("continuous") and the authors' "fallback" pass both tests; only the former does so
-# without a jump.
+# SphereFace-R v2 keeps $\psi = \cos$ and raises the other classes instead. "Pure"
+# ArcFace increases beyond $\pi - m$, as does the combined margin as published. "Easy"
+# has no margin for $\theta > \pi/2$. SphereFace-R v1 and "clamp" end with a constant
+# $\psi = -1$, where the gradient is zero. The default of `sx.margins.ArcFace`
+# ("continuous") and the authors' "fallback" pass both tests; only the default has no
+# jump.
 #
 # ## 2. Decision regions
 #
-# Take two classes in the plane. Softmax gives $x$ to class 1 if
-# $\|w_1\|\cos\theta_1 > \|w_2\|\cos\theta_2$. L-Softmax is content with a sample of
-# class 1 only if
+# Consider two classes in the plane. Softmax assigns $x$ to class 1 if
+# $\|w_1\|\cos\theta_1 > \|w_2\|\cos\theta_2$. L-Softmax accepts a sample of class 1
+# only if
 #
 # $$ \|w_1\|\,\psi(\theta_1) > \|w_2\|\cos\theta_2 , $$
 #
-# and with one of class 2 only if the same holds with 1 and 2 exchanged. One boundary
-# becomes two, and between them is a **decision margin** that no training sample should
-# enter.
+# and a sample of class 2 only if the same holds with 1 and 2 exchanged. The boundary
+# splits into two, and between them is a **decision margin** that no training sample
+# should enter.
 
 
 # %%
 @jax.jit
-def surplus(x, own, other, margin):
-    """By how much the class of ``own`` wins at ``x``, its margin included."""
-    lengths = jnp.linalg.norm(own), jnp.linalg.norm(other)
-    to_own, to_other = sx.sphere.angle(x, own), sx.sphere.angle(x, other)
-    return lengths[0] * margin(to_own) - lengths[1] * jnp.cos(to_other)
+def surplus(x, target, other, margin):
+    """Logit of the target at ``x``, with its margin, minus the logit of the other."""
+    lengths = jnp.linalg.norm(target), jnp.linalg.norm(other)
+    to_target, to_other = sx.sphere.angle(x, target), sx.sphere.angle(x, other)
+    return lengths[0] * margin(to_target) - lengths[1] * jnp.cos(to_other)
 
 
 def at(direction, radius=1.0):
-    """The vector of a direction in radians."""
+    """The vector in a direction, given in radians."""
     return radius * jnp.stack([jnp.cos(direction), jnp.sin(direction)], axis=-1)
 
 
@@ -243,14 +243,14 @@ fig, axes = plt.subplots(
 for ax, (title, (long1, long2)) in zip(axes, scenarios.items(), strict=True):
     w1, w2 = at(half, long1), at(-half, long2)
     ax.fill_between(circle, 0.0, 1.0, color=GREY, lw=0)
-    for own, other, colour in ((w1, w2, BLUE), (w2, w1, VERMILION)):
-        values = np.array(surplus(at(circle), own, other, margin))
+    for target, other, color in ((w1, w2, BLUE), (w2, w1, VERMILION)):
+        values = np.array(surplus(at(circle), target, other, margin))
         ax.fill_between(circle, 0.0, 1.0, where=values > 0, color="white", lw=0)
         ax.fill_between(
-            circle, 0.0, 1.0, where=values > 0, color=colour, alpha=0.3, lw=0
+            circle, 0.0, 1.0, where=values > 0, color=color, alpha=0.3, lw=0
         )
         for edge in boundaries(circle, values):
-            ax.plot([edge, edge], [0, 1], color=colour, lw=1.4)
+            ax.plot([edge, edge], [0, 1], color=color, lw=1.4)
     softmax = np.array(surplus(at(circle), w1, w2, plain))
     for edge in boundaries(circle, softmax):
         ax.plot([edge, edge], [0, 1], "--", color=BLACK, lw=1.2)
@@ -278,13 +278,13 @@ fig.legend(
 plt.show()
 
 # %% [markdown]
-# The longer prototype gets the wider region, with a margin or without. The picture also
-# shows what a sketch of the front omits: each region ends on its *far* side as well,
-# here where $m\theta_1$ overtakes $\theta_2$ once more.
+# The longer prototype has the wider region, with or without a margin. Each region also
+# ends on its *far* side, where $m\theta_1$ exceeds $\theta_2$ again; sketches of the
+# front usually omit this.
 #
 # For equal norms the two boundaries are $m\theta_1 = \theta_2$ and
-# $\theta_1 = m\theta_2$. Between the prototypes $\theta_1 + \theta_2 = \theta_{1,2}$,
-# so that they lie at $\theta_{1,2}/(m+1)$ from either end, and
+# $\theta_1 = m\theta_2$. Between the prototypes, $\theta_1 + \theta_2 = \theta_{1,2}$,
+# so each boundary is at the angle $\theta_{1,2}/(m+1)$ from one prototype, and
 #
 # $$ \text{angular margin} = \frac{m - 1}{m + 1}\,\theta_{1,2} . $$
 
@@ -303,10 +303,11 @@ for between in (30.0, 60.0, 120.0):
         assert abs(measured - expected) < 1e-3
 
 # %% [markdown]
-# Once the norms are gone, the decision depends on the two angles alone, and all margins
-# can be compared in one plane. SphereFace's widens with the angle and vanishes at zero.
-# CosFace's is constant in the cosine, and so widest in angle near 0 and $\pi$.
-# ArcFace's is constant in the angle, up to $\pi - m$. (Dashed: softmax.)
+# Without norms, the decision depends only on the two angles, and all margins can be
+# compared in one plane. The margin of SphereFace grows with the angle and vanishes at
+# zero. The margin of CosFace is constant in the cosine, so in the angle it is widest
+# near 0 and $\pi$. The margin of ArcFace is constant in the angle, up to $\pi - m$.
+# (Dashed: softmax.)
 
 # %%
 compared = {
@@ -321,15 +322,13 @@ theta1, theta2 = np.meshgrid(np.radians(degrees), np.radians(degrees))
 fig, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.5), sharey=True)
 for ax, (title, margin) in zip(axes, compared.items(), strict=True):
     ax.set_facecolor(GREY)
-    for a, b, colour in ((theta1, theta2, BLUE), (theta2, theta1, VERMILION)):
+    for a, b, color in ((theta1, theta2, BLUE), (theta2, theta1, VERMILION)):
         surplus_of_class = np.array(margin(jnp.array(a)) - jnp.cos(b))
         levels = [0.0, np.inf]
         ax.contourf(degrees, degrees, surplus_of_class, levels, colors="white")
-        ax.contourf(
-            degrees, degrees, surplus_of_class, levels, colors=colour, alpha=0.3
-        )
+        ax.contourf(degrees, degrees, surplus_of_class, levels, colors=color, alpha=0.3)
         ax.contour(
-            degrees, degrees, surplus_of_class, [0.0], colors=colour, linewidths=1.2
+            degrees, degrees, surplus_of_class, [0.0], colors=color, linewidths=1.2
         )
     ax.plot([0, 180], [0, 180], "--", color=BLACK, lw=1.0)
     ax.text(37, 150, "class 1", color=BLUE, ha="center")
@@ -342,9 +341,9 @@ plt.show()
 # %% [markdown]
 # ## 3. The pull
 #
-# What an embedding feels is the gradient of its target logit. With $r_y = s$ it is
-# tangent to the sphere, points to the prototype, and has a length that depends on the
-# angle alone when $x$ is a unit vector:
+# The force on an embedding is the gradient of its target logit. With $r_y = s$ it is
+# tangent to the sphere and points to the prototype. For a unit vector $x$ its length
+# depends only on the angle:
 #
 # $$
 # \|x\| \Big\|\frac{\partial \psi(\theta)}{\partial x}\Big\| = |\psi'(\theta)|,
@@ -352,12 +351,12 @@ plt.show()
 # $$
 #
 # It does not vanish at $\theta = 0$: ArcFace still pulls with $\sin m$ on an embedding
-# that is almost there. The usual code does not get to see this. It forms
+# next to its prototype. Usual implementations lose this gradient. They compute
 # $\arccos(\hat x \cdot \hat w)$, whose derivative $-1/\sin\theta$ is infinite at the
-# cosine 1, and therefore clamps the cosine to $[-1 + \varepsilon, 1 - \varepsilon]$.
-# This deletes the gradient in the cone $\theta < \arccos(1 - \varepsilon)$, and
-# rounding has spoilt it well outside. `sx.sphere.angle`, through which the losses of
-# sphax go, forms angle and gradient from the vectors:
+# cosine 1, and therefore clamp the cosine to $[-1 + \varepsilon, 1 - \varepsilon]$. The
+# gradient is then zero in the cone $\theta < \arccos(1 - \varepsilon)$, and inaccurate
+# by rounding far outside of it. The losses of sphax use `sx.sphere.angle`, which
+# computes the angle and its gradient from the vectors:
 
 # %%
 arcface = sx.margins.ArcFace(margin=0.5)
@@ -372,7 +371,7 @@ def through_cosine(x, w, epsilon):
     return arcface(jnp.arccos(jnp.clip(cosine, -1.0 + epsilon, 1.0 - epsilon)))
 
 
-# Float32 vectors in general position; below, their angles and pulls in float64.
+# Float32 vectors in general position; then their angles and pulls in float64.
 rng = np.random.default_rng(0)
 nominal = np.geomspace(1e-7, np.pi - 0.005, 500)
 w, tangent = np.linalg.qr(rng.normal(size=(16, 2)))[0].T
@@ -408,8 +407,8 @@ series = [
     (clamped[-4], r"$\arccos$, $\varepsilon = 10^{-4}$", ORANGE, "^"),
     (ours, "sx.sphere.angle", BLUE, "o"),
 ]
-for gradient, label, colour, marker in series:
-    style = {"ls": "", "marker": marker, "ms": 2.8, "color": colour, "mew": 0}
+for gradient, label, color, marker in series:
+    style = {"ls": "", "marker": marker, "ms": 2.8, "color": color, "mew": 0}
     axes[0].plot(theta, np.linalg.norm(gradient, axis=1), label=label, **style)
     error = np.linalg.norm(gradient - exact, axis=1) / slope
     axes[1].plot(theta, error, **style)
@@ -433,29 +432,29 @@ axes[1].legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# The arc cosine loses digits like $1/\theta^2$, the angle from the vectors like
-# $1/\theta$: no more than rounding the vectors to float32 costs by itself (dashed). The
-# length of the pull stays right down to the last angle that they resolve. The step on
-# the far right is $\pi - m$, where the continuation of ArcFace takes over.
+# The relative error of the arc cosine grows like $1/\theta^2$, that of the angle
+# computed from the vectors like $1/\theta$, which is the error of rounding the vectors
+# to float32 (dashed). The length of the pull is correct down to the smallest angle that
+# the vectors resolve. The step on the far right is at $\pi - m$, where the continuation
+# of ArcFace begins.
 #
 # ## 4. What a margin does to features
 #
-# Six noisy classes in twelve dimensions and a small network that embeds them in the
-# plane, where one can look at them. Every step draws fresh samples, so that nothing can
-# be learnt by heart. The hyperparameters of a margin are leaves of a pytree: softmax
-# and L-Softmax with any $m$, under any annealing, share **one** compiled step. The
-# `print` inside it runs only while it is compiled.
+# A small network embeds six noisy classes from twelve dimensions in the plane. Every
+# step draws new samples, so the network cannot memorize them. The hyperparameters of a
+# margin are leaves of a pytree: softmax and L-Softmax with any $m$ and any annealing
+# share **one** compiled step. The `print` in the step runs only during compilation.
 
 # %%
 CLASSES, INPUTS, HIDDEN, BATCH, STEPS = 6, 12, 64, 300, 1000
-centres = 5.0 * sx.sphere.normalize(
+centers = 5.0 * sx.sphere.normalize(
     jax.random.normal(jax.random.key(7), (CLASSES, INPUTS))
 )
 
 
 def draw(key, count):
     labels = jnp.arange(count) % CLASSES
-    return centres[labels] + jax.random.normal(key, (count, INPUTS)), labels
+    return centers[labels] + jax.random.normal(key, (count, INPUTS)), labels
 
 
 def init(key):
@@ -525,8 +524,7 @@ losses = {
 trained = {name: train(*setting) for name, setting in losses.items()}
 
 # %% [markdown]
-# Now for samples that training has not seen, decided as at test time: without the
-# margin.
+# The following evaluation uses new samples and, as at test time, no margin.
 
 # %%
 inputs, labels = draw(jax.random.key(2), 1800)
@@ -561,10 +559,10 @@ for ax, (name, params) in zip(axes.flat, trained.items(), strict=True):
     if on_circle:
         embeddings = jitter * sx.sphere.normalize(embeddings)
     reach = 1.05 * np.max(np.abs(embeddings))
-    for c, colour in enumerate(palette):
-        ax.plot(*embeddings[labels == c].T, ".", ms=2.5, mew=0, color=colour, alpha=0.7)
+    for c, color in enumerate(palette):
+        ax.plot(*embeddings[labels == c].T, ".", ms=2.5, mew=0, color=color, alpha=0.7)
         ray = 2 * reach * sx.sphere.normalize(params["prototypes"][c])
-        ax.plot([0, ray[0]], [0, ray[1]], color=colour, lw=0.8, zorder=0)
+        ax.plot([0, ray[0]], [0, ray[1]], color=color, lw=0.8, zorder=0)
     ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     ax.locator_params(nbins=5)
     ax.tick_params(labelsize=8)
@@ -573,9 +571,9 @@ fig.supylabel("second embedding coordinate", fontsize=10)
 plt.show()
 
 # %% [markdown]
-# Points are held-out samples, coloured by class; rays are the directions of the
-# prototypes. Where only directions count (CosFace, ArcFace), the points are drawn on
-# the unit circle with a little radial jitter. Softmax is content with classes that are
-# close in angle and long: length alone drives its loss down. A margin has to be met in
-# angle before length pays. Each of them spreads the six classes almost evenly (60°
-# would be perfect), and the larger $m$, the narrower the classes.
+# Points are held-out samples, colored by class; rays are the directions of the
+# prototypes. For CosFace and ArcFace, which use only directions, the points are drawn
+# on the unit circle with a small radial jitter. With softmax, classes may be close in
+# angle, since longer embeddings alone reduce the loss. With a margin, longer embeddings
+# reduce the loss only after the margin is met in angle. All margins spread the six
+# classes almost evenly (60° would be even), and classes are narrower for larger $m$.

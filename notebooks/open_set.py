@@ -15,19 +15,18 @@
 # %% [markdown]
 # # Open sets
 #
-# A softmax classifier answers with one of the classes it was trained on. Recognising
-# faces, products or species is another task: what is to be recognised was not in the
-# training set, and may be in no list at all. Of the classifier only the **embedding**
-# is kept, and two images are compared by the cosine between theirs. Then there are two
-# questions:
+# A softmax classifier predicts one of the classes it was trained on. Recognizing faces,
+# products or species is another task: the classes to be recognized were not in the
+# training set. Only the **embedding** of the classifier is kept, and two images are
+# compared by the cosine between their embeddings. There are two tasks:
 #
-# - **verification**: do two images show the same? Answered with a threshold;
-# - **identification**: whom does a *probe* show, of those in a *gallery*, or nobody?
-#   Answered with a rank, and a threshold as well if "nobody" is possible.
+# - **verification**: do two images show the same class? The answer needs a threshold;
+# - **identification**: which class of a *gallery* does a *probe* show, if any? The
+#   answer needs a rank, and also a threshold if the probe may show none of them.
 #
-# This notebook goes from features to the numbers that one reports, and to the ways of
-# getting them wrong. Handwritten digits are enough for that: 0 to 4 are trained on, 5
-# to 9 play the strangers.
+# This notebook computes the usual metrics from features, and shows common mistakes.
+# Handwritten digits suffice: training uses the digits 0 to 4, and 5 to 9 are the unseen
+# classes, called strangers.
 
 # %%
 # %matplotlib inline
@@ -55,7 +54,7 @@ plt.rcParams.update(
         "lines.linewidth": 1.6,
     }
 )
-# Of Okabe and Ito's palette, distinct under every kind of colour vision.
+# From Okabe and Ito's palette, distinct under every kind of color vision.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 GREY = "#999999"
 WIDTH = 7.2  # inches, of every figure
@@ -63,10 +62,10 @@ WIDTH = 7.2  # inches, of every figure
 # %% [markdown]
 # ## 1. Features
 #
-# The first half of the file is by other writers than the second. Training sees the
-# digits 0 to 4 of the first half. Three sets of embeddings follow: of the same digits
-# by the other writers, of the strangers, and, to compare, the strangers' centred pixels
-# as they are.
+# The two halves of the file have different writers. Training uses the digits 0 to 4 of
+# the first half. The evaluation uses three sets of features: the embeddings of the same
+# digits by the other writers, the embeddings of the strangers, and, as a baseline, the
+# centered pixels of the strangers.
 
 # %%
 pixels, labels = datasets.load_digits(return_X_y=True)
@@ -123,10 +122,9 @@ for name, (x, _) in sets.items():
 # %% [markdown]
 # ## 2. Genuine and impostor pairs
 #
-# A pair is *genuine* if it shows one class, else an *impostor*.
-# `sx.metrics.pair_scores` yields the cosines of all pairs, block by block; here they
-# fit in one block. (Where they do not, `sx.metrics.ScoreCounts` counts them as they
-# come.)
+# A pair is *genuine* if both images show the same class, otherwise an *impostor* pair.
+# `sx.metrics.pair_scores` yields the cosines of all pairs, block by block; here one
+# block holds them all. (`sx.metrics.ScoreCounts` counts the scores of many blocks.)
 
 # %%
 pairs = {}
@@ -135,41 +133,41 @@ for name, (x, y) in sets.items():
 
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3), sharex=True)
 for ax, (name, (scores, same)) in zip(axes, pairs.items(), strict=True):
-    for kind, colour, label in (
+    for kind, color, label in (
         (same, BLUE, "genuine"),
         (~same, VERMILION, "impostor"),
     ):
         bins = np.linspace(-1.0, 1.0, 61)
-        ax.hist(scores[kind], bins, density=True, color=colour, alpha=0.5, label=label)
+        ax.hist(scores[kind], bins, density=True, color=color, alpha=0.5, label=label)
     ax.set(title=name, xlabel="cosine", yticks=[])
 axes[0].set_ylabel("density")
 axes[0].legend(loc="upper center")
 plt.show()
 
 # %% [markdown]
-# On the digits it knows the margin has done its work: pairs of one digit are close in
-# angle, even by new writers. Of the strangers, many an impostor pair is as close as a
-# genuine one: two unknown digits that resemble the same known digit are sent to the
-# same place. Five classes teach a network what tells five classes apart, and to discard
-# the rest. That is why recognisers are trained on tens of thousands of identities, and
-# why one measures on strangers.
+# For known digits the margin has its effect: genuine pairs are close in angle, even for
+# new writers. For strangers, many impostor pairs are as close as genuine pairs: two
+# unknown digits that resemble the same known digit have similar embeddings. Training on
+# five classes teaches a network to keep what distinguishes these five classes, and to
+# discard the rest. This is why recognition networks are trained on tens of thousands of
+# identities, and tested on unseen ones.
 #
 # ## 3. ROC
 #
-# At a threshold $t$, the true accept rate TAR is the share of genuine, the false accept
-# rate FAR that of impostor pairs with a cosine of at least $t$. A threshold that lets
-# few impostors in is of interest, hence the logarithmic axis. The **equal error rate**
-# is where FAR $= 1 -$ TAR; **TAR at FAR** $f$ is taken at the smallest threshold whose
-# FAR does not exceed $f$.
+# At a threshold $t$, the true accept rate TAR is the share of genuine pairs with a
+# cosine of at least $t$, and the false accept rate FAR the share of impostor pairs. The
+# axis is logarithmic, since thresholds with a small FAR matter most. The **equal error
+# rate** is the FAR where FAR $= 1 -$ TAR; **TAR at FAR** $f$ is the TAR at the smallest
+# threshold whose FAR does not exceed $f$.
 
 # %%
 curves = {name: sx.metrics.roc(*pair) for name, pair in pairs.items()}
-colours = dict(zip(pairs, (GREEN, BLUE, ORANGE), strict=True))
+colors = dict(zip(pairs, (GREEN, BLUE, ORANGE), strict=True))
 
 fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 2.9))
 for name, curve in curves.items():
-    ax.step(curve.far, curve.tar, where="post", color=colours[name], label=name)
-    ax.plot(curve.eer, 1.0 - curve.eer, "o", ms=5, color=colours[name])
+    ax.step(curve.far, curve.tar, where="post", color=colors[name], label=name)
+    ax.plot(curve.eer, 1.0 - curve.eer, "o", ms=5, color=colors[name])
 rates = np.geomspace(1e-5, 1.0, 200)
 ax.plot(rates, 1.0 - rates, ":", color=GREY, lw=1.0)
 ax.set(xscale="log", xlim=(1e-5, 1.0), ylim=(0.0, 1.02), xlabel="FAR", ylabel="TAR")
@@ -177,27 +175,28 @@ ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 plt.show()
 
 # %%
-asked = [1e-1, 1e-2, 1e-3, 1e-6]
-print(f"{'':20}impostors    EER  TAR at FAR =", *(f"{far:7.0e}" for far in asked))
+requested = [1e-1, 1e-2, 1e-3, 1e-6]
+print(f"{'':20}impostors    EER  TAR at FAR =", *(f"{far:7.0e}" for far in requested))
 for name, (scores, same) in pairs.items():
-    at = sx.metrics.tar_at_far(scores, same, far=asked)
+    at = sx.metrics.tar_at_far(scores, same, far=requested)
     cells = ["    n/a" if np.isnan(tar) else f"{tar:7.1%}" for tar in at.tar]
     curve = curves[name]
     print(f"{name:20}{curve.impostors:9}{curve.eer:7.1%}{'':15}", *cells)
 print("\nrule:", at.rule)
 
 # %% [markdown]
-# (Dots and the dotted line: equal errors.) For a FAR of one in a million there are not
-# impostors enough: the answer is NaN, not the last number that happens to be there. And
-# the pixels, which have learnt nothing, serve the strangers better than the embedding
-# does; without that row one would not have known. A baseline belongs in the table.
+# (Dots and dotted line: equal errors.) There are not enough impostor pairs for a FAR of
+# one in a million, so the result is NaN and not the nearest number that is available.
+# For the strangers, the raw pixels are better than the embedding, which only the
+# baseline shows. A table of results needs a baseline.
 #
 # ## 4. A threshold from other pairs
 #
-# "Accuracy" needs one threshold, and the threshold has to come from pairs that are not
-# judged with it. The protocol of LFW has ten folds of 300 genuine and 300 impostor
-# pairs: the threshold that is most accurate on nine is applied to the tenth. LFW's
-# folds share no person; ours, for want of more digits, share no image.
+# Accuracy needs one threshold, which must be chosen on other pairs than those
+# evaluated. The LFW protocol has ten folds of 300 genuine and 300 impostor pairs; the
+# threshold that is most accurate on nine folds is applied to the tenth. The folds of
+# LFW have no person in common. There are too few digits for that here, so our folds
+# have no image in common.
 
 # %%
 FOLDS, PAIRS = 10, 300
@@ -235,17 +234,17 @@ for name in ("strangers", "strangers, pixels"):
         )
 
 # %% [markdown]
-# The three rules differ in the candidates and in what they do with ties: "exact" tries
-# every midpoint between neighbouring scores, the others are those of two much-used
-# codes. The error is the standard error over the folds. Where accuracies are compared
-# to the second decimal, the rule has to be named.
+# The three rules differ in the candidate thresholds and in the treatment of ties:
+# "exact" tries every midpoint between neighboring scores, the other two follow widely
+# used implementations. The error is the standard error over the folds. If accuracies
+# are compared to the second decimal, state the rule.
 #
 # ## 5. A threshold from the wrong pairs
 #
-# **From the test pairs themselves.** Choosing the best threshold for the very pairs
-# that are judged cannot but flatter. Below, few pairs are drawn from those of the
-# strangers, and the threshold that is best for them is judged twice: on themselves, and
-# on all pairs. (Both accuracies weigh genuine and impostor pairs equally.)
+# **From the test pairs themselves.** The best threshold for the evaluated pairs gives
+# an optimistic accuracy. The following cell draws a few pairs of the strangers, chooses
+# the best threshold for them, and evaluates it on the same pairs and on all pairs.
+# (Both accuracies weight genuine and impostor pairs equally.)
 
 # %%
 scores, same = pairs["strangers"]
@@ -254,28 +253,30 @@ genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])
 rng = np.random.default_rng(1)
 
 
-def accuracy_of_all(threshold):
+def accuracy_on_all(threshold):
     accepted = [
         1 - np.searchsorted(x, threshold) / len(x) for x in (genuine, impostors)
     ]
     return (accepted[0] + 1 - accepted[1]) / 2
 
 
-def choose_and_judge(count):
+def choose_and_evaluate(count):
     """Accuracy on ``count`` pairs of each kind and on all, with the best threshold."""
     few = np.concatenate([rng.choice(genuine, count), rng.choice(impostors, count)])
     curve = sx.metrics.roc(few, np.arange(2 * count) < count)
     accuracies = (curve.tar + 1 - curve.far) / 2
     best = np.argmax(accuracies)
-    return accuracies[best], accuracy_of_all(curve.thresholds[best])
+    return accuracies[best], accuracy_on_all(curve.thresholds[best])
 
 
 sizes = [10, 30, 100, 300, 1000, 3000]
-judged = np.array([[choose_and_judge(size) for _ in range(200)] for size in sizes])
-means, spreads = judged.mean(axis=1).T, judged.std(axis=1).T
+accuracies = np.array(
+    [[choose_and_evaluate(size) for _ in range(200)] for size in sizes]
+)
+means, spreads = accuracies.mean(axis=1).T, accuracies.std(axis=1).T
 
 fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 2.7))
-for mean, spread, colour, label in zip(
+for mean, spread, color, label in zip(
     means,
     spreads,
     (VERMILION, BLUE),
@@ -283,39 +284,40 @@ for mean, spread, colour, label in zip(
     strict=True,
 ):
     ax.errorbar(
-        sizes, mean, spread, color=colour, label=label, capsize=3, marker="o", ms=4
+        sizes, mean, spread, color=color, label=label, capsize=3, marker="o", ms=4
     )
-ax.axhline(accuracy_of_all(everything.thresholds).max(), ls=":", color=GREY, lw=1.0)
+ax.axhline(accuracy_on_all(everything.thresholds).max(), ls=":", color=GREY, lw=1.0)
 ax.set(xscale="log", xlabel="pairs of each kind", ylabel="accuracy")
 ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 plt.show()
 
 # %% [markdown]
-# (Bars: one standard deviation over the draws. Dotted: the best that any threshold
-# does on all pairs.) The flattered accuracy lies above what any threshold can keep, and
-# the fewer the pairs, the further. LFW has 3000 of each kind, where the difference is
-# small; but so are those between published accuracies.
+# (Bars: one standard deviation over the draws. Dotted: the best accuracy of any
+# threshold on all pairs.) The optimistic accuracy exceeds the best possible one, the
+# more the fewer pairs there are. LFW has 3000 pairs of each kind, where the difference
+# is small; but so are the differences between published accuracies.
 #
-# **From classes that training has seen.** This one is not small. Take the threshold
-# that keeps FAR at 1 % among the known digits:
+# **From the training classes.** Here the difference is large. Take the threshold at
+# which the FAR of the known digits is 1 %:
 
 # %%
-promise = sx.metrics.tar_at_far(*pairs["known digits"], far=1e-2)
-kept = np.mean(impostors >= promise.threshold)
-print(f"threshold {promise.threshold:.3f}")
-print(f"known digits: FAR {promise.far:.1%}, TAR {promise.tar:.1%}")
-print(f"strangers:    FAR {kept:.1%}, TAR {np.mean(genuine >= promise.threshold):.1%}")
+known = sx.metrics.tar_at_far(*pairs["known digits"], far=1e-2)
+far = np.mean(impostors >= known.threshold)
+print(f"threshold {known.threshold:.3f}")
+print(f"known digits: FAR {known.far:.1%}, TAR {known.tar:.1%}")
+print(f"strangers:    FAR {far:.1%}, TAR {np.mean(genuine >= known.threshold):.1%}")
 
 # %% [markdown]
-# Training has pushed the known classes apart, strangers it has not. A threshold has to
-# come from classes that neither training nor the test has seen.
+# Training has separated the known classes, but not the strangers. A threshold must come
+# from classes that are neither in the training set nor in the test set.
 #
 # ## 6. Identification in a closed set
 #
-# A gallery holds some images of each identity, its *templates*; an identity scores as
-# the best of them. The *mate* of a probe is its own identity, and the cumulative match
-# characteristic CMC($k$) is the share of probes whose mate is among the best $k$. Five
-# strangers make for a short curve.
+# A gallery holds some images of each identity, its *templates*; the score of an
+# identity is the largest score of its templates. The *mate* of a probe is its identity
+# in the gallery, and the cumulative match characteristic CMC($k$) is the share of
+# probes whose mate is among the best $k$ identities. With five strangers the curve is
+# short.
 
 
 # %%
@@ -342,17 +344,19 @@ for name in ("strangers", "strangers, pixels"):
         print(f"{name:20}{templates:9}   " + "".join(f"{r:8.1%}" for r in rates))
 
 # %% [markdown]
-# CMC(1) is the accuracy of a nearest-neighbour classifier, and with as many ranks as
-# identities nobody is missed. Nothing here asks whether the best is good enough.
+# CMC(1) is the accuracy of a nearest-neighbor classifier, and CMC is 1 at a rank equal
+# to the number of identities. The CMC does not test whether the best score is high
+# enough.
 #
 # ## 7. Identification in an open set
 #
-# Now some probes are of nobody in the gallery: *non-mated*. The system has to hold its
-# tongue about them. The false positive identification rate FPIR($t$) is the share of
-# **non-mated probes** whose best score reaches $t$; the true positive rate TPIR($t$) is
-# the share of mated ones whose mate reaches $t$ **and** has rank 1. As in the IJB
-# benchmarks there are two galleries, of 5 to 7 and of 8 and 9: the mated probes of one
-# are the non-mated of the other.
+# In an open set, some probes have no mate in the gallery (*non-mated* probes), and the
+# system should reject them. The false positive identification rate FPIR($t$) is the
+# share of **non-mated probes** whose best score is at least $t$; the true positive
+# identification rate TPIR($t$) is the share of mated probes whose mate has a score of
+# at least $t$ **and** rank 1. As in the IJB benchmarks there are two galleries, one of
+# the digits 5 to 7 and one of 8 and 9. The mated probes of one gallery are the
+# non-mated probes of the other.
 
 # %%
 x, y = sets["strangers"]
@@ -361,21 +365,22 @@ galleries = [rows[np.isin(y[rows], digits)] for digits in ((5, 6, 7), (8, 9))]
 by_gallery = [similarities(x, gallery, probes) for gallery in galleries]
 identities = [y[gallery] for gallery in galleries]
 
-asked = [0.01, 0.1, 0.3]
-found = sx.metrics.tpir_at_fpir(by_gallery, y[probes], identities, asked)
+requested = [0.01, 0.1, 0.3]
+found = sx.metrics.tpir_at_fpir(by_gallery, y[probes], identities, requested)
 print(
-    "gallery        mated   non-mated   TPIR at FPIR =", *(f"{f:6.0%}" for f in asked)
+    "gallery        mated   non-mated   TPIR at FPIR =",
+    *(f"{f:6.0%}" for f in requested),
 )
-for digits, of in zip(("5, 6, 7", "8, 9"), found.per_gallery, strict=True):
-    rates = "".join(f"{rate:7.1%}" for rate in of.dir)
-    print(f"{digits:12}{of.mated:8}{of.non_mated:12}{'':17}{rates}")
+for digits, result in zip(("5, 6, 7", "8, 9"), found.per_gallery, strict=True):
+    rates = "".join(f"{rate:7.1%}" for rate in result.dir)
+    print(f"{digits:12}{result.mated:8}{result.non_mated:12}{'':17}{rates}")
 print(f"{'mean':49}" + "".join(f"{rate:7.1%}" for rate in found.tpir))
 
 # %% [markdown]
-# `dir_at_far` is the same with another rank than 1: the mate among the best $r$. At
-# high FPIR the threshold hardly matters and each curve runs into its rate of
-# identification in the closed set; at low FPIR, where one would use it, the threshold
-# is all that matters, and the ranks no longer differ.
+# `dir_at_far` generalizes this to any rank $r$: the mate must be among the best $r$
+# identities. At a high FPIR the threshold hardly matters, and each curve approaches the
+# closed-set identification rate. At a low FPIR, the practical range, only the threshold
+# matters, and the two ranks do not differ.
 
 # %%
 fpir = np.geomspace(5e-3, 1.0, 60)
@@ -392,9 +397,9 @@ axes[0].legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# A threshold from verification does not serve here. There a comparison is one pair;
-# here a probe meets the whole gallery, and one template that is close enough makes a
-# false alarm:
+# A threshold for verification is too low for identification. Verification compares one
+# pair, but identification compares a probe with the whole gallery, and a single
+# template that is close enough causes a false alarm:
 
 # %%
 single = sx.metrics.tar_at_far(*pairs["strangers"], far=1e-2).threshold
@@ -407,9 +412,8 @@ for count in (3, 15, 60):
 # %% [markdown]
 # ## In short
 #
-# - Measure on classes that training has not seen, beside a baseline.
-# - Take the threshold from pairs, and classes, that are not judged with it; say by
-#   which rule.
-# - Report a rate only where there are impostors enough to support it.
-# - A rank answers for a closed set. For an open one it takes a threshold too, set by
-#   probes that have no mate, with a gallery of the size that will be used.
+# - Evaluate on classes outside the training set, and include a baseline.
+# - Choose the threshold on pairs and classes outside the test set, and state the rule.
+# - Report a rate only if there are enough impostor pairs to support it.
+# - In a closed set, a rank is enough. An open set also needs a threshold, chosen on
+#   probes without a mate and on a gallery of realistic size.

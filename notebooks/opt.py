@@ -15,19 +15,18 @@
 # %% [markdown]
 # # Orthogonal training
 #
-# Random neurons point in all directions evenly: in many dimensions, their
-# hyperspherical energy is near the lowest there is. Training moves each where the loss
-# wants it, and crowds them as it does. **Orthogonal over-parameterised training** (OPT)
-# keeps the random neurons $V$ of a layer as they are, and learns in which orientation
-# to hold them:
+# Random neurons are spread evenly over all directions: in many dimensions, their
+# hyperspherical energy is close to the minimum. Ordinary training moves each neuron
+# separately, and crowds them. **Orthogonal over-parameterized training** (OPT) fixes
+# the random neurons $V$ of a layer, and learns a rotation of all of them:
 #
 # $$ W = R\, V, \qquad R^\top R = I . $$
 #
-# A rotation $R$ of all neurons together changes no angle between them. So the energy is
-# that of $V$, exactly, however long and by whatever optimiser one trains.
+# The rotation $R$ does not change the angles between the neurons. So the energy stays
+# equal to that of $V$, for any number of steps and any optimizer.
 #
-# This notebook turns an ordinary training script into OPT in ten lines, looks at the
-# energies and at the angles, and folds the rotations away in the end.
+# This notebook adds OPT to an ordinary training script by ten changed lines, compares
+# energies and angles, and finally merges the rotations into the kernels.
 
 # %%
 import jax
@@ -56,14 +55,15 @@ plt.rcParams.update(
         "lines.linewidth": 1.6,
     }
 )
-# Okabe and Ito's palette, distinct under every kind of colour vision.
+# Okabe and Ito's palette, distinct under every kind of color vision.
 GREEN, BLUE, VERMILION, GREY = "#009E73", "#0072B2", "#D55E00", "#999999"
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
 # ## 1. An ordinary training script
 #
-# A perceptron with two hidden layers, scikit-learn's handwritten digits, Adam.
+# It trains a perceptron with two hidden layers on scikit-learn's handwritten digits,
+# with Adam.
 
 
 # %%
@@ -92,13 +92,13 @@ adam = optax.adam(0.01)
 
 
 def energies_of(params):
-    """Of both hidden layers."""
+    """Energies of both hidden layers."""
     kernels = params["first"]["kernel"], params["second"]["kernel"]
     return [sx.energy.hyperspherical_energy(kernel[...].T) for kernel in kernels]
 
 
 def loss_of(params, rows):
-    """With the energies, to be drawn."""
+    """The loss, and the energies for the figure."""
     logits = nnx.merge(graphdef, params)(train[0][rows])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, train[1][rows])
     return losses.mean(), energies_of(params)
@@ -123,12 +123,13 @@ plain, plain_curves = ordinary(params)
 # %% [markdown]
 # ## 2. Ten lines
 #
-# `orthogonal` gives functions between the params and what is trained in their place.
-# `init` draws nothing here, but keeps the neurons that the network has
-# (`neuron_init="given"`) as `frozen`. In `free`, each kernel of a hidden layer is a raw
-# square array, from which Cayley's map makes a rotation, and all else is what it was;
-# the last layer is better left to itself. `apply` makes params of both, and is
-# differentiable: it stands before the loss, and nothing else has to know.
+# `orthogonal` returns functions that convert between the params and the arrays trained
+# in their place. Here `init` keeps the neurons of the network (`neuron_init="given"`)
+# as `frozen`. In `free`, each kernel of a hidden layer is replaced by a square array,
+# which the Cayley map turns into a rotation; all other leaves are unchanged, including
+# the last layer, which is better trained as usual. `apply` computes the params from
+# both. It is differentiable and comes before the loss; the rest of the script stays the
+# same.
 
 # %%
 training = sx.reparam.orthogonal(
@@ -159,11 +160,11 @@ merged = training.merge(free, frozen)
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5))
 runs = (plain_curves, "ordinary", VERMILION), (opt_curves, "OPT", BLUE)
-for (losses, energies), label, colour in runs:
+for (losses, energies), label, color in runs:
     for ax, energy in zip(axes[:2], energies, strict=True):
-        ax.plot(energy, color=colour, label=label)
+        ax.plot(energy, color=color, label=label)
     smooth = np.convolve(losses, np.ones(20) / 20, mode="valid")
-    axes[2].semilogy(smooth, color=colour, label=label)
+    axes[2].semilogy(smooth, color=color, label=label)
 for ax, d in zip(axes[:2], (64, 128), strict=True):
     level = sx.energy.expected_energy(d)
     ax.axhline(level, color=GREY, ls="--", lw=1.0, label="random")
@@ -175,14 +176,14 @@ change = max(np.ptp(energy) for energy in opt_curves[1])
 print("largest change of an energy under OPT:", change)
 
 # %% [markdown]
-# Left to itself, training raises the energies above the level of random neurons. Under
-# OPT they are constant, to the rounding of 32-bit numbers. That costs freedom: the loss
-# falls more slowly. What it is worth in errors is a question for more than one run.
+# Ordinary training raises the energies above the level of random neurons. With OPT they
+# are constant up to float32 rounding. OPT has less freedom: its loss decreases more
+# slowly. The effect on the error needs more than one run.
 #
 # ## 3. No angle changes
 #
-# The energy is one number; what is kept is more. Here is the cosine of every pair of
-# neurons of the second layer, before the training and after it.
+# OPT keeps not only the energy, but every angle. The following figure shows the cosine
+# of every pair of neurons of the second layer, before and after training.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharex=True, sharey=True)
@@ -195,24 +196,24 @@ def cosines_of(params):
 
 
 before = cosines_of(params)
-for ax, own, label, colour in (
+for ax, trained, label, color in (
     (axes[0], plain, "ordinary training", VERMILION),
     (axes[1], merged, "OPT", BLUE),
 ):
     ax.plot([-0.4, 0.4], [-0.4, 0.4], color=GREY, lw=0.8)
-    ax.scatter(before, cosines_of(own), s=1, color=colour, lw=0)
+    ax.scatter(before, cosines_of(trained), s=1, color=color, lw=0)
     ax.set(title=label, xlabel="cosine before", aspect="equal")
 axes[0].set_ylabel("cosine after")
 plt.show()
-kernel, new = (own["second"]["kernel"][...] for own in (params, merged))
-ways = jnp.linalg.norm(new - kernel, axis=0) / jnp.linalg.norm(kernel, axis=0)
-print(f"yet every neuron moved: by {ways.min():.2f} to {ways.max():.2f} of its length")
+kernel, new = (tree["second"]["kernel"][...] for tree in (params, merged))
+moves = jnp.linalg.norm(new - kernel, axis=0) / jnp.linalg.norm(kernel, axis=0)
+print(f"every neuron moved by {moves.min():.2f} to {moves.max():.2f} of its length")
 
 # %% [markdown]
-# ## 4. Other first lines
+# ## 4. Other methods
 #
-# A rotation in $d$ dimensions is made of a $d \times d$ array. The descendants of OPT
-# train less, and their functions are the same four:
+# OPT trains a $d \times d$ array for a rotation in $d$ dimensions. Its descendants
+# train fewer entries, with the same functions:
 
 # %%
 hidden = {"where": lambda path, kernel: not path.startswith("classifier")}
@@ -226,39 +227,40 @@ methods = {
 for name, method in methods.items():
     shapes, _ = jax.eval_shape(method.init, jax.random.key(0), params)
     is_rotation = sx.reparam.rotation_mask(shapes)
-    sizes = jax.tree.map(lambda x, own: own * x.size, shapes, is_rotation)
+    sizes = jax.tree.map(lambda x, is_counted: is_counted * x.size, shapes, is_rotation)
     print(f"{name:6}{sum(jax.tree.leaves(sizes)):6} entries for rotations")
 
 # %% [markdown]
-# S-OPT and POET rotate a few coordinates at a time, drawn at random. Every so many
-# steps two lines fold the rotations into the neurons, draw other coordinates, and set
-# back the moments of what begins anew; params stay the same:
+# S-OPT and POET rotate a few random coordinates at a time. At intervals, two more lines
+# merge the rotations into the neurons, resample the coordinates, and reset the
+# optimizer's moments of the new rotations; the params do not change:
 #
 # ```python
 # free, frozen, was_reset = training.advance(key, free, frozen)
 # state = sx.reparam.reset_moments(adam, state, was_reset)
 # ```
 #
-# POET mixes the neurons as well, by a rotation on their other side: it keeps the
-# singular values of a kernel, and energies only nearly.
+# POET also multiplies by a rotation on the other side of the kernel, which mixes
+# neurons: it preserves the singular values of the kernel, and energies only
+# approximately.
 #
-# ## 5. Plain again
+# ## 5. The merged network
 #
-# `merge` folds the rotations into the kernels. What is saved, served or trained on is
-# the network of the first cell, and knows nothing of all this:
+# `merge` multiplies the rotations into the kernels. The result is a plain `Perceptron`
+# to be saved, served or trained further:
 
 # %%
 network = nnx.merge(graphdef, merged)
-for label, own in (("ordinary", nnx.merge(graphdef, plain)), ("OPT", network)):
-    errors = np.argmax(own(test[0]), axis=-1) != test[1]
+for label, model in (("ordinary", nnx.merge(graphdef, plain)), ("OPT", network)):
+    errors = np.argmax(model(test[0]), axis=-1) != test[1]
     print(f"{label:10}test error {100.0 * errors.mean():.2f} %")
 assert jax.tree.structure(merged) == jax.tree.structure(params)
 
 # %% [markdown]
 # ## In short
 #
-# - `init`, `apply` before the loss, `merge` in the end: that is OPT, for any network,
-#   any loss and any optimiser.
-# - Energies, angles and lengths of the neurons stay what they are.
+# - OPT is `init`, `apply` before the loss, and `merge` at the end, for any network, any
+#   loss and any optimizer.
+# - Energies, angles and lengths of the neurons do not change.
 # - `python -m experiments.opt` compares eleven ways to rotate, over seeds, on a
 #   perceptron, convolutions, a graph and point clouds.

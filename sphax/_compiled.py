@@ -1,4 +1,4 @@
-"""Functions that compile once, for many calls that are alike and on any mesh."""
+"""Compilation of functions: once for all calls alike, and for arrays on any mesh."""
 
 import functools
 import inspect
@@ -13,27 +13,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(*static: str) -> Callable[[F], F]:
-    """Decorates a function of a module that works on arrays of any mesh.
+    """Decorator that jits a module-level function, for arrays on any mesh.
 
-    The function is jitted, since a loop that is traced outside of ``jit`` compiles
-    again in every call: its body is another function each time.
+    Without ``jit``, a loop would be compiled again in every call, since its body is a
+    new function each time.
 
-    The axes of a mesh that are explicit, as :func:`jax.make_mesh` makes them by
-    default, are automatic inside the function: where an axis is explicit, JAX refuses
-    gathers and products whose result could be sharded in several ways. A result is
-    sharded like the argument with which it has most leading axes in common (the first
-    of several), along these axes: gradients like what they are the gradients of, losses
-    ``[n]`` like embeddings ``[n, features]``.
+    Explicit axes of a mesh, the default of :func:`jax.make_mesh`, become automatic
+    inside the function: on explicit axes, JAX refuses gathers and products whose result
+    could be sharded in several ways. Each result is sharded along its leading axes like
+    the argument that has most leading axes in common with it (the first of several).
+    So gradients are sharded like their arguments, and losses ``[n]`` like embeddings
+    ``[n, features]``.
 
     Args:
-        static: Names of the arguments that are hashable and fixed at compile time; all
+        static: Names of the arguments that are hashable and fixed at compile time. All
             others are pytrees of arrays.
     """
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
 
-        # An argument of which only the shape is used still says which devices to use.
+        # Unused arguments are kept: an argument whose shape alone is used still
+        # determines the devices.
         @functools.partial(jax.jit, static_argnames=static, keep_unused=True)
         @functools.wraps(function)
         def on_any_mesh(*args, **kwargs):
@@ -47,7 +48,7 @@ def compiled(*static: str) -> Callable[[F], F]:
 
 
 def _with_automatic_axes(function: Callable[[Any], Any], given: Any) -> Any:
-    """``function(given)``, with the explicit axes of the mesh made automatic."""
+    """``function(given)``, in which the explicit axes of the mesh are automatic."""
     arguments = [jax.typeof(leaf) for leaf in jax.tree.leaves(given)]
     meshes = [argument.sharding.mesh for argument in arguments]
     mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
@@ -65,7 +66,7 @@ def _with_automatic_axes(function: Callable[[Any], Any], given: Any) -> Any:
 
 
 def _spec_of(shape: tuple[int, ...], arguments: list[Any]) -> PartitionSpec:
-    """How a result is sharded, by the arguments; see :func:`compiled`."""
+    """Sharding of a result of this shape; see :func:`compiled`."""
 
     def leading_axes_in_common(argument):
         same = (x == y for x, y in zip(shape, argument.shape, strict=False))
@@ -82,20 +83,18 @@ def map_alike(
     fixed: Mapping[Any, Hashable],
     *shared: Any,
 ) -> dict[Any, Any]:
-    """``function(fixed, entry, *shared)`` of every entry, by name.
+    """Applies ``function(fixed, entry, *shared)`` to every entry, compiled once.
 
-    A network has a few shapes of kernels, each of them many times. Entries with the
-    same shapes, dtypes, shardings and ``fixed`` are calls of one compiled function: JAX
-    traces it once for all of them, inside an outer ``jit`` as well, where XLA compiles
-    each of its operations once. Nothing is copied for it: a stack of such entries, in a
-    loop or under ``vmap``, took longer to compile (jaxlib 0.10, CPU), and as much
-    memory again.
+    A network has many kernels of few shapes. All entries with the same shapes, dtypes,
+    shardings and ``fixed`` are calls of one compiled function, which JAX traces once,
+    also inside an outer ``jit``. Entries are not stacked: a loop or ``vmap`` over a
+    stack took longer to compile (jaxlib 0.10, CPU), and doubled the memory.
 
     Args:
-        function: A function of a module, as all that it calls :func:`compiled`.
-        entries: Pytrees of arrays.
-        fixed: What is static about each of them.
-        shared: Pytrees of arrays, the same for all entries.
+        function: A module-level function.
+        entries: Pytrees of arrays, by name.
+        fixed: The hashable, static argument of each entry, by name.
+        shared: Pytrees of arrays that are the same for all entries.
 
     Returns:
         The results, by name, in the order of the entries.

@@ -1,11 +1,11 @@
-"""What ``dir`` shows of a package: its public names, and no private modules."""
+"""The public names of a package, for ``dir``."""
 
 import sys
 from collections.abc import Callable
 
 
 def dir_of(package: str) -> Callable[[], list[str]]:
-    """The ``__dir__`` of a package."""
+    """The ``__dir__`` of a package: its public names without private modules."""
 
     def names() -> list[str]:
         members = vars(sys.modules[package])

@@ -1,4 +1,4 @@
-"""Arguments by the names that other libraries give them: errors that say ours."""
+"""Errors for argument names of other libraries that give the name in sphax."""
 
 import functools
 import inspect
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What losses take by another name, or do not take.
+# Arguments of losses in other libraries.
 OF_LOSSES = {
     "temperature": "give scale, its inverse: scale=1 / temperature",
     "tau": "give scale, its inverse: scale=1 / tau",
@@ -23,7 +23,7 @@ OF_LOSSES = {
     "weights": "the vectors of classes are called prototypes",
 }
 
-# What margins take by another name, or leave to the loss.
+# Arguments of margins in other libraries.
 OF_MARGINS = {
     "s": "the scale is given to the loss: losses.margin_softmax(..., scale=64.0)",
     "scale": "the scale is given to the loss: losses.margin_softmax(..., scale=64.0)",
@@ -41,26 +41,26 @@ OF_MARGINS = {
 
 
 def explain_names(names: Mapping[str, str], **more: str) -> Callable[[F], F]:
-    """Decorates a function that tells callers by other libraries' names of ours.
+    """Decorator whose function explains argument names of other libraries.
 
-    A keyword among ``names`` that is no argument of the function raises a `TypeError`
-    with what is said of it. All other unknown keywords raise what Python says of them.
+    A keyword in ``names`` that is not an argument of the function raises a `TypeError`
+    with its explanation. Any other unknown keyword raises Python's usual error.
     """
     explained = {**names, **more}
 
     def decorate(function: F) -> F:
-        own = inspect.signature(function).parameters.keys()
+        parameters = inspect.signature(function).parameters
         called = function.__qualname__.removesuffix(".__init__")
 
         def checked(*args, **kwargs):
             for name in kwargs:
-                if name in explained and name not in own:
+                if name in explained and name not in parameters:
                     raise TypeError(
                         f"{called} has no argument {name}: {explained[name]}."
                     )
             return function(*args, **kwargs)
 
-        # With the names of the function's module, by which doctest tells whose it is.
+        # With the globals of the function's module, which doctest compares.
         made: Any = types.FunctionType(
             checked.__code__, function.__globals__, closure=checked.__closure__
         )

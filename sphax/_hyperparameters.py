@@ -1,4 +1,4 @@
-"""Frozen dataclasses of hyperparameters, whose real ones are leaves of a pytree."""
+"""Frozen dataclasses of hyperparameters as pytrees, with the real ones as leaves."""
 
 import dataclasses
 from typing import Any, TypeVar, dataclass_transform
@@ -6,9 +6,10 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_range
 from sphax._foreign_names import explain_names
 
-# The smallest normal number stands for an open lower end at 0.
+# The smallest positive hyperparameter: the smallest normal number.
 POSITIVE = float(jnp.finfo(jnp.float32).tiny)
 
 C = TypeVar("C", bound=type)
@@ -23,31 +24,30 @@ def static(*, default: Any, kw_only: bool = False) -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def register(cls: C) -> C:
-    """Makes a class a frozen dataclass and a pytree of its non-static fields.
+    """Makes a class a frozen dataclass, and a pytree with its non-static fields.
 
-    If the class has ``other_names``, its constructor explains them; see
-    :func:`sphax._foreign_names.explain_names`.
+    The constructor explains the argument names in the class's ``other_names``, if it
+    has any; see :func:`sphax._foreign_names.explain_names`.
     """
     made = dataclasses.dataclass(frozen=True)(cls)
     made.__init__ = explain_names(getattr(made, "other_names", {}))(made.__init__)
     leaves, fixed = leaf_names(made), static_names(made)
     keys = tuple(map(jax.tree_util.GetAttrKey, leaves))
 
-    def flatten(of):
-        return tuple(getattr(of, name) for name in leaves), tuple(
-            getattr(of, name) for name in fixed
-        )
+    def flatten(instance):
+        values = tuple(getattr(instance, name) for name in leaves)
+        return values, tuple(getattr(instance, name) for name in fixed)
 
-    def flatten_with_keys(of):
-        values, structure = flatten(of)
+    def flatten_with_keys(instance):
+        values, structure = flatten(instance)
         return tuple(zip(keys, values, strict=True)), structure
 
     def unflatten(structure, values):
         return made(**dict(zip((*leaves, *fixed), (*values, *structure), strict=True)))
 
-    # Not `register_dataclass`: in jaxlib 0.10.2 two structures of its are equal,
-    # whatever their classes, if they have as many leaves and the same static fields.
-    # Their hashes differ, but now and then `jit` runs what it compiled for the other.
+    # Not `register_dataclass`: with it, in jaxlib 0.10.2, the structures of two classes
+    # are equal if they have the same number of leaves and equal static fields. Their
+    # hashes differ, yet `jit` sometimes runs what it compiled for the other class.
     jax.tree_util.register_pytree_with_keys(made, flatten_with_keys, unflatten, flatten)
     return made
 
@@ -58,7 +58,7 @@ def leaf_names(cls: Any) -> list[str]:
 
 
 def static_names(cls: Any) -> list[str]:
-    """Names of the fields that are part of the structure."""
+    """Names of the fields that are part of the pytree's structure."""
     return [f.name for f in dataclasses.fields(cls) if f.metadata.get("static")]
 
 
@@ -70,14 +70,15 @@ def store_real(
     *,
     is_closed: bool = False,
 ) -> None:
-    """Checks a hyperparameter that is a Python number and stores it as a float.
+    """Checks a hyperparameter that is a Python number, and stores it as a float.
 
-    An integer leaf could not be differentiated and would compile anew. Arrays, tracers
-    and the placeholders of pytree transformations pass as they are.
+    An integer leaf could not be differentiated, and would be compiled separately.
+    Arrays, tracers and the placeholders of pytree transformations stay as they are.
 
     Raises:
         TypeError: If it is a string.
-        ValueError: If the number lies outside ``[low, high)``, or ``[low, high]``.
+        ValueError: If a number lies outside ``[low, high)``, or ``[low, high]`` if
+            ``is_closed``.
     """
     value = getattr(owner, name)
     if isinstance(value, str):
@@ -85,12 +86,10 @@ def store_real(
             f"{type(owner).__name__}: {name} must be a number or an array, got"
             f" {value!r}."
         )
-    # JAX passes constants as Python numbers that carry a type of their own.
-    if not isinstance(value, (int, float)) or hasattr(value, "aval"):
+    # JAX passes constants as Python numbers with a type, which must not change.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or hasattr(value, "aval"):
         return
-    if not (low <= value < high or (is_closed and value == high)):
-        raise ValueError(
-            f"{type(owner).__name__}: {name} must lie in [{low:g},"
-            f" {high:g}{']' if is_closed else ')'}, got {value}."
-        )
+    label = f"{type(owner).__name__}: {name}"
+    check_range(label, value, low, high, include_high=is_closed)
     object.__setattr__(owner, name, float(value))

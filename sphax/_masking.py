@@ -1,7 +1,7 @@
-"""What `where` means: a mask, or weights, of the rows of a batch.
+"""Masks and weights of the rows of a batch, given as ``where``.
 
-A row of weight zero is zeroed before any product, so that a NaN in it reaches nothing;
-where no weight is left, a mean is 0 with zero gradient.
+A row with weight zero is replaced by zeros before any product, so that a NaN in it does
+not propagate. A mean over rows that all have weight zero is 0, with zero gradient.
 """
 
 import jax
@@ -16,9 +16,14 @@ from sphax._numerics import divide, dot
 def as_weights(
     where: jax.typing.ArrayLike | None, shape: tuple[int, ...], of: str
 ) -> jax.Array | None:
-    """``where`` as an array; raises unless a mask or weights of the shape of ``of``.
+    """``where`` as an array; raises unless a mask or weights of the given shape.
 
-    Negative weights raise as well, and become NaN where they are traced.
+    Negative weights raise an error too; traced ones become NaN instead.
+
+    Args:
+        where: Boolean mask, floating weights, or None.
+        shape: The shape that it must have.
+        of: Name of the array that has this shape, for the message.
     """
     if where is None:
         return None
@@ -42,32 +47,35 @@ def as_weights(
 
 
 def zero_masked(x: jax.Array, where: jax.Array | None) -> jax.Array:
-    """The vectors ``[..., d]``, zero where the weight ``[...]`` is."""
+    """Vectors ``[..., d]``, replaced by zeros where the weight ``[...]`` is zero."""
     return x if where is None else jnp.where(where[..., None].astype(bool), x, 0)
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """``sum(weights * values) / sum(weights)``, 0 if the weights are."""
+    """``sum(weights * values) / sum(weights)``, or 0 if all weights are 0."""
     if weights is None:
-        # Not `jnp.mean`, which is NaN of nothing.
+        # Not `jnp.mean`, which is NaN for an empty array.
         return jnp.sum(values) / max(values.size, 1)
     weights = weights.astype(values.dtype)
     return divide(jnp.sum(weights * values), jnp.sum(weights))
 
 
-def weight_of_pairs(weights: jax.Array) -> jax.Array:
-    """Sum over ordered pairs of two of the products of their weights, of ``[n]``."""
-    # A difference of squares would leave rounding where one outweighs the rest.
+def total_pair_weight(weights: jax.Array) -> jax.Array:
+    """Sum of ``weights[i] * weights[j]`` over all ordered pairs with ``i != j``."""
+    # Not sum(w)^2 - sum(w^2), which is rounding noise if one weight exceeds the rest.
     before = jnp.cumsum(jnp.pad(weights, (1, 0))[:-1])
     return 2.0 * dot(weights, before)
 
 
 def log_mean_exp(exponents: jax.Array, weights: jax.Array) -> jax.Array:
-    """Logarithm of the weighted mean of powers on the last axis, 0 if no weight is."""
+    """Logarithm of the weighted mean of exponentials on the last axis.
+
+    0, with zero gradient, where all weights are 0.
+    """
     total = jnp.sum(weights, axis=-1)
     is_empty = total == 0.0
-    # Finite weights for an empty sum: its logarithm has no gradient that the `where`
-    # below could stop.
+    # An empty sum takes weights of 1, since the `where` below cannot stop the infinite
+    # gradient of the logarithm of 0.
     safe = jnp.where(is_empty[..., None], 1.0, weights)
     log_sum = jax.nn.logsumexp(exponents, axis=-1, b=safe)
     return jnp.where(is_empty, 0.0, log_sum - jnp.log(jnp.where(is_empty, 1.0, total)))
@@ -76,7 +84,7 @@ def log_mean_exp(exponents: jax.Array, weights: jax.Array) -> jax.Array:
 def pair_weights(
     where: jax.Array | None, n: int, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
-    """Weight of every pair of ``n`` rows, ``[n, n]``; 0 for a row with itself."""
+    """Weight of every pair of ``n`` rows, ``[n, n]``; 0 on the diagonal."""
     others = 1.0 - jnp.eye(n, dtype=dtype)
     if where is None:
         return others

@@ -1,4 +1,4 @@
-"""Arithmetic that is right at zero and at both ends of the range of a dtype."""
+"""Arithmetic that is safe at zero and near the limits of a dtype."""
 
 from functools import partial
 
@@ -7,34 +7,34 @@ import jax.numpy as jnp
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """``x`` in the dtype in which lengths, angles and losses are computed.
+    """``x`` in float32 at least, the dtype for lengths, angles and losses.
 
-    Its gradient comes back in the dtype of ``x``, clipped to the range of that.
+    Its gradient is returned in the dtype of ``x``, clipped to the range of this dtype.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return bound_gradient(wide, float(jnp.finfo(x.dtype).max))
 
 
 def widen_narrow(x: jax.Array) -> jax.Array:
-    """``x`` in float32 at least, where only the gradient of 16 bits is clipped."""
+    """``x`` in float32 at least; clips the gradient only if ``x`` has 16 bits."""
     return x if x.dtype.itemsize > 2 else widen(x)
 
 
 def bounded(x: jax.Array) -> jax.Array:
-    """``x`` itself, whose gradient is clipped to the range of its dtype."""
+    """``x`` itself, with its gradient clipped to the range of its dtype."""
     return bound_gradient(x, float(jnp.finfo(x.dtype).max))
 
 
 def bound_gradient(x: jax.Array, limit: float) -> jax.Array:
-    """``x`` itself, whose gradient is clipped to ``[-limit, limit]``."""
+    """``x`` itself, with its gradient clipped to ``[-limit, limit]``."""
     return _within(x, limit=limit)
 
 
-# Jitted, since the solver traces its functions in every call.
+# Jitted, since `custom_linear_solve` traces its functions in every call.
 @partial(jax.jit, static_argnames="limit")
 def _within(x, *, limit):
-    # The solution of y = x. It is the one linear function that JAX differentiates
-    # forwards as it is, and backwards by a transpose of our own.
+    # The solution y of the linear equation y = x. JAX has no other way to give a linear
+    # function a custom transpose and keep its forward derivative.
     return jax.lax.custom_linear_solve(_identity, x, _solution, partial(_clip, limit))
 
 
@@ -52,16 +52,17 @@ def _clip(limit, _, x):
 
 
 def finite_limit(dtype: jax.typing.DTypeLike, size: int) -> float:
-    """Size up to which the inner product with a unit vector is finite in float32.
+    """Largest entry of vectors whose inner products with unit vectors are finite.
 
-    Of vectors with ``size`` entries; not beyond the range of the dtype.
+    The vectors have ``size`` entries; the products are in float32 at least. Not larger
+    than the largest number of the dtype.
     """
     wide = jnp.finfo(jnp.promote_types(dtype, jnp.float32))
     return min(float(jnp.finfo(dtype).max), 0.25 * float(wide.max) / max(size, 1))
 
 
 def inverse_power(x: jax.Array) -> jax.Array:
-    """A power of two next to ``1 / x``, without gradient, of ``x >= 0``; 1 of 0."""
+    """A power of two close to ``1 / x`` for ``x >= 0``, without gradient; 1 at 0."""
     info = jnp.finfo(x.dtype)
     inside = jnp.where(x == 0.0, 1.0, jax.lax.stop_gradient(x))
     inside = jnp.clip(inside, 4.0 * float(info.tiny), float(info.max) / 16.0)
@@ -81,17 +82,18 @@ def divide(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def safe_sqrt(x: jax.Array) -> jax.Array:
     """Square root of ``x >= 0``; at 0 its gradient is 0, not infinite."""
-    # This way round, NaN is not taken for zero.
+    # Compared so that NaN stays NaN.
     is_zero = x == 0.0
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, x)))
 
 
 def sin2_noise_floor(dtype: jax.typing.DTypeLike) -> float:
-    """The squared sine above which the gradient of an angle is not noise.
+    """The squared sine of an angle above which its gradient is not rounding noise.
 
-    Vectors have ``dtype``; their products, accumulated in float32 at least, put noise
-    of an epsilon on the squared sine. The difference of vectors in the gradient has
-    noise of their own epsilon, of which the sine must be a multiple.
+    For vectors of dtype ``dtype``. Their products, accumulated in float32 at least, add
+    an error of one epsilon to the squared sine. The gradient contains a difference of
+    the vectors, with an error of one epsilon of their dtype; the sine must be several
+    times as large.
     """
     product_epsilon = jnp.finfo(jnp.promote_types(dtype, jnp.float32)).eps
     return max(float(product_epsilon), (4.0 * float(jnp.finfo(dtype).eps)) ** 2)

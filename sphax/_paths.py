@@ -1,7 +1,7 @@
 """Paths of the leaves of a pytree, such as ``"head/kernel"``.
 
-They are the same whatever the containers are: nested dicts, an ``nnx.State``, and what
-``nnx.Optimizer`` makes of it between `init` and `update`.
+The path of a leaf does not depend on the containers: nested dicts, an ``nnx.State``,
+and what ``nnx.Optimizer`` passes to `init` and `update` all give the same paths.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -11,7 +11,7 @@ import jax
 
 
 def by_path(tree: Any, *as_leaves: type) -> dict[str, Any]:
-    """All leaves, by path; objects of the types given are leaves too."""
+    """All leaves by path; objects of the types ``as_leaves`` are leaves too."""
     leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: isinstance(x, as_leaves))
     named = {path_of(path): leaf for path, leaf in leaves}
     if len(named) < len(leaves):
@@ -23,15 +23,16 @@ def by_path(tree: Any, *as_leaves: type) -> dict[str, Any]:
 
 
 def path_of(keys: jax.tree_util.KeyPath) -> str:
-    """The path, as one string."""
-    # The array in an `nnx.Variable`, or in a box with its sharding, is the leaf itself.
+    """The path as one string."""
+    # The array inside an `nnx.Variable`, or inside a box that has its sharding, goes by
+    # the path of the variable or box.
     if keys and keys[-1] == jax.tree_util.GetAttrKey("value"):
         keys = keys[:-1]
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def closest(declared: Container[str], name: str) -> str | None:
-    """The longest of the paths that lead to a leaf or to a subtree that has it."""
+    """The longest declared path to a leaf, or to a subtree that contains it."""
     return next((path for path in _ways_to(name) if path in declared), None)
 
 
@@ -41,8 +42,8 @@ def check_known(
     masked: tuple[type, ...],
     argument: str,
 ) -> None:
-    """Raises unless all paths lead to leaves, or to what a mask has left out."""
-    # What a mask has left out is known: declarations may be shared between masks.
+    """Raises unless every declared path leads to a leaf, masked or not."""
+    # Masked leaves count, since several masks may share their declarations.
     left_out = {name for name, leaf in leaves.items() if isinstance(leaf, masked)}
     known = {path for name in leaves for path in _ways_to(name)}
     for path in declared:
@@ -54,12 +55,12 @@ def check_known(
 
 
 def listed(names: Iterable[str]) -> str:
-    """Paths, as errors list them."""
+    """A list of paths for an error message."""
     return ", ".join(sorted(name or "a single leaf" for name in names)) or "no leaf"
 
 
 def _ways_to(name: str) -> Iterator[str]:
-    """The paths of a leaf and of all subtrees that have it, the longest first."""
+    """The paths of a leaf and of all subtrees that contain it, longest first."""
     while name:
         yield name
         name = name.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Batches without examples: nothing, or 0, with zero gradient, or an error."""
+"""Batches without examples: an empty result, 0 with zero gradient, or an error."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,14 @@ LABELS = np.zeros(0, np.int32)
 IMAGES, KERNEL = np.ones((0, 5, 4), np.float32), np.ones((3, 4, 3), np.float32)
 FUNCTIONS = {"magnitude": sx.operators.Tanh(), "angular": sx.operators.LinearAngle()}
 
-# Functions of parameters that an empty batch leaves as they are.
+# Functions of parameters, which get zero gradient from an empty batch.
 OF_BATCHES = {
     "sphere.cosine_similarity": (lambda w: sx.sphere.cosine_similarity(X, w), W),
     "sphere.normalize": (lambda w: sx.sphere.normalize(w[:0]), W),
+    "sphere.length": (lambda w: sx.sphere.length(w[:, :0]), W),
+    "sphere.direction": (lambda w: sx.sphere.direction(w[:0]), W),
+    "sphere.inner_products": (lambda w: sx.sphere.inner_products(X, w), W),
+    "sphere.arcsin": (lambda w: sx.sphere.arcsin(w[:0]), W),
     "sphere.angle": (lambda w: sx.sphere.angle(w[:0], X), W),
     "sphere.log_map": (lambda w: sx.sphere.log_map(w[:0], X), W),
     "margins.margin_logits": (
@@ -47,7 +51,7 @@ OF_BATCHES = {
         W,
     ),
 }
-# Host code, which has nothing to return, and what its error names.
+# Host code, which raises an error, and the argument that the error names.
 OF_HOST = {
     "roc": (lambda: sx.metrics.roc(X[:, 0], LABELS > 0), "scores"),
     "cmc": (lambda: sx.metrics.cmc(X, LABELS, np.arange(4)), "scores"),

@@ -1,4 +1,4 @@
-"""Dataclasses of hyperparameters as pytrees: what `jit` may take for the same."""
+"""Dataclasses of hyperparameters as pytrees, which `jit` must distinguish."""
 
 import inspect
 import itertools
@@ -13,7 +13,7 @@ PACKAGES = (sx.margins, sx.operators)
 
 
 def instances():
-    """One of every public class that its defaults make."""
+    """One instance of every public class whose arguments all have defaults."""
     for package in PACKAGES:
         for value in vars(package).values():
             if not inspect.isclass(value) or inspect.isabstract(value):
@@ -32,7 +32,7 @@ def test_classes_differ_in_structure():
         assert jax.tree.structure(one) != jax.tree.structure(other), (one, other)
 
 
-def test_jit_tells_classes_apart():
+def test_jit_distinguishes_classes():
     def numbered(i):
         body = {"__annotations__": {"x": float}, "number": i}
         return register(type(f"Numbered{i}", (), body))

@@ -1,4 +1,4 @@
-"""Labels mean what they say, whatever integers they are."""
+"""Labels of every integer dtype, compared as numbers."""
 
 from itertools import product
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import sphax as sx
-from sphax._checks import are_equal
+from sphax._checks import are_equal, as_classes
 from tests.calls._call import normal
 
 CLASSES = 300
 LABELS = [3, 44, 3, 127]
 X, W = normal(0, 4, 3), normal(1, CLASSES, 3)
 
-# Functions of labels in [0, CLASSES), and of ones that are only compared.
+# Functions of labels in [0, CLASSES), and of labels that are only compared.
 BY_CLASS = {
     "margins.margin_logits": lambda labels: sx.margins.margin_logits(
         jnp.asarray(X @ W.T / 9), labels, sx.margins.CosFace(), scale=1.0
@@ -59,11 +59,16 @@ ALL = BY_CLASS | BY_ID
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_labels_of_every_integer_type(name):
+def test_labels_of_other_integer_types(name):
+    """Narrower than the classes, without a common type with int32, and narrowed.
+
+    Every dtype costs a compilation here; the two functions by which labels are compared
+    are tested below with all of them.
+    """
     function = ALL[name]
     expected = np.asarray(function(jnp.array(LABELS, jnp.int32)))
     assert np.all(np.isfinite(expected))
-    for dtype in (np.uint8, np.int8, np.uint16, np.uint32, np.int64, np.uint64):
+    for dtype in (np.int8, np.uint32, np.int64):
         np.testing.assert_array_equal(function(np.array(LABELS, dtype)), expected)
     np.testing.assert_array_equal(function(LABELS), expected)
 
@@ -83,22 +88,47 @@ def test_labels_of_no_class_are_nan(name, label):
     assert np.any(np.isnan(value))
 
 
-@pytest.mark.parametrize("bits", [32, 64])
-def test_integers_are_equal_as_numbers(bits):
-    """As Python says of its integers, which have no type."""
-    with jax.enable_x64(bits == 64):
-        names = [f"{kind}{b}" for kind in ("int", "uint") for b in (8, 16, 32, bits)]
-        for x, y in product(names, names):
-            left, right = (
-                [int(v) for v in (info.min, 0, 44, info.max)]
-                for info in (np.iinfo(x), np.iinfo(y))
+def dtypes_of(widths):
+    return [f"{kind}{8 * 2**i}" for kind in ("int", "uint") for i in range(widths)]
+
+
+def extremes(dtype):
+    info = np.iinfo(dtype)
+    return [int(value) for value in (info.min, 0, 44, info.max)]
+
+
+# With 64-bit types, those of 32 bits are compared with 64-bit ones only.
+@pytest.mark.parametrize("has_64", [False, True])
+def test_integers_are_equal_as_numbers(has_64):
+    """As Python compares its integers, which have no type."""
+    with jax.enable_x64(has_64):
+        for x, y in product(dtypes_of(4 if has_64 else 3), repeat=2):
+            if has_64 and "64" not in x + y:
+                continue
+            left, right = extremes(x), extremes(y)
+            found = jax.jit(are_equal)(
+                jnp.array(left, x)[:, None], jnp.array(right, y)[None]
             )
-            found = are_equal(jnp.array(left, x)[:, None], jnp.array(right, y)[None])
             expected = [[a == b for b in right] for a in left]
             np.testing.assert_array_equal(found, expected)
 
 
-BEYOND = 2**53  # where float64 no longer tells integers apart
+@pytest.mark.parametrize("classes", [300, 70_000])
+def test_classes_of_every_integer_type(classes):
+    run = jax.jit(as_classes, static_argnums=1)
+    with jax.enable_x64(True):
+        for dtype in dtypes_of(4):
+            info = np.iinfo(dtype)
+            values = [info.min, 0, 99, classes - 1, classes, info.max]
+            values = [min(max(v, info.min), info.max) for v in values]
+            found, is_class = run(jnp.array(values, dtype), classes)
+            expected = [0 <= v < classes for v in values]
+            assert found.dtype == jnp.int32
+            np.testing.assert_array_equal(is_class, expected)
+            np.testing.assert_array_equal(found, np.where(expected, values, 0))
+
+
+BEYOND = 2**53  # where float64 rounds neighboring integers to one number
 
 
 def of_two_sets(function):
@@ -111,7 +141,7 @@ def of_two_sets(function):
 @pytest.mark.parametrize("dtypes", [(np.int64, np.uint64), (np.uint64, np.int64)])
 @pytest.mark.parametrize("negative", [0, -1])
 def test_host_code_compares_integers_exactly(dtypes, negative):
-    """Each result is that of small numbers in the place of the large ones."""
+    """Each result equals the one for small numbers in place of the large ones."""
 
     def both(numbers):
         labels = [numbers[0], numbers[1], numbers[2]]

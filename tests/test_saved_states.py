@@ -1,4 +1,4 @@
-"""States of transforms and reparameterisations, saved and restored: add a row."""
+"""States of transforms and reparameterizations that are saved and restored."""
 
 import pickle
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def same(actual, desired):
 
 
 def test_every_transform_and_method_has_a_row():
-    """All that returns a transform or a reparameterisation, by its annotation."""
+    """Every function annotated to return a transform or a reparameterization."""
     for package, rows, returned in (
         (sx.optim, TRANSFORMS, "GradientTransformation"),
         (sx.reparam, REPARAMETERIZATIONS, "Reparameterization"),
@@ -101,7 +101,7 @@ def test_every_transform_and_method_has_a_row():
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_a_transform_goes_on_from_what_was_saved(name, tmp_path):
+def test_a_transform_continues_from_a_restored_state(name, tmp_path):
     transform, params = TRANSFORMS[name](), params_of()
     step: Any = jax.jit(transform.update)
     _, state = step(params_of(2), transform.init(params), params)
@@ -111,7 +111,7 @@ def test_a_transform_goes_on_from_what_was_saved(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", REPARAMETERIZATIONS)
-def test_a_method_goes_on_from_what_was_saved(name, tmp_path):
+def test_a_method_continues_from_a_restored_state(name, tmp_path):
     training = REPARAMETERIZATIONS[name]()
     free, frozen = training.init(KEY, params_of())
     free = jax.tree.map(lambda x: x + draw(*x.shape, seed=1), free)

@@ -1,4 +1,4 @@
-"""Arguments that no function can use: errors that name them and say what to do."""
+"""Invalid arguments: errors that name them and say what to do."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ NO_FEATURES = jnp.ones((4, 0))
 ARC = sx.margins.ArcFace()
 FUNCTIONS = {"magnitude": sx.operators.Tanh(), "angular": sx.operators.Cosine()}
 
-# Functions of vectors [4, 3] alone, and what they call them.
+# Functions of vectors [4, 3] alone, and the name of this argument.
 OF_VECTORS = {
     "sphere.normalize": (sx.sphere.normalize, "x"),
     "sphere.cosine_similarity": (lambda x: sx.sphere.cosine_similarity(x, x), "x"),
@@ -48,7 +48,7 @@ OF_VECTORS = {
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
-def test_vectors_that_are_none(name):
+def test_invalid_vectors(name):
     function, called = OF_VECTORS[name]
     with pytest.raises(TypeError, match=f"{called} must be float16.* float8_e4m3fn; "):
         function(EIGHT_BITS)

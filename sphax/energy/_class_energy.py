@@ -13,7 +13,7 @@ from sphax._checks import (
     check_choice,
 )
 from sphax._compiled import compiled
-from sphax._masking import as_weights, weight_of_pairs
+from sphax._masking import as_weights
 from sphax._numerics import divide
 from sphax.energy._hyperspherical import (
     Distance,
@@ -142,7 +142,7 @@ def _class_energy(options, power, prototypes, batch, frequencies, *, against):
         if against == "all":
             correction = divide(jnp.sum(weights), jnp.sum(each))
         else:
-            correction = divide(weight_of_pairs(weights), weight_of_pairs(each))
+            correction = divide(total_pair_weight(weights), total_pair_weight(each))
             correction = correction * classes / max(classes - 1, 1)
     points = prototypes[labels]
     if against == "all":

@@ -1,27 +1,26 @@
-"""Measures of embeddings: verification, identification, retrieval, diagnostics.
+"""Metrics of embeddings: verification, identification, retrieval, diagnostics.
 
-What sorts scores is host code: it takes concrete arrays, compares scores in NumPy,
-rejects those that are not finite, and returns NumPy values with the rule in words. It
-does not run under ``jit``. The diagnostics (:func:`angular_visual_hardness`,
-:func:`angular_fisher_score`, :func:`class_angles`) are pure functions of jax arrays.
-Scores are similarities throughout: larger is more alike.
+All metrics of scores run on the host: they take concrete arrays, compare scores in
+NumPy, reject scores that are not finite, return NumPy values together with the rule in
+words, and do not run under ``jit``. Scores are similarities: a larger score means more
+alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_score` and
+:func:`class_angles` are pure functions of JAX arrays.
 """
 
 from sphax import _discovery
-from sphax.metrics._blocks import pair_scores as pair_scores
-from sphax.metrics._counts import ScoreCounts as ScoreCounts
-from sphax.metrics._diagnostics import ClassAngles as ClassAngles
-from sphax.metrics._diagnostics import angular_fisher_score as angular_fisher_score
-from sphax.metrics._diagnostics import (
+from sphax.metrics._identification import Cmc as Cmc
+from sphax.metrics._identification import DirAtFar as DirAtFar
+from sphax.metrics._identification import TpirAtFpir as TpirAtFpir
+from sphax.metrics._identification import cmc as cmc
+from sphax.metrics._identification import dir_at_far as dir_at_far
+from sphax.metrics._identification import tpir_at_fpir as tpir_at_fpir
+from sphax.metrics._jax_diagnostics import ClassAngles as ClassAngles
+from sphax.metrics._jax_diagnostics import angular_fisher_score as angular_fisher_score
+from sphax.metrics._jax_diagnostics import (
     angular_visual_hardness as angular_visual_hardness,
 )
-from sphax.metrics._diagnostics import class_angles as class_angles
-from sphax.metrics._identification import Cmc as Cmc
-from sphax.metrics._identification import cmc as cmc
-from sphax.metrics._open_set import DirAtFar as DirAtFar
-from sphax.metrics._open_set import TpirAtFpir as TpirAtFpir
-from sphax.metrics._open_set import dir_at_far as dir_at_far
-from sphax.metrics._open_set import tpir_at_fpir as tpir_at_fpir
+from sphax.metrics._jax_diagnostics import class_angles as class_angles
+from sphax.metrics._pair_scores import pair_scores as pair_scores
 from sphax.metrics._retrieval import RecallAtK as RecallAtK
 from sphax.metrics._retrieval import RetrievalPrecision as RetrievalPrecision
 from sphax.metrics._retrieval import (
@@ -35,9 +34,14 @@ from sphax.metrics._roc import equal_error_rate as equal_error_rate
 from sphax.metrics._roc import roc as roc
 from sphax.metrics._roc import roc_auc as roc_auc
 from sphax.metrics._roc import tar_at_far as tar_at_far
+from sphax.metrics._score_counts import ScoreCounts as ScoreCounts
 from sphax.metrics._templates import Templates as Templates
 from sphax.metrics._templates import pool_templates as pool_templates
-from sphax.metrics._verification import VerificationAccuracy as VerificationAccuracy
-from sphax.metrics._verification import verification_accuracy as verification_accuracy
+from sphax.metrics._verification_accuracy import (
+    VerificationAccuracy as VerificationAccuracy,
+)
+from sphax.metrics._verification_accuracy import (
+    verification_accuracy as verification_accuracy,
+)
 
 __dir__ = _discovery.dir_of(__name__)

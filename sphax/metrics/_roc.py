@@ -1,13 +1,17 @@
-"""Verification rates over thresholds: ROC, its area, EER and TAR at a FAR."""
+"""Verification of pairs: ROC curve, area under it, EER, and TAR at a given FAR."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax.metrics._counts import ScoreCounts
-from sphax.metrics._inputs import as_pairs, as_rate
-from sphax.metrics._steps import Steps, operate_at, steps_of_scores
+from sphax.metrics._accept_counts import (
+    AcceptCounts,
+    as_pairs,
+    count_accepts,
+    operating_points,
+)
+from sphax.metrics._score_counts import ScoreCounts
 
 Scores = ArrayLike | ScoreCounts
 
@@ -16,9 +20,9 @@ class Roc(NamedTuple):
     """Corners of a ROC curve; see :func:`roc`.
 
     Attributes:
-        thresholds: Falling from infinity, float64, ``[n]``.
-        far: False accept rate (impostors with score >= threshold), ``[n]``, from 0.
-        tar: True accept rate (genuine with score >= threshold), ``[n]``, to 1.
+        thresholds: Decreasing from infinity, float64, ``[n]``.
+        far: False accept rate, increasing from 0 to 1, ``[n]``.
+        tar: True accept rate, increasing from 0 to 1, ``[n]``.
         auc: Area under the curve; see :func:`roc_auc`.
         eer: Equal error rate; see :func:`equal_error_rate`.
         genuine: Number of genuine pairs.
@@ -45,11 +49,11 @@ class TarAtFar(NamedTuple):
     """True accept rates at given false accept rates; see :func:`tar_at_far`.
 
     Attributes:
-        tar: True accept rate, of the shape of the rates asked for; NaN if unsupported.
-        threshold: The threshold that gives it, of that shape; infinite where even the
-            largest score accepts too many impostors.
-        far: The false accept rate reached there, at most the one asked for.
-        is_supported: Whether there are impostors enough, boolean, of that shape.
+        tar: True accept rate, in the shape of the requested rates; NaN if unsupported.
+        threshold: Threshold at which it is reached, in the same shape; infinite where
+            even the largest score accepts too many impostors.
+        far: False accept rate reached there, at most the requested one.
+        is_supported: Whether there are enough impostors for the rate, boolean.
         rule: What was done, in words.
 
     Example:
@@ -68,9 +72,9 @@ class TarAtFar(NamedTuple):
 def roc(scores: Scores, same: ArrayLike | None = None) -> Roc:
     r"""Receiver operating characteristic of pairs.
 
-    :math:`\mathrm{TAR}(t)` is the share of genuine, :math:`\mathrm{FAR}(t)` of impostor
-    pairs with score :math:`\ge t`. Points inside a straight run, horizontal or
-    vertical, are left out: the curve through the others is the same.
+    :math:`\mathrm{TAR}(t)` is the share of genuine pairs with score :math:`\ge t`,
+    :math:`\mathrm{FAR}(t)` the share of impostor pairs. Points on a horizontal or
+    vertical piece of the curve, other than its ends, are left out.
 
     Host code: concrete arrays, compared in their own precision, not under ``jit``.
 
@@ -79,7 +83,7 @@ def roc(scores: Scores, same: ArrayLike | None = None) -> Roc:
         same: Whether each pair is genuine, boolean, ``[...]``; not given with counts.
 
     Returns:
-        A :class:`Roc`, of the first point (0, 0), the last (1, 1) and the corners.
+        A :class:`Roc`: the points (0, 0) and (1, 1), and the corners between them.
 
     Raises:
         TypeError: If scores are not floating or ``same`` not boolean.
@@ -92,20 +96,20 @@ def roc(scores: Scores, same: ArrayLike | None = None) -> Roc:
         >>> print(curve.far, curve.tar)
         [0.  0.  0.5 0.5 1. ] [0.  0.5 0.5 1.  1. ]
     """
-    steps = _steps(scores, same)
-    flat = (np.diff(steps.impostors) == 0, np.diff(steps.genuine) == 0)
+    counts = _accept_counts(scores, same)
+    flat = (np.diff(counts.impostors) == 0, np.diff(counts.genuine) == 0)
     is_inside = np.any([run[:-1] & run[1:] for run in flat], axis=0)
     kept = np.concatenate([[True], ~is_inside, [True]])
-    far, tar = (rate[kept] for rate in _rates(steps))
+    far, tar = (rate[kept] for rate in _rates(counts))
     return Roc(
-        steps.thresholds[kept],
+        counts.thresholds[kept],
         far,
         tar,
         _area(far, tar),
         _crossing(far, tar),
-        steps.genuine_total,
-        steps.impostor_total,
-        f"{steps.rule}; area by trapezoids, so that a tie counts half; EER on the"
+        counts.genuine_total,
+        counts.impostor_total,
+        f"{counts.rule}; area by trapezoids, so that a tie counts half; EER on the"
         " straight line between the two points around FAR = 1 - TAR",
     )
 
@@ -113,51 +117,54 @@ def roc(scores: Scores, same: ArrayLike | None = None) -> Roc:
 def roc_auc(scores: Scores, same: ArrayLike | None = None) -> float:
     r"""Area under the ROC curve.
 
-    :math:`P(g > i) + \tfrac12 P(g = i)` for a genuine score :math:`g` and an impostor's
-    :math:`i`: the trapezoids under :func:`roc`.
+    The probability :math:`P(g > i) + \tfrac12 P(g = i)` that a genuine score :math:`g`
+    exceeds an impostor score :math:`i`, which is the area of the trapezoids under
+    :func:`roc`.
 
     Args:
-        scores: As for :func:`roc`.
-        same: As there.
+        scores: Similarities, floating, ``[...]``, or a :class:`ScoreCounts`.
+        same: Whether each pair is genuine, boolean, ``[...]``; not given with counts.
 
     Returns:
         A number in [0, 1]. From a :class:`ScoreCounts`, scores of one bin are ties.
 
     Raises:
-        TypeError: As :func:`roc`.
-        ValueError: As :func:`roc`.
+        TypeError: If scores are not floating or ``same`` not boolean.
+        ValueError: If shapes differ, scores are not finite, or there is no genuine or
+            no impostor pair.
 
     Example:
         >>> scores = jnp.array([0.9, 0.7, 0.5, 0.3])
         >>> sx.metrics.roc_auc(scores, [True, False, True, False])
         0.75
     """
-    return _area(*_rates(_steps(scores, same)))
+    return _area(*_rates(_accept_counts(scores, same)))
 
 
 def equal_error_rate(scores: Scores, same: ArrayLike | None = None) -> float:
     r"""Rate at which false accepts and false rejects are equally frequent.
 
-    Where :math:`\mathrm{FAR} = 1 - \mathrm{TAR}` on the straight line between the two
-    neighbouring points of the ROC curve around it.
+    The rate with :math:`\mathrm{FAR} = 1 - \mathrm{TAR}`, on the straight line between
+    the two points of the ROC curve on either side of it.
 
     Args:
-        scores: As for :func:`roc`.
-        same: As there.
+        scores: Similarities, floating, ``[...]``, or a :class:`ScoreCounts`.
+        same: Whether each pair is genuine, boolean, ``[...]``; not given with counts.
 
     Returns:
         A number in [0, 1].
 
     Raises:
-        TypeError: As :func:`roc`.
-        ValueError: As :func:`roc`.
+        TypeError: If scores are not floating or ``same`` not boolean.
+        ValueError: If shapes differ, scores are not finite, or there is no genuine or
+            no impostor pair.
 
     Example:
         >>> scores = jnp.array([0.9, 0.7, 0.5, 0.3])
         >>> sx.metrics.equal_error_rate(scores, [True, False, True, False])
         0.5
     """
-    return _crossing(*_rates(_steps(scores, same)))
+    return _crossing(*_rates(_accept_counts(scores, same)))
 
 
 def tar_at_far(
@@ -168,24 +175,25 @@ def tar_at_far(
     r"""True accept rate at a false accept rate.
 
     :math:`\mathrm{TAR}(t)` at the smallest threshold :math:`t` with
-    :math:`\mathrm{FAR}(t) \le f`: a step function, nothing is interpolated. Some codes
+    :math:`\mathrm{FAR}(t) \le f`, without interpolation. Some implementations
     interpolate the ROC, or take the tabulated FAR nearest to :math:`f`, which may
     exceed it; their rates are higher.
 
     Args:
-        scores: As for :func:`roc`.
-        same: As there.
+        scores: Similarities, floating, ``[...]``, or a :class:`ScoreCounts`.
+        same: Whether each pair is genuine, boolean, ``[...]``; not given with counts.
         far: :math:`f` in [0, 1], one or several.
 
     Returns:
         A :class:`TarAtFar` of the shape of ``far``. With fewer than :math:`1 / f`
-        impostors the rate cannot be measured: it is NaN, and ``is_supported`` False. At
-        ``far=0`` it is the rate at which none of these impostors is accepted, one less
-        the ZeroFMR of FVC, which falls as impostors are added.
+        impostors the rate cannot be measured: it is NaN, and ``is_supported`` False.
+        ``far=0`` gives the rate at which none of the impostors is accepted (one minus
+        the ZeroFMR of FVC); it decreases as impostors are added.
 
     Raises:
-        TypeError: As :func:`roc`.
-        ValueError: As :func:`roc`, or if ``far`` is not within [0, 1].
+        TypeError: If scores are not floating or ``same`` not boolean.
+        ValueError: If shapes differ, scores are not finite, there is no genuine or no
+            impostor pair, or ``far`` is not within [0, 1].
 
     Example:
         >>> scores = jnp.array([0.9, 0.7, 0.5, 0.3])
@@ -197,37 +205,37 @@ def tar_at_far(
         Maio et al., `FVC2000: Fingerprint Verification Competition
         <https://doi.org/10.1109/34.990140>`_, TPAMI 2002, for ZeroFMR.
     """
-    rates = as_rate("far", far)
-    steps = _steps(scores, same)
+    counts = _accept_counts(scores, same)
     return TarAtFar(
-        *operate_at(steps, rates),
-        rule=f"{steps.rule}; the smallest threshold with FAR <= the given one",
+        *operating_points(counts, far),
+        rule=f"{counts.rule}; the smallest threshold with FAR <= the given one",
     )
 
 
-def _steps(scores: Scores, same: ArrayLike | None) -> Steps:
+def _accept_counts(scores: Scores, same: ArrayLike | None) -> AcceptCounts:
     if isinstance(scores, ScoreCounts):
         if same is not None:
             raise ValueError("same has no effect with ScoreCounts; leave it out.")
-        steps = scores.steps()
+        counts = scores.accept_counts()
     elif same is None:
         raise ValueError("same must be given, unless scores are a ScoreCounts.")
     else:
-        steps = steps_of_scores(*as_pairs(scores, same))
+        counts = count_accepts(*as_pairs(scores, same))
     for kind, total in (
-        ("genuine", steps.genuine_total),
-        ("impostor", steps.impostor_total),
+        ("genuine", counts.genuine_total),
+        ("impostor", counts.impostor_total),
     ):
         if total == 0:
             raise ValueError(
                 f"same must have genuine and impostor pairs, got no {kind} pair."
             )
-    return steps
+    return counts
 
 
-def _rates(steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+def _rates(counts: AcceptCounts) -> tuple[np.ndarray, np.ndarray]:
     """False and true accept rates."""
-    return steps.impostors / steps.impostor_total, steps.genuine / steps.genuine_total
+    far = counts.impostors / counts.impostor_total
+    return far, counts.genuine / counts.genuine_total
 
 
 def _area(far: np.ndarray, tar: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Pooling of the images of a template into one direction, as IJB prescribes."""
+"""Template pooling (IJB): one direction for all the images of a template."""
 
 from typing import NamedTuple
 
@@ -7,19 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import as_floating, check_dimensions
+from sphax._checks import as_floating, as_numpy_labels, check_dimensions
 from sphax._compiled import compiled
 from sphax._numerics import widen
-from sphax.metrics._inputs import as_labels
 from sphax.sphere import direction
 
 
 class Templates(NamedTuple):
-    """Templates and their directions; see :func:`pool_templates`.
+    """One direction per template; see :func:`pool_templates`.
 
     Attributes:
-        embeddings: A unit vector for each, float32 at least, ``[t, features]``.
-        templates: Their numbers, rising, integer, ``[t]``.
+        embeddings: Unit vectors, float32 at least, ``[t, features]``.
+        templates: Numbers of the templates, increasing, integer, ``[t]``.
         rule: What was done, in words.
 
     Example:
@@ -41,32 +40,34 @@ def pool_templates(
     weights: jax.typing.ArrayLike | None = None,
     use_directions: bool = True,
 ) -> Templates:
-    r"""One direction for each template, from the images of its media (IJB).
+    r"""Pools the images of each template into one direction (IJB).
 
     .. math::
         f_T = \operatorname{normalize}\Big(\sum_{m \in T} \frac{1}{|m|}
             \sum_{i \in m} a_i \hat x_i\Big)
 
     over the media :math:`m` of a template (a still image, or a video with all its
-    frames). Frames are divided by their number, not by their weights, as in the codes
-    of the field: a lone image would otherwise lose its weight.
+    frames). Weighted frames are divided by their number, not by the sum of their
+    weights, as common implementations do: a single image would otherwise lose its
+    weight.
 
-    Add the embedding of the mirror image before, where the protocol does. The numbers
-    of templates and media have to be concrete, embeddings and weights may be traced.
+    Where the protocol adds the embedding of the mirrored image, add it beforehand. The
+    numbers of templates and media must be concrete arrays; embeddings and weights may
+    be traced.
 
     Args:
         embeddings: :math:`x`, floating, ``[images, features]``.
         templates: Template of each image, integer, ``[images]``.
-        media: Medium of each image, integer, ``[images]``. One number may occur in
-            several templates: it is a medium of each.
+        media: Medium of each image, integer, ``[images]``. The same number in two
+            templates means two media.
         weights: :math:`a`, such as detector scores, floating, ``[images]``; 1 if not
             given.
-        use_directions: Whether to take :math:`\hat x`; else :math:`x` itself, whose
-            length then acts as a weight.
+        use_directions: Whether to add the directions :math:`\hat x`; otherwise
+            :math:`x` itself, whose length then acts as a weight.
 
     Returns:
-        :class:`Templates`, the embeddings a jax array. A template whose images cancel
-        has the zero vector, of cosine 0 to everything.
+        :class:`Templates`, with embeddings as a JAX array. A template whose images
+        cancel has the zero vector, whose cosine to every vector is 0.
 
     Raises:
         TypeError: If embeddings or weights are not floating, or numbers not integer.
@@ -88,11 +89,16 @@ def pool_templates(
             f"embeddings must be [images, features] and not empty, got shape {x.shape}."
         )
     check_dimensions("embeddings", x)
-    templates = as_labels("templates", templates, len(x), "embeddings")
-    media = as_labels("media", media, len(x), "embeddings")
+    templates = as_numpy_labels("templates", templates, len(x), "embeddings")
+    media = as_numpy_labels("media", media, len(x), "embeddings")
     if weights is not None:
-        weights = _as_weights(weights, len(x))
-    # Counted before they are put together: int64 and uint64 have no common type.
+        weights = as_floating("weights", weights)
+        if weights.shape != (len(x),):
+            raise ValueError(
+                f"weights must have an entry for each of the {len(x)} embeddings, got"
+                f" shape {weights.shape}."
+            )
+    # Renumbered before they are stacked: int64 and uint64 have no common integer type.
     numbers, templates = np.unique(templates, return_inverse=True)
     media = np.unique(media, return_inverse=True)[1]
     pairs, medium, frames = np.unique(
@@ -107,7 +113,7 @@ def pool_templates(
         templates=len(numbers),
         use_directions=use_directions,
     )
-    rule = "mean over the frames of a medium, sum over media, normalised"
+    rule = "mean over the frames of a medium, sum over media, normalized"
     rule += "; images by direction" if use_directions else "; images with their length"
     rule += "" if weights is None else "; images multiplied by their weights"
     return Templates(pooled, numbers, rule)
@@ -124,20 +130,20 @@ def _pooled(
     templates: int,
     use_directions: bool,
 ) -> jax.Array:
-    """The directions of the templates, by the medium of images and their template."""
+    """Directions of templates.
+
+    Args:
+        x: Embeddings, ``[images, features]``.
+        weights: Weights of the images, ``[images]``.
+        medium: Medium of each image, ``[images]``.
+        frames: Number of images of each medium, ``[media]``.
+        template: Template of each medium, ``[media]``.
+        templates: Number of templates.
+        use_directions: See :func:`pool_templates`.
+    """
     x = direction(widen(x)) if use_directions else widen(x)
     if weights is not None:
         x = x * weights.astype(x.dtype)[:, None]
     frames = jnp.asarray(frames, x.dtype)
     means = jax.ops.segment_sum(x, medium, len(frames)) / frames[:, None]
     return direction(jax.ops.segment_sum(means, template, templates))
-
-
-def _as_weights(weights, images):
-    array = as_floating("weights", weights)
-    if array.shape != (images,):
-        raise ValueError(
-            f"weights must have an entry for each of the {images} embeddings, got shape"
-            f" {array.shape}."
-        )
-    return array

@@ -1,4 +1,4 @@
-"""Which axes of which leaves of a params pytree are neurons."""
+"""Neurons of a params pytree: which leaves hold them, along which axes."""
 
 from sphax import _discovery
 from sphax.neurons._declarations import Declarations as Declarations

@@ -1,4 +1,4 @@
-"""What is said of the leaves of a model, in a table."""
+"""Declarations of all leaves of a model, which print as a table."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,8 +9,8 @@ class Declarations(Mapping[str, NeuronDimensions | str]):
     """The neurons of a model, as :func:`of` returns them; prints as a table.
 
     A mapping from the path of every leaf to its :class:`NeuronDimensions`, or to the
-    reason why it has none. Everything that takes ``neurons`` takes it, for params that
-    are a part of the model's too. To change an entry, make a dict of it:
+    reason why it has no neurons. Every argument ``neurons`` accepts it, also for params
+    that are only a part of the model's. To change an entry, make a dict:
     ``{**neurons.of(model), "head/kernel": "a classifier"}``.
 
     Example:
@@ -29,11 +29,11 @@ class Declarations(Mapping[str, NeuronDimensions | str]):
         self._leaves, self._shapes = dict(leaves), dict(shapes)
 
     def __getitem__(self, path: str) -> NeuronDimensions | str:
-        """The declaration of a leaf, or the reason why it has none."""
+        """The declaration of a leaf, or the reason why it has no neurons."""
         return self._leaves[path]
 
     def __iter__(self) -> Iterator[str]:
-        """The paths."""
+        """Iterates over the paths."""
         return iter(self._leaves)
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Declarations(Mapping[str, NeuronDimensions | str]):
         return len(self._leaves)
 
     def __repr__(self) -> str:
-        """The table: of each leaf its shape, and its neurons or why it has none."""
+        """A table of the leaves: path, shape, and neurons or the reason for none."""
         rows = [("leaf", "shape", "neurons")]
         for path, reading in self._leaves.items():
             shape = self._shapes[path]

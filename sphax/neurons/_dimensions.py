@@ -1,22 +1,22 @@
-"""The axes of a leaf: which count its neurons, and which run along each of them."""
+"""The axes of a leaf that count its neurons, and those along each neuron."""
 
 import dataclasses
 import math
 
 import jax
 
-# An axis, or several.
+# One axis or several axes.
 AxisLike = int | tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NeuronDimensions:
-    """Which axes of a leaf count its neurons, and which run along each of them.
+    """Which axes of a leaf count its neurons, and which axes run along each neuron.
 
-    All entries along ``batch_axis``, such as the heads of an attention kernel or the
-    layers of a stack, are sets of neurons of their own. Negative axes count from the
-    end. Together, the three have every axis of the leaf once; one of ``vector_axis``
-    and ``batch_axis`` may be left to be all the others (as the batch axes are in
+    Each index of ``batch_axis`` is a separate set of neurons, such as a head of an
+    attention kernel or a layer of a stack. Negative axes count from the end. Every axis
+    of the leaf is in exactly one of the three; ``vector_axis`` or ``batch_axis`` may be
+    None for all remaining axes (as the batch axes are in
     :class:`optax.contrib.MuonDimensionNumbers`).
 
     ==========================================  ===================================
@@ -34,12 +34,12 @@ class NeuronDimensions:
     ==========================================  ===================================
 
     Args:
-        index_axis: Axis that counts the neurons, or several.
-        vector_axis: Axis along a neuron, or several. ``None`` stands for all in neither
-            of the others.
-        batch_axis: Axis that counts sets of neurons, or several. ``None`` stands for no
-            axis if ``vector_axis`` is ``None`` as well, else for all in neither of the
-            others.
+        index_axis: Axis that counts the neurons, or a tuple of axes.
+        vector_axis: Axis along a neuron, or a tuple of axes; ``None`` for all axes that
+            are not index or batch axes.
+        batch_axis: Axis that counts sets of neurons, or a tuple of axes. ``None`` means
+            no axis if ``vector_axis`` is ``None``, otherwise all axes that are not
+            index or vector axes.
 
     Example:
         >>> query = sx.neurons.NeuronDimensions(batch_axis=1)  # [in, heads, head_dim]
@@ -59,7 +59,7 @@ class NeuronDimensions:
 class Axes:
     """All axes of one leaf, counted from the start, as :func:`find` returns them.
 
-    ``batch``, ``index`` and ``vector`` are tuples of axes, each axis in one of them.
+    ``batch``, ``index`` and ``vector`` are tuples of axes; each axis is in one of them.
 
     Example:
         >>> params = {"kernel": jnp.ones((3, 3, 16, 32)), "bias": jnp.ones(32)}
@@ -73,7 +73,7 @@ class Axes:
     vector: tuple[int, ...]
 
     def sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Number of sets, of neurons in each, and of dimensions."""
+        """Number of sets, neurons in each set, and dimensions of each neuron."""
         return tuple(math.prod(shape[i] for i in axes) for axes in self._groups())
 
     def rows(self, leaf: jax.Array) -> jax.Array:
@@ -81,7 +81,7 @@ class Axes:
         return leaf.transpose(sum(self._groups(), ())).reshape(*self.sizes(leaf.shape))
 
     def from_rows(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The leaf of the shape given that has these neurons."""
+        """The leaf of the given shape with these neurons, ``[sets, n, d]``."""
         order = sum(self._groups(), ())
         rows = rows.reshape([shape[axis] for axis in order])
         return rows.transpose(sorted(range(len(order)), key=order.__getitem__))
@@ -93,7 +93,7 @@ class Axes:
 def axes_of(
     dimensions: NeuronDimensions, shape: tuple[int, ...], name: str = ""
 ) -> Axes:
-    """The axes declared for a leaf; raises if it has no such axes."""
+    """The axes declared for a leaf; raises if the leaf does not have them."""
     axes = fitting_axes(dimensions, len(shape))
     if axes is None:
         raise ValueError(
@@ -105,7 +105,7 @@ def axes_of(
 
 
 def fitting_axes(dimensions: NeuronDimensions, ndim: int) -> Axes | None:
-    """The axes declared for a leaf of rank ``ndim``; None if it has no such axes."""
+    """The axes declared for a leaf of rank ``ndim``; None if it does not have them."""
     index = _from_start(dimensions.index_axis, ndim)
     vector = _from_start(dimensions.vector_axis, ndim)
     batch = _from_start(dimensions.batch_axis, ndim)
@@ -113,7 +113,7 @@ def fitting_axes(dimensions: NeuronDimensions, ndim: int) -> Axes | None:
         vector = tuple(axis for axis in range(ndim) if axis not in index + batch)
     elif dimensions.batch_axis is None:
         batch = tuple(axis for axis in range(ndim) if axis not in index + vector)
-    # Any axis that is declared twice, or is not there, shows in the permutation.
+    # A permutation has every axis once: none is declared twice, and all exist.
     if not vector or sorted(batch + index + vector) != list(range(ndim)):
         return None
     return Axes(batch, index, vector)

@@ -1,4 +1,4 @@
-"""What the layers of Flax say of their leaves."""
+"""Declarations of the leaves of Flax layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,40 +6,41 @@ from typing import Any
 from sphax.neurons._dimensions import NeuronDimensions
 
 Reading = NeuronDimensions | str
-# By which a layer says itself what no other knows.
-OWN_METHOD = "neuron_dimensions"
+# The method by which other layers declare their leaves.
+METHOD = "neuron_dimensions"
 
 
-def told_by(layer: Any) -> Mapping[str, Reading]:
-    """Declarations, or reasons to have none, by path from the layer on.
+def declared_by(layer: Any) -> Mapping[str, Reading]:
+    """Declarations of the leaves of a layer, or reasons why they hold no neurons.
 
-    Axes count from the end, so that those of a stack of such layers are in front.
+    By path inside the layer. Axes count from the end, since a stack of such layers has
+    more axes in front.
     """
     from flax import linen, nnx
 
-    if hasattr(type(layer), OWN_METHOD):
-        return getattr(layer, OWN_METHOD)()
+    if hasattr(type(layer), METHOD):
+        return getattr(layer, METHOD)()
     match layer:
         case nnx.MultiHeadAttention() | linen.MultiHeadDotProductAttention():
             head = NeuronDimensions(index_axis=-1, vector_axis=-3, batch_axis=-2)
             names = ("query/kernel", "key/kernel", "value/kernel")
-            return {**dict.fromkeys(names, head), "out/kernel": _product(2, 1)}
+            return {**dict.fromkeys(names, head), "out/kernel": _input_output(2, 1)}
         case nnx.Linear() | linen.Dense():
-            return {"kernel": _product(1, 1)}
+            return {"kernel": _input_output(1, 1)}
         case nnx.LinearGeneral():
             inputs, outputs = len(layer.in_features), len(layer.out_features)
-            return {"kernel": _product(inputs, outputs)}
+            return {"kernel": _input_output(inputs, outputs)}
         case linen.DenseGeneral():
-            return {"kernel": _product(_count(layer.axis), _count(layer.features))}
+            return {"kernel": _input_output(_count(layer.axis), _count(layer.features))}
         case nnx.Einsum() | linen.Einsum():
             return {"kernel": _einsum(layer.einsum_str)}
         case linen.ConvLocal():  # [*positions, window and inputs, outputs]
-            return {"kernel": _product(1, 1)}
+            return {"kernel": _input_output(1, 1)}
         case nnx.ConvTranspose() | linen.ConvTranspose() if layer.transpose_kernel:
             window = tuple(range(-2 - _count(layer.kernel_size), -2))
             return {"kernel": _dimensions((-2,), (*window, -1))}
         case nnx.Conv() | linen.Conv() | nnx.ConvTranspose() | linen.ConvTranspose():
-            return {"kernel": _product(_count(layer.kernel_size) + 1, 1)}
+            return {"kernel": _input_output(_count(layer.kernel_size) + 1, 1)}
         case nnx.Embed() | linen.Embed():
             return {"embedding": _dimensions((-2,), (-1,))}
         case nnx.LoRA():
@@ -49,8 +50,8 @@ def told_by(layer: Any) -> Mapping[str, Reading]:
             return {}
 
 
-def shape_of_kernel(layer: Any) -> tuple[int, ...] | None:
-    """Shape by the layer's own sizes, without the axes of a stack; None if unknown."""
+def kernel_shape(layer: Any) -> tuple[int, ...] | None:
+    """Shape of a layer's kernel without the axes of a stack; None if unknown."""
     from flax import nnx
 
     match layer:
@@ -65,8 +66,8 @@ def shape_of_kernel(layer: Any) -> tuple[int, ...] | None:
             return getattr(layer, "kernel_shape", None)
 
 
-def _product(inputs: int, outputs: int) -> NeuronDimensions:
-    """Of ``[..., *inputs, *outputs]``, the numbers of axes given."""
+def _input_output(inputs: int, outputs: int) -> NeuronDimensions:
+    """Neurons of a kernel ``[..., *inputs, *outputs]``, by the numbers of its axes."""
     axes = tuple(range(-inputs - outputs, 0))
     return _dimensions(axes[inputs:], axes[:inputs])
 
@@ -84,11 +85,11 @@ def _einsum(equation: str | None) -> Reading:
 
 
 def _dimensions(index, vector):
-    return NeuronDimensions(index_axis=plain(index), vector_axis=plain(vector))
+    return NeuronDimensions(index_axis=as_axis(index), vector_axis=as_axis(vector))
 
 
-def plain(axes: tuple[int, ...]) -> int | tuple[int, ...]:
-    """One axis as a number."""
+def as_axis(axes: tuple[int, ...]) -> int | tuple[int, ...]:
+    """A tuple of axes, or the number of the axis if there is only one."""
     return axes[0] if len(axes) == 1 else axes
 
 

@@ -1,4 +1,4 @@
-"""The neurons of a Flax model, by what its layers say."""
+"""The neurons of a Flax model, as its layers declare them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -8,39 +8,40 @@ import jax
 import jax.numpy as jnp
 
 from sphax._paths import by_path
+from sphax.neurons._by_name import axes_by_name, is_shift_or_scale
 from sphax.neurons._declarations import Declarations
 from sphax.neurons._dimensions import Axes, NeuronDimensions, fitting_axes
-from sphax.neurons._layers import OWN_METHOD, Reading, plain, shape_of_kernel, told_by
-from sphax.neurons._undeclared import Refusal, is_shift_or_scale, undeclared
+from sphax.neurons._layers import METHOD, Reading, as_axis, declared_by, kernel_shape
 
 Shape = tuple[int, ...]
 
 
 def of(model: Any, *inputs: Any, **options: Any) -> Declarations:
-    """Which leaves of a Flax model hold neurons, and along which axes.
+    """Declares which leaves of a Flax model hold neurons, and along which axes.
 
-    Each layer says it: ``Linear``, ``LinearGeneral``, ``Einsum``, ``Conv`` (grouped and
-    depthwise too), ``ConvTranspose``, ``Embed``, ``MultiHeadAttention``, whose heads
-    are sets of neurons of their own, recurrent cells, and those of
-    :mod:`sphax.layers`; in NNX and, under their names there, in Linen. A gate of a
-    recurrent cell is a set of its own where its kernel is; cells of NNX that keep all
-    gates in one kernel have one set. Several output axes of a ``LinearGeneral`` or an
-    ``Einsum`` count neurons together, as does the one of a grouped convolution. Of an
-    ``Embed`` these are the rows; a mask leaves them out where they are too many pairs.
-    Layers in a stack, as :func:`flax.nnx.vmap`, :func:`flax.nnx.scan`,
-    ``linen.scan`` and ``linen.vmap`` make them, are sets of their own.
+    Every layer of NNX or Linen declares its leaves: ``Linear``, ``LinearGeneral``,
+    ``Einsum``, ``Conv`` (also grouped and depthwise), ``ConvTranspose``, ``Embed``,
+    ``MultiHeadAttention``, recurrent cells, and the layers of :mod:`sphax.layers`. The
+    heads of attention are separate sets of neurons. A gate of a recurrent cell is a
+    separate set if it has a kernel; NNX cells that keep all gates in one kernel have
+    one set. All output axes of a ``LinearGeneral`` or an ``Einsum`` together count the
+    neurons, as does the output axis of a grouped convolution. The neurons of an
+    ``Embed`` are its rows; leave them out with a mask if they make too many pairs. The
+    layers of a stack, as :func:`flax.nnx.vmap`, :func:`flax.nnx.scan`, ``linen.scan``
+    and ``linen.vmap`` make them, are separate sets.
 
-    A layer of one's own says it by a method ``neuron_dimensions()``, a mapping from the
-    paths of its leaves to declarations, or reasons to have none, with axes counted from
-    the end. Leaves of other layers are read as :func:`find` reads what nothing
-    declares, and are left out, with the reason, where it would refuse them, or where
-    one of more than two axes could be that of a stack.
+    Any other layer declares its leaves by a method ``neuron_dimensions()`` that returns
+    a mapping from the paths of its leaves to declarations, or to reasons why they have
+    no neurons; axes count from the end. Leaves of layers without this method are read
+    by name and rank, as in :func:`find`. They are left out, with a reason, where
+    :func:`find` would raise an error, or where one of three or more axes could be the
+    axis of a stack.
 
     Args:
-        model: An ``nnx.Module``, abstract ones too, or a ``linen.Module``.
-        *inputs: Of a Linen module, what it is called with: arrays, or their shapes as
+        model: An ``nnx.Module``, which may be abstract, or a ``linen.Module``.
+        *inputs: Arguments of a Linen module's call: arrays, or their shapes as
             :class:`jax.ShapeDtypeStruct`. Nothing is computed.
-        **options: Further ones, by name, such as ``train=False``.
+        **options: Keyword arguments of a Linen module's call, such as ``train=False``.
 
     Returns:
         A mapping from the path of every parameter to its :class:`NeuronDimensions`, or
@@ -82,29 +83,30 @@ def of(model: Any, *inputs: Any, **options: Any) -> Declarations:
             f" {type(model).__name__}; for other params, declare leaves by path or by a"
             " pytree, as sx.neurons.find takes them."
         )
-    told: dict[str, Reading] = {}
-    owners = {layer.path: layer for layer in layers}
-    # A layer that has others, such as attention, knows more of their leaves than they.
+    declared: dict[str, Reading] = {}
+    layer_of = {layer.path: layer for layer in layers}
+    # Outer layers last: attention declares more about its leaves than the layers in it.
     for layer in sorted(layers, reverse=True, key=lambda layer: layer.path):
-        told |= {_joined(layer.path, name): own for name, own in layer.told.items()}
+        for name, reading in layer.declared.items():
+            declared[_joined(layer.path, name)] = reading
     leaves = {}
     for name, shape in sorted(shapes.items()):
-        owner, _, own_name = name.rpartition("/")
-        layer = owners.get(owner)
-        own_shape = layer.shapes.get(own_name) if layer else None
+        path, _, leaf_name = name.rpartition("/")
+        layer = layer_of.get(path)
+        layer_shape = layer.shapes.get(leaf_name) if layer else None
         kind = layer.kind if layer else "no layer that was called"
-        reading = told.get(name) or _by_name(name, own_shape, shape, kind)
-        leaves[name] = _placed(reading, own_shape, shape)
+        reading = declared.get(name) or _by_name(name, layer_shape, shape, kind)
+        leaves[name] = _in_stack(reading, layer_shape, shape)
     return Declarations(leaves, shapes)
 
 
 class _Layer(NamedTuple):
-    """What a layer says, and the shapes of its leaves without a stack, if known."""
+    """A layer of a model."""
 
     path: str
     kind: str
-    told: Mapping[str, Reading]
-    shapes: Mapping[str, Shape]
+    declared: Mapping[str, Reading]  # by path inside the layer
+    shapes: Mapping[str, Shape]  # of its leaves without the axes of a stack, if known
 
 
 def _nnx(model: Any) -> tuple[dict[str, Shape], list[_Layer]]:
@@ -114,10 +116,10 @@ def _nnx(model: Any) -> tuple[dict[str, Shape], list[_Layer]]:
     shapes = {_joined(*path): jnp.shape(leaf.get_value()) for path, leaf in params}
     layers = []
     for path, module in nnx.iter_modules(model):
-        shape = shape_of_kernel(module)
-        own = {} if shape is None else {"kernel": shape, "embedding": shape}
+        shape = kernel_shape(module)
+        known = {} if shape is None else {"kernel": shape, "embedding": shape}
         kind = type(module).__name__
-        layers.append(_Layer(_joined(*path), kind, told_by(module), own))
+        layers.append(_Layer(_joined(*path), kind, declared_by(module), known))
     return shapes, layers
 
 
@@ -128,18 +130,19 @@ def _linen(
 
     layers: dict[str, _Layer] = {}
 
-    def see(call, args, kwargs, context):
+    def record(call, args, kwargs, context):
         outputs, module = call(*args, **kwargs), context.module
         kind, method = type(module), context.method_name
-        # What transforms call their wrappers by is not a method, and has no path.
-        if module.scope is None or not hasattr(kind, method) or method == OWN_METHOD:
+        # Transforms call their wrappers under names that are no methods; these have no
+        # path.
+        if module.scope is None or not hasattr(kind, method) or method == METHOD:
             return outputs
         path = _joined(*module.path)
         is_bridge = isinstance(module, nnx.bridge.ToLinen)
-        told = _bridged(module) if is_bridge else told_by(module)
-        # Inside a transform: without the axis along which it stacks.
-        own = _shapes(module.variables.get("params", {}))
-        layers[path] = _Layer(path, kind.__name__, told, own)
+        declared = _bridged(module) if is_bridge else declared_by(module)
+        # Inside a transform, shapes lack the axis along which it stacks.
+        known = _shapes(module.variables.get("params", {}))
+        layers[path] = _Layer(path, kind.__name__, declared, known)
         return outputs
 
     leaves, structure = jax.tree.flatten((inputs, options))
@@ -150,13 +153,13 @@ def _linen(
         args, kwargs = structure.unflatten(given)
         return model.init(jax.random.key(0), *args, **kwargs).get("params", {})
 
-    with linen.intercept_methods(see):
+    with linen.intercept_methods(record):
         params = jax.eval_shape(params_of, arrays)
     return _shapes(params), list(layers.values())
 
 
 def _bridged(layer: Any) -> Declarations:
-    """What an NNX model in a Linen module says."""
+    """Declarations of an NNX model inside a Linen module."""
     from flax import nnx
 
     def make():
@@ -166,15 +169,15 @@ def _bridged(layer: Any) -> Declarations:
     return of(nnx.eval_shape(make))
 
 
-def _by_name(name: str, own_shape: Shape | None, shape: Shape, kind: str) -> Reading:
-    reading = undeclared(name, own_shape or shape)
+def _by_name(name: str, layer_shape: Shape | None, shape: Shape, kind: str) -> Reading:
+    axes = axes_by_name(name, layer_shape or shape)
     # One axis may be that of a stack, unless the shape without it is known.
-    is_unclear = reading is not None and own_shape is None and len(shape) > 2
-    if isinstance(reading, Refusal) or is_unclear:
+    is_unclear = axes is not None and layer_shape is None and len(shape) > 2
+    if axes == "ambiguous" or is_unclear:
         return f"could be several things, and {kind} does not say which: declare it"
-    if reading is not None:
-        ndim = len(own_shape or shape)
-        return _from_the_end(reading, range(ndim), ndim)
+    if axes is not None:
+        ndim = len(layer_shape or shape)
+        return _from_the_end(axes, range(ndim), ndim)
     if is_shift_or_scale(name):
         return "a scale" if name.endswith("scale") else "a bias"
     if len(shape) < 2:
@@ -182,24 +185,23 @@ def _by_name(name: str, own_shape: Shape | None, shape: Shape, kind: str) -> Rea
     return f"not named kernel, and {kind} does not say what it is: declare it"
 
 
-def _placed(reading: Reading, own_shape: Shape | None, shape: Shape) -> Reading:
-    """A declaration for a layer's own shape, for the leaf in a stack of such layers."""
-    if isinstance(reading, str) or own_shape is None:
+def _in_stack(reading: Reading, layer_shape: Shape | None, shape: Shape) -> Reading:
+    """A declaration for the shape in one layer, for the leaf in a stack of layers."""
+    if isinstance(reading, str) or layer_shape is None:
         return reading
-    axes = fitting_axes(reading, len(own_shape))
-    # The first of the axes are those of the stack, if the sizes allow for it.
-    for stack in combinations(range(len(shape)), len(shape) - len(own_shape)):
-        kept = [axis for axis in range(len(shape)) if axis not in stack]
-        if axes is not None and tuple(shape[axis] for axis in kept) == own_shape:
-            return _from_the_end(axes, kept, len(shape))
-    return f"of another shape than its layer's, {own_shape}: declare it"
+    axes = fitting_axes(reading, len(layer_shape))
+    # The first axes are those of the stack, if the sizes allow for it.
+    for stack in combinations(range(len(shape)), len(shape) - len(layer_shape)):
+        rest = [axis for axis in range(len(shape)) if axis not in stack]
+        if axes is not None and tuple(shape[axis] for axis in rest) == layer_shape:
+            return _from_the_end(axes, rest, len(shape))
+    return f"of another shape than its layer's, {layer_shape}: declare it"
 
 
-def _from_the_end(axes: Axes, kept: Sequence[int], ndim: int) -> NeuronDimensions:
-    index, vector = (
-        plain(tuple(kept[axis] - ndim for axis in own))
-        for own in (axes.index, axes.vector)
-    )
+def _from_the_end(axes: Axes, rest: Sequence[int], ndim: int) -> NeuronDimensions:
+    """A declaration of axes that are at ``rest`` in a leaf of rank ``ndim``."""
+    index = as_axis(tuple(rest[axis] - ndim for axis in axes.index))
+    vector = as_axis(tuple(rest[axis] - ndim for axis in axes.vector))
     return NeuronDimensions(index_axis=index, vector_axis=vector)
 
 

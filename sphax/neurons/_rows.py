@@ -1,4 +1,4 @@
-"""Kernels as rows, one for each neuron, and back."""
+"""Conversion of kernels to matrices with one row per neuron, and back."""
 
 import jax
 
@@ -9,20 +9,21 @@ _LAST_AXIS = NeuronDimensions()
 
 
 def to_rows(kernel: jax.Array, dimensions: NeuronDimensions = _LAST_AXIS) -> jax.Array:
-    """Neurons of a kernel, as rows.
+    """The neurons of a kernel as rows.
 
     Args:
-        kernel: By default in Flax layout, ``[in, out]`` or ``[*window, in, out]``.
-        dimensions: Which axes count the neurons and run along them.
+        kernel: Any dtype, by default in Flax layout, ``[in, out]`` or
+            ``[*window, in, out]``.
+        dimensions: Which axes count the neurons, and which run along them.
 
     Returns:
         ``[*batch, n, d]``, such as ``[out, fan_in]``: ``n`` neurons of ``d`` dimensions
-        for each entry of the batch axes, if there are any. Several index axes, or
-        vector axes, are one in the order declared: by default window axes first, input
-        features fastest. Dtype of ``kernel``.
+        for each index of the batch axes. Several index axes, or several vector axes,
+        are flattened in the order declared: by default window axes first, with input
+        features varying fastest. Dtype of ``kernel``.
 
     Raises:
-        ValueError: If ``kernel`` does not have the axes declared, or fewer than two.
+        ValueError: If ``kernel`` does not have the declared axes, or fewer than two.
 
     Example:
         >>> sx.neurons.to_rows(jnp.zeros((3, 3, 16, 32))).shape
@@ -44,22 +45,21 @@ def from_rows(
     shape: tuple[int, ...],
     dimensions: NeuronDimensions = _LAST_AXIS,
 ) -> jax.Array:
-    """Kernel whose neurons are the rows given.
+    """The kernel with the given neurons, the inverse of :func:`to_rows`.
 
-    The inverse of :func:`to_rows`: ``from_rows(to_rows(kernel), kernel.shape)`` is
-    ``kernel``.
+    ``from_rows(to_rows(kernel), kernel.shape)`` is ``kernel``.
 
     Args:
         rows: ``[*batch, n, d]``, such as ``[out, fan_in]``.
         shape: Shape of the kernel, such as ``(*window, in, out)``.
-        dimensions: Which axes of it count the neurons and run along them.
+        dimensions: Which axes of it count the neurons, and which run along them.
 
     Returns:
         Kernel of shape ``shape``, dtype of ``rows``.
 
     Raises:
-        ValueError: If ``rows`` does not have the neurons that ``shape`` asks for, or a
-            kernel of this shape does not have the axes declared.
+        ValueError: If the shape of ``rows`` is not that of the neurons of such a
+            kernel, or a kernel of this shape does not have the declared axes.
 
     Example:
         >>> sx.neurons.from_rows(jnp.zeros((32, 144)), (3, 3, 16, 32)).shape

@@ -1,7 +1,7 @@
-"""Matplotlib figures; matplotlib is imported when one is drawn, and not before.
+"""Matplotlib figures; matplotlib is imported only when a figure is drawn.
 
-A function returns a figure that belongs to no window: ``figure.savefig(path)`` writes
-it, and a notebook with ``%matplotlib inline`` shows it.
+Figures do not belong to a window: ``figure.savefig(path)`` saves one, and a notebook
+with ``%matplotlib inline`` shows it.
 """
 
 from sphax import _discovery

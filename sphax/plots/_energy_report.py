@@ -1,11 +1,10 @@
-"""The angles between the neurons of every kernel, beside those of random ones."""
+"""Histograms of the angles between neurons, compared with random directions."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sphax.energy import EnergyReport, KernelReport
-from sphax.plots._figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,17 +14,18 @@ _COLUMNS = 3
 
 
 def energy_report(report: EnergyReport) -> "Figure":
-    r"""Histograms of the angles between neurons, a panel for each kernel.
+    r"""Histograms of the angles between neurons, one panel per kernel.
 
-    Beside the density of the angle between random directions, which is proportional to
-    :math:`\sin^{d-2} \theta`, and the largest angle that the closest pair can have.
-    Pairs far left of it, or near 180 degrees, are of neurons that say the same twice.
+    Each panel also shows the density of the angle between random directions, which is
+    proportional to :math:`\sin^{d-2} \theta`, and an upper bound on the angle of the
+    closest pair. Pairs at much smaller angles, or near 180 degrees, are redundant
+    neurons.
 
     Args:
         report: See :func:`sphax.energy.energy_report`.
 
     Returns:
-        A figure, of three panels in a row.
+        A figure with up to three panels per row.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -42,10 +42,19 @@ def energy_report(report: EnergyReport) -> "Figure":
             "report must be an EnergyReport, as sphax.energy.energy_report(params)"
             f" returns, got {type(report).__name__}."
         )
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "sphax.plots draws with matplotlib, which is not installed:"
+            " pip install 'sphax[plots]'."
+        ) from error
     count = len(report.kernels)
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure, panels = new_figure(rows, columns)
+    # Not by pyplot, which would keep the figure in its global state.
+    figure = Figure(figsize=(3.0 * columns, 2.2 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, (name, kernel) in zip(panels, report.kernels.items(), strict=False):
         _draw(panel, name, kernel)
     for panel in panels[count:]:
@@ -79,5 +88,8 @@ def _draw(panel: "Axes", name: str, kernel: KernelReport) -> None:
 
 
 def _width(pairs: float) -> int:
-    """Degrees of a bar: enough for 20 pairs, of which the fullest degree has these."""
+    """Width of the bars in degrees, for 20 random pairs or more in the fullest bar.
+
+    ``pairs`` is the expected number of random pairs in the fullest degree.
+    """
     return next((width for width in (1, 2, 3, 5) if width * pairs >= 20), 10)

@@ -1,7 +1,8 @@
-"""Directions and the angles between them.
+"""Angles between vectors, accurate and differentiable also near 0 and pi.
 
-A zero vector is at a right angle to everything and gets no gradient through its
-direction. All others count by theirs, from the smallest normal number to the largest.
+Only the directions of the vectors count, for all lengths from the smallest normal
+number to the largest. A zero vector is at a right angle to every vector, with zero
+gradient.
 """
 
 import math
@@ -19,21 +20,21 @@ def angle(x: ArrayLike, y: ArrayLike) -> jax.Array:
     r"""Angle between vectors, their geodesic distance on the sphere, in radians.
 
     :math:`\theta = 2 \operatorname{atan2}(\|\hat x - \hat y\|, \|\hat x + \hat y\|)`
-    keeps its digits at both ends, where the arc cosine loses half of them. Vectors that
-    agree to a few ulps in every component are at angle 0, or :math:`\pi`. The
-    derivative is a rule of its own, formed from the vectors:
-    :math:`\partial\theta / \partial x = -t / \|x\|` with :math:`t` the unit tangent at
-    :math:`\hat x` that points to :math:`\hat y`. It has full length at every angle that
-    the vectors resolve, however small.
+    (Kahan's formula) is accurate at both ends, where the arc cosine loses half of the
+    digits. Directions that agree to a few ulps in every component have angle 0, and
+    opposite ones :math:`\pi`. The derivative rule is computed from the vectors:
+    :math:`\partial\theta / \partial x = -t / \|x\|` with the unit tangent :math:`t` at
+    :math:`\hat x` that points to :math:`\hat y`. The gradient has its full length at
+    every angle that the vectors resolve, however small.
 
     Args:
         x: Vectors, floating, ``[..., d]``.
         y: Vectors, floating, of a shape that broadcasts with ``x``.
 
     Returns:
-        Angles in ``[0, pi]``, ``[...]``, float32 at least. At 0 and pi, where the
-        tangent does not exist, the gradient is zero. A zero vector is at angle pi / 2
-        to every vector, with zero gradient.
+        Angles in ``[0, pi]``, in radians, ``[...]``, float32 at least. At 0 and pi,
+        where the tangent does not exist, the gradient is zero. A zero vector is at
+        angle pi / 2 to every vector, with zero gradient.
 
     Raises:
         TypeError: If ``x`` or ``y`` is not floating.
@@ -45,6 +46,10 @@ def angle(x: ArrayLike, y: ArrayLike) -> jax.Array:
         1e-07
         >>> jax.grad(sx.sphere.angle)(x, y)
         Array([ 0., -1.], dtype=float32)
+
+    References:
+        W. Kahan, `How Futile are Mindless Assessments of Roundoff in Floating-Point
+        Computation? <https://people.eecs.berkeley.edu/~wkahan/Mindless.pdf>`_, 2006.
     """
     x, y = map(widen, as_vectors(x=x, y=y))
     dtype = jnp.promote_types(x.dtype, y.dtype)
@@ -68,13 +73,13 @@ def _angle_jvp(primals, tangents):
     u = direction(x)
     gap, sign = _gap(u, direction(y))
     gap = _above_noise(gap, u)
-    closing = _rate(gap, x, dx) - sign * _rate(gap, y, dy)
-    return _angle(x, y), jnp.where(_have_directions(x, y), -closing, 0.0)
+    decrease = _rotation(gap, x, dx) - sign * _rotation(gap, y, dy)
+    return _angle(x, y), jnp.where(_have_directions(x, y), -decrease, 0.0)
 
 
-def _rate(gap: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
-    """Speed of the direction of ``x`` towards ``gap``, in radians."""
-    # In x itself, not in its direction: the gap is all that the backward pass keeps.
+def _rotation(gap: jax.Array, x: jax.Array, dx: jax.Array) -> jax.Array:
+    """Angle by which a change ``dx`` rotates ``x`` towards ``gap``, in radians."""
+    # From x itself, not its direction: the backward pass then keeps only the gap.
     norm = length(x)
     # A power of two brings its products into range.
     scale = inverse_power(norm)
@@ -90,15 +95,15 @@ def _have_directions(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _gap(u: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``v - u``, or ``v + u`` if they are opposite, and the sign, 1 or -1."""
-    # It has the same tangent part at u as v. The difference is exact for close vectors,
-    # where v - (v . u) u would leave rounding noise with a direction of its own.
+    """``v - u`` and 1, or ``v + u`` and -1 if the angle is obtuse, for unit vectors."""
+    # The gap has the same tangent part at u as v has. For close vectors the difference
+    # is exact, and v - (v . u) u would be rounding noise in an arbitrary direction.
     sign = jnp.where(dot(u, v) < 0.0, -1.0, 1.0).astype(u.dtype)
     return v - sign[..., None] * u, sign
 
 
 def _above_noise(gap: jax.Array, u: jax.Array) -> jax.Array:
-    """``gap``, or zero if it is a few ulps of ``u`` in every component."""
+    """``gap``, or zero if every component is at most a few ulps of that of ``u``."""
     # A compiler may sum the squares of two equal vectors in different orders.
     noise = 4.0 * jnp.finfo(u.dtype).eps * jnp.abs(u)
     is_noise = jnp.all(jnp.abs(gap) <= noise, axis=-1, keepdims=True)

@@ -1,8 +1,8 @@
 """Cosines and inner products of vectors with many rows, without normalized copies.
 
-The matrix product accumulates in float32 at least. Normalizing scales the rows and the
-columns of the product, and the derivative rule projects each gradient onto the tangent
-space of its vector.
+The matrix product accumulates in float32 at least. To normalize the vectors, the rows
+and the columns of the product are scaled; the derivative rule then projects each
+gradient onto the tangent space of its vector.
 """
 
 from functools import partial
@@ -30,14 +30,14 @@ def cosine_similarity(
 ) -> jax.Array:
     r"""Cosine of the angle between every vector and every row.
 
-    :math:`c_{ij} = \hat x_i \cdot \hat w_j`: the cross matrix, as in scikit-learn. No
-    normalised copy of ``w`` is made. A cosine says little about an angle near 0 or
-    :math:`\pi`; use :func:`angle` there.
+    The matrix :math:`c_{ij} = \hat x_i \cdot \hat w_j` of all pairs, as in
+    scikit-learn, without a normalized copy of ``w``. A cosine does not resolve angles
+    near 0 or :math:`\pi`; use :func:`angle` for these.
 
     Args:
         x: Vectors, floating, ``[..., d]``.
-        w: Directions, dtype of ``x``, ``[n, d]``.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        w: Vectors, dtype of ``x``, ``[n, d]``.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         Cosines, ``[..., n]``, dtype of ``x``, accumulated in float32 at least. They may
@@ -52,6 +52,68 @@ def cosine_similarity(
         >>> sx.sphere.cosine_similarity(x, jnp.array([[2.0, 0.0], [0.0, -1.0]]))
         Array([[ 0.6, -0.8]], dtype=float32)
     """
+    x, w = _as_operands(x, w)
+    return _cosine_similarity(x, w, precision=precision)
+
+
+@compiled("precision")
+def _cosine_similarity(x: jax.Array, w: jax.Array, *, precision) -> jax.Array:
+    cosines = _inner_products(x, w, length(widen(x)), length(widen(w)), precision)
+    return cosines.astype(x.dtype)
+
+
+def inner_products(
+    x: ArrayLike,
+    w: ArrayLike,
+    x_lengths: jax.Array | None = None,
+    w_lengths: jax.Array | None = None,
+    *,
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    r"""Inner product of every vector with every row, optionally of their directions.
+
+    The matrix :math:`x_i \cdot w_j` of all pairs. If the lengths of an operand are
+    given, its directions take the place of its vectors: with both lengths, the result
+    is :func:`cosine_similarity`. No normalized copy of ``x`` or ``w`` is made, and the
+    gradient of a normalized operand is tangent at its vectors.
+
+    Args:
+        x: Vectors, floating, ``[..., d]``.
+        w: Vectors, dtype of ``x``, ``[n, d]``.
+        x_lengths: :func:`length` of ``x``, ``[...]``, to normalize ``x``. No gradient
+            passes through this argument.
+        w_lengths: :func:`length` of ``w``, ``[n]``, to normalize ``w``. No gradient
+            passes through this argument.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        Products, ``[..., n]``, accumulated and returned in float32 at least. A zero
+        vector whose direction is needed has product 0 with zero gradient.
+
+    Raises:
+        TypeError: If ``x`` is not floating or ``w`` has another dtype.
+        ValueError: If ``w`` is not a matrix, its rows have another length than ``x``,
+            or lengths do not have one entry per vector.
+
+    Example:
+        >>> x, w = jnp.array([[3.0, 4.0]]), jnp.array([[2.0, 0.0], [0.0, 1.0]])
+        >>> sx.sphere.inner_products(x, w)
+        Array([[6., 4.]], dtype=float32)
+        >>> sx.sphere.inner_products(x, w, None, sx.sphere.length(w))
+        Array([[3., 4.]], dtype=float32)
+    """
+    x, w = _as_operands(x, w)
+    for name, lengths, vectors in (("x", x_lengths, x), ("w", w_lengths, w)):
+        if lengths is not None and lengths.shape != vectors.shape[:-1]:
+            raise ValueError(
+                f"{name}_lengths must be {vectors.shape[:-1]}, the lengths of {name}"
+                f" {vectors.shape}, got shape {lengths.shape}."
+            )
+    return _inner_products(x, w, x_lengths, w_lengths, precision)
+
+
+def _as_operands(x: ArrayLike, w: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both as arrays; raises unless ``x [..., d]`` and ``w [n, d]`` of one dtype."""
     x, w = as_floating("x", x), as_floating("w", w)
     if w.dtype != x.dtype:
         raise TypeError(
@@ -63,111 +125,72 @@ def cosine_similarity(
             f" {w.shape} and x {x.shape}."
         )
     check_dimensions("x", x)
-    return _cosine_similarity(x, w, precision=precision)
-
-
-@compiled("precision")
-def _cosine_similarity(x: jax.Array, w: jax.Array, *, precision) -> jax.Array:
-    cosines = _inner_products(x, w, length(widen(x)), length(widen(w)), precision)
-    return cosines.astype(x.dtype)
-
-
-def inner_products(
-    x: jax.Array,
-    w: jax.Array,
-    x_lengths: jax.Array | None = None,
-    w_lengths: jax.Array | None = None,
-    *,
-    precision: jax.lax.PrecisionLike = None,
-) -> jax.Array:
-    r"""Inner products of vectors with the rows of a matrix, of directions if asked.
-
-    An operand whose lengths are given counts by its direction only: with both of them,
-    these are the cosines, without a normalized copy of ``x`` or ``w``. The derivative
-    rule then projects each gradient onto its tangent space.
-
-    Args:
-        x: Vectors, floating, ``[..., d]``.
-        w: Rows, dtype of ``x``, ``[n, d]``.
-        x_lengths: :func:`length` of ``x``, ``[...]``, to normalize ``x``. No gradient
-            passes through it.
-        w_lengths: :func:`length` of ``w``, ``[n]``, to normalize ``w``; likewise.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
-
-    Returns:
-        Products, ``[..., n]``, accumulated and returned in float32 at least; 0, with
-        zero gradient, where a direction is needed and does not exist.
-
-    Example:
-        >>> x, w = jnp.array([[3.0, 4.0]]), jnp.array([[2.0, 0.0], [0.0, 1.0]])
-        >>> sx.sphere.inner_products(x, w)
-        Array([[6., 4.]], dtype=float32)
-        >>> sx.sphere.inner_products(x, w, None, sx.sphere.length(w))
-        Array([[3., 4.]], dtype=float32)
-    """
-    return _inner_products(x, w, x_lengths, w_lengths, precision)
+    return x, w
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _inner_products(x, w, length_x, length_w, precision):
+def _inner_products(x, w, x_lengths, w_lengths, precision):
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    of_x, of_w = _factors(x.dtype, length_x, length_w)
-    near = _times(x, of_x.before).astype(x.dtype)
-    far = _times(w, of_w.before).astype(w.dtype)
-    return _scaled(_contract(near, far, precision, dtype), of_x, of_w)
+    x_factors, w_factors = _factors(x.dtype, x_lengths, w_lengths)
+    scaled_x = _times(x, x_factors.before).astype(x.dtype)
+    scaled_w = _times(w, w_factors.before).astype(w.dtype)
+    products = _contract(scaled_x, scaled_w, precision, dtype)
+    return _scale_products(products, x_factors, w_factors)
 
 
 @_inner_products.defjvp
 def _inner_products_jvp(precision, primals, tangents):
-    # The change of the lengths is in the projections: their own tangents are left out.
-    (x, w, length_x, length_w), (dx, dw, *_) = primals, tangents
-    of_x, of_w = _factors(x.dtype, length_x, length_w)
-    dx = _tangent(x, dx, length_x, of_x.before)
-    dw = _tangent(w, dw, length_w, of_w.before)
-    near = _times(x, of_x.before).astype(x.dtype)
-    far = _times(w, of_w.before).astype(w.dtype)
+    # The tangents of the lengths are left out: the projections take account of them.
+    (x, w, x_lengths, w_lengths), (dx, dw, *_) = primals, tangents
+    x_factors, w_factors = _factors(x.dtype, x_lengths, w_lengths)
+    dx = _tangent(x, dx, x_lengths, x_factors.before)
+    dw = _tangent(w, dw, w_lengths, w_factors.before)
+    scaled_x = _times(x, x_factors.before).astype(x.dtype)
+    scaled_w = _times(w, w_factors.before).astype(w.dtype)
     # In the operands' dtype, so that the transposed products, which are the gradients,
-    # run in it too: a float32 cotangent would pull a float32 copy of `w` behind it.
-    change = _contract(dx, far, precision, x.dtype)
-    change += _contract(near, dw, precision, x.dtype)
-    out = _inner_products(x, w, length_x, length_w, precision)
-    return out, _scaled(widen(change), of_x, of_w)
+    # are computed in it too: a float32 cotangent would make a float32 copy of `w`.
+    change = _contract(dx, scaled_w, precision, x.dtype)
+    change += _contract(scaled_x, dw, precision, x.dtype)
+    products = _inner_products(x, w, x_lengths, w_lengths, precision)
+    return products, _scale_products(widen(change), x_factors, w_factors)
 
 
 class _Factors(NamedTuple):
-    """What an operand is multiplied by before the product, and the product after it.
+    """Factors of an operand before the product, and of the product.
 
-    Before, powers of two, which are exact, for each row or for all of them; after, None
-    for 1, and 0 where a direction does not exist.
+    Before the product these are powers of two, which are exact, for each row or for all
+    rows. The factor of the product is None for 1, and 0 where there is no direction.
     """
 
     before: tuple[jax.Array, ...] = ()
     after: jax.Array | None = None
 
 
-def _factors(dtype, length_x, length_w):
-    """Factors that bring the lengths of the operands together to about 1.
+def _factors(dtype, x_lengths, w_lengths):
+    """Factors of both operands that together bring their lengths to about 1.
 
-    So no product leaves the range of the dtype, nor a gradient that fits in it.
+    They keep every product within the range of the dtype, and every gradient that fits
+    in it.
     """
-    of_x, of_w = _of_rows(length_x), _of_rows(length_w)
-    # The range of float16 is short. In other dtypes `w`, which may have very many rows,
-    # is left as it is, and `x` has a factor for all of it. If it has its own as well,
-    # half of it on a logarithmic scale, for the sake of the transposed product.
-    if length_w is not None and dtype != jnp.float16:
-        largest = jnp.max(length_w, initial=0.0)
+    x_factors, w_factors = _factors_by_row(x_lengths), _factors_by_row(w_lengths)
+    # The range of float16 is too short for what follows. In other dtypes `w`, which may
+    # have very many rows, is left unscaled, and `x` as a whole takes a factor for it.
+    # If the rows of `x` have factors too, it takes half of that (as an exponent), for
+    # the sake of the transposed product.
+    if w_lengths is not None and dtype != jnp.float16:
+        largest = jnp.max(w_lengths, initial=0.0)
         shift = jnp.sqrt(largest)
-        if length_x is None:
+        if x_lengths is None:
             # As far as usual lengths of `x` stay in the range at its other end.
             far = 2.0 ** (jnp.finfo(largest.dtype).maxexp * 3 // 4)
             shift = jnp.where(largest > 1.0, jnp.minimum(largest, far), shift)
         shift = inverse_power(shift)
-        of_x = _Factors((*of_x.before, shift), of_x.after)
-        of_w = _Factors((), _inverse(length_w * shift))
-    return of_x, of_w
+        x_factors = _Factors((*x_factors.before, shift), x_factors.after)
+        w_factors = _Factors((), _inverse(w_lengths * shift))
+    return x_factors, w_factors
 
 
-def _of_rows(lengths):
+def _factors_by_row(lengths):
     if lengths is None:
         return _Factors()
     power = inverse_power(lengths)
@@ -179,25 +202,29 @@ def _inverse(x):
 
 
 def _times(x, factors):
-    """``x`` in the dtype of the factors, multiplied by one after the other."""
+    """``x`` multiplied by the factors one after the other, in their dtype."""
     for factor in factors:
         each = factor[..., None] if factor.ndim else factor.reshape((1,) * x.ndim)
         x = x.astype(factor.dtype) * each
     return x
 
 
-def _scaled(out, of_x, of_w):
-    if of_w.after is not None:
-        out = out * jnp.expand_dims(of_w.after, range(out.ndim - 1))
-    return out if of_x.after is None else out * of_x.after[..., None]
+def _scale_products(products, x_factors, w_factors):
+    if w_factors.after is not None:
+        after = jnp.expand_dims(w_factors.after, range(products.ndim - 1))
+        products = products * after
+    if x_factors.after is not None:
+        products = products * x_factors.after[..., None]
+    return products
 
 
 def _tangent(x, change, lengths, factors):
-    """``change`` by the factors, less its part along ``x`` if directions count."""
+    """``change`` times the factors, without its part along ``x`` if normalized."""
     # Factors first, so that they are last in the transpose, which is then clipped.
     wide = _times(widen(change), factors)
     if lengths is not None:
-        # Of about unit length, by products: a compiler would keep a quotient.
+        # Products that bring ``x`` to about unit length: a compiler would keep a
+        # quotient in memory.
         power = inverse_power(lengths)
         rows = _times(x, (power,))
         along = dot(rows, wide) * _inverse(lengths * power) ** 2

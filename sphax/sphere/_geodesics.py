@@ -1,6 +1,6 @@
-"""Tangents and geodesics: moving over the sphere.
+"""Tangent vectors and geodesics of the unit sphere.
 
-Points may have any length: what counts is their direction.
+Points need not have unit length: only their direction counts.
 """
 
 import math
@@ -19,11 +19,12 @@ def project_to_tangent(point: ArrayLike, vector: ArrayLike) -> jax.Array:
     r"""Tangent part of a vector, :math:`(I - \hat p \hat p^\top) v`.
 
     Args:
-        point: Foot point :math:`p`, floating, ``[..., d]``.
+        point: Point :math:`p` at which the result is tangent, floating, ``[..., d]``.
         vector: Vector :math:`v`, floating, ``[..., d]``.
 
     Returns:
-        Tangent vector, shape and dtype of ``vector``; at a zero point, ``vector``.
+        Tangent vector, broadcast shape, dtype of ``vector``; ``vector`` itself if
+        ``point`` is zero.
 
     Raises:
         TypeError: If an argument is not floating.
@@ -50,21 +51,23 @@ def exp_map(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
             length is the angle travelled, in radians.
 
     Returns:
-        Unit vector, shape and dtype of ``point``.
+        Unit vector, dtype of ``point``; for a zero tangent, the direction of
+        ``point``, with the identity as derivative.
 
     Raises:
         TypeError: If an argument is not floating.
         ValueError: If their vectors differ in length, or shapes do not broadcast.
 
     Example:
-        >>> quarter_turn = jnp.array([0.0, jnp.pi / 2])
-        >>> sx.sphere.exp_map(jnp.array([1.0, 0.0]), quarter_turn)
+        >>> quarter_circle = jnp.array([0.0, jnp.pi / 2])
+        >>> sx.sphere.exp_map(jnp.array([1.0, 0.0]), quarter_circle)
         Array([-0.,  1.], dtype=float32)
     """
     point, tangent = as_vectors(point=point, tangent=tangent)
     unit, velocity = direction(widen(point)), widen(tangent)
     travelled = length(velocity)[..., None]
-    # sinc, smooth at zero, multiplies v itself: the derivative there is the identity.
+    # The sinc function is smooth at zero. It multiplies the velocity itself, so that
+    # the derivative there is the identity.
     moved = jnp.cos(travelled) * unit + jnp.sinc(travelled / math.pi) * velocity
     return moved.astype(point.dtype)
 
@@ -72,17 +75,18 @@ def exp_map(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
 def log_map(point: ArrayLike, other: ArrayLike) -> jax.Array:
     r"""Initial velocity of the geodesic from one point to another.
 
-    :math:`\log_p(q) = \theta\, t`, with :math:`t` the unit tangent at :math:`\hat p`
-    that points to :math:`\hat q`, and :math:`\theta` their angle.
+    :math:`\log_p(q) = \theta\, t` with the angle :math:`\theta` between the points and
+    the unit tangent :math:`t` at :math:`\hat p` that points to :math:`\hat q`, the
+    inverse of :func:`exp_map`.
 
     Args:
         point: Start :math:`p`, floating, ``[..., d]``.
         other: End :math:`q`, floating, ``[..., d]``.
 
     Returns:
-        Tangent vector at ``point``, shape and dtype of ``point``, of length in
-        ``[0, pi]``; zero for equal points and, as no geodesic is the shortest, for
-        opposite ones.
+        Tangent vector at ``point``, dtype of ``point``, with length in ``[0, pi]``.
+        Zero for equal points, and for opposite points, which no single shortest
+        geodesic joins.
 
     Raises:
         TypeError: If an argument is not floating.
@@ -102,7 +106,7 @@ def log_map(point: ArrayLike, other: ArrayLike) -> jax.Array:
 
 
 def retract(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
-    r"""Retraction by normalisation, :math:`(\hat p + v) / \|\hat p + v\|`.
+    r"""Retraction by normalization, :math:`(\hat p + v) / \|\hat p + v\|`.
 
     Agrees with :func:`exp_map` to second order in :math:`v`.
 
@@ -111,7 +115,7 @@ def retract(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
         tangent: Step :math:`v`, floating, ``[..., d]``.
 
     Returns:
-        Unit vector, shape and dtype of ``point``.
+        Unit vector, dtype of ``point``; zero if the step ends at the origin.
 
     Raises:
         TypeError: If an argument is not floating.
@@ -129,11 +133,11 @@ def retract(point: ArrayLike, tangent: ArrayLike) -> jax.Array:
 def parallel_transport(
     start: ArrayLike, end: ArrayLike, tangent: ArrayLike
 ) -> jax.Array:
-    r"""Tangent vector carried along the geodesic from one point to another.
+    r"""Parallel transport of a tangent vector along the geodesic between two points.
 
     With :math:`m` the direction of the midpoint :math:`\hat p + \hat q`, a tangent
-    vector at :math:`p` becomes :math:`v - 2 (m \cdot v) m`: the reflection that takes
-    :math:`\hat p` to :math:`-\hat q`. It keeps lengths and angles.
+    vector :math:`v` at :math:`p` becomes :math:`v - 2 (m \cdot v) m`: the reflection
+    that maps :math:`\hat p` to :math:`-\hat q`. It preserves lengths and angles.
 
     Args:
         start: Point :math:`p`, floating, ``[..., d]``.
@@ -141,8 +145,8 @@ def parallel_transport(
         tangent: Vector :math:`v`, tangent at ``start``, floating, ``[..., d]``.
 
     Returns:
-        Vector tangent at ``end``, shape and dtype of ``tangent``; unchanged between
-        opposite points, which no single geodesic joins.
+        Vector tangent at ``end``, dtype of ``tangent``; unchanged between opposite
+        points, which no single shortest geodesic joins.
 
     Raises:
         TypeError: If an argument is not floating.

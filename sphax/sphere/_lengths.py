@@ -1,19 +1,18 @@
-"""Lengths and directions of vectors, right at zero and at both ends of the range.
+"""Lengths and directions of vectors, safe at zero and for extreme lengths.
 
-Vectors are scaled by a power of two, which is exact, so that lengths are right from the
-smallest normal number to the largest. The derivative rules are written out, since
-``sqrt`` has none at zero, and can be differentiated again.
+Vectors are scaled by a power of two, which is exact, so that lengths are accurate from
+the smallest normal number to the largest. The derivative rules are explicit, since
+``sqrt`` has no derivative at zero; they can be differentiated again.
 """
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphax._checks import as_vectors
+from sphax._checks import as_floating, as_vectors
 from sphax._numerics import divide, dot, inverse_power, safe_sqrt, widen, widen_narrow
 
-# Number of entries from which reading an array a second time takes longer than a branch
-# that avoids it.
+# Number of entries from which a branch is faster than reading the array again.
 _MANY = 2**22
 
 
@@ -21,10 +20,11 @@ def length(x: ArrayLike) -> jax.Array:
     r"""Euclidean length of each vector, :math:`\|x\|`.
 
     Args:
-        x: Vectors, floating, ``[..., d]``.
+        x: Vectors, floating, ``[..., d]``; ``d`` may be 0.
 
     Returns:
-        Lengths, ``[...]``, in float32 at least. At a zero vector, 0 with zero gradient.
+        Lengths, ``[...]``, in float32 at least; 0 with zero gradient for a zero vector,
+        NaN for a vector with an infinite entry.
 
     Raises:
         TypeError: If ``x`` is not floating.
@@ -34,14 +34,16 @@ def length(x: ArrayLike) -> jax.Array:
         >>> sx.sphere.length(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
         Array([5., 0.], dtype=float32)
     """
-    (x,) = as_vectors(x=x)
+    x = as_floating("x", x)
+    if x.ndim == 0:
+        raise ValueError(f"x must have vectors on the last axis, got shape {x.shape}.")
     return _length(widen_narrow(x))
 
 
 def normalize(x: ArrayLike) -> jax.Array:
     r"""Direction of each vector, :math:`\hat x = x / \|x\|`.
 
-    The derivative :math:`(I - \hat x \hat x^\top) / \|x\|` is a rule of its own.
+    The derivative rule is :math:`(I - \hat x \hat x^\top) / \|x\|`.
 
     Args:
         x: Vectors, floating, ``[..., d]``.
@@ -52,7 +54,7 @@ def normalize(x: ArrayLike) -> jax.Array:
 
     Raises:
         TypeError: If ``x`` is not floating.
-        ValueError: If ``x`` has no axis.
+        ValueError: If ``x`` has no axis, or its last axis is empty.
 
     Example:
         >>> sx.sphere.normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
@@ -65,8 +67,8 @@ def normalize(x: ArrayLike) -> jax.Array:
 def direction(x: ArrayLike) -> jax.Array:
     r"""Direction of each vector in float32 at least, :math:`\hat x = x / \|x\|`.
 
-    A building block of larger functions: :func:`normalize` is the same in the dtype of
-    ``x``, with a gradient that is clipped to the range of that dtype.
+    A building block for functions that go on in float32. :func:`normalize` returns the
+    dtype of ``x``, and clips the gradient to the range of that dtype.
 
     Args:
         x: Vectors, floating, ``[..., d]``.
@@ -77,7 +79,7 @@ def direction(x: ArrayLike) -> jax.Array:
 
     Raises:
         TypeError: If ``x`` is not floating.
-        ValueError: If ``x`` has no axis.
+        ValueError: If ``x`` has no axis, or its last axis is empty.
 
     Example:
         >>> sx.sphere.direction(jnp.array([3.0, 4.0], jnp.bfloat16))
@@ -91,7 +93,7 @@ def direction(x: ArrayLike) -> jax.Array:
 def _length(x: jax.Array) -> jax.Array:
     if x.size < _MANY:
         return _scaled_length(x)
-    # If all are of usual lengths, whose squares are in range, they are read once only.
+    # If the squares of all lengths are in range, the vectors are read only once.
     square, info = dot(x, x), jnp.finfo(x.dtype)
     least = float(info.tiny) / float(info.eps) ** 2
     is_usual = jnp.all((square > least) & (square < jnp.inf))
@@ -116,7 +118,8 @@ def _scaled_length(x):
 @_length.defjvp
 def _length_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    # Products, which a compiler forms again: it keeps a quotient for the backward pass.
+    # Products, since a compiler recomputes them in the backward pass, and would keep a
+    # quotient in memory.
     scale = _scale(x)
     scaled = x * scale[..., None]
     inverse = divide(jnp.ones_like(scale), _length_near_one(scaled))
@@ -134,16 +137,17 @@ def _direction(x: jax.Array) -> jax.Array:
 def _direction_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     unit = _direction(x)
-    # Divided first, so last in the transpose, where the tangent part is then finite.
+    # The division comes first here, so last in the transpose, where the tangent part is
+    # then finite.
     change = divide(dx, _length(x)[..., None])
     return unit, remove_along(unit, change)
 
 
 def _length_near_one(x: jax.Array) -> jax.Array:
     """Length of a vector whose largest entry is about 1."""
-    # A compiler would multiply the squares of constants by the squares of their scales,
-    # which are out of range, if there were nothing in between. This is not `clip`, for
-    # which XLA on CPU (jaxlib 0.10) keeps a copy of all vectors.
+    # The minimum changes nothing. Without it a compiler would rewrite the squares of
+    # scaled constants as products of squares, which are out of range. Not `clip`: XLA
+    # on CPU (jaxlib 0.10) keeps a copy of all vectors for it.
     inside = jnp.minimum(jnp.abs(x), 2.0**60)
     square = dot(inside, inside)
     return safe_sqrt(square)
@@ -156,5 +160,5 @@ def _scale(x: jax.Array) -> jax.Array:
 
 
 def remove_along(unit: jax.Array, x: jax.Array) -> jax.Array:
-    """``x`` less its component along ``unit``."""
+    """``x`` without its component along ``unit``."""
     return x - dot(unit, x)[..., None] * unit

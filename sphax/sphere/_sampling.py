@@ -1,4 +1,4 @@
-"""Random points of the sphere."""
+"""Random points on the unit sphere."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from sphax.sphere._lengths import normalize
 def sample_uniform(
     key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
 ) -> jax.Array:
-    """Unit vectors drawn uniformly from the sphere.
+    """Unit vectors drawn uniformly from the unit sphere in ``d`` dimensions.
 
     Args:
         key: PRNG key.
-        shape: ``(..., d)``; the sphere lies in ``d`` dimensions.
+        shape: Shape of the result, ``(..., d)``.
         dtype: Floating dtype of the result.
 
     Returns:

@@ -17,16 +17,16 @@ PROBES, GALLERY = [A, B, NOBODY, NOBODY_ELSE], [A, B]
 def draw(seed, probes=40, gallery=25, identities=12):
     """Scores with many ties; identities with several templates, probes without any."""
     rng = np.random.default_rng(seed)
-    own, known = rng.integers(identities + 5, size=probes), rng.permutation(gallery)
+    labels, known = rng.integers(identities + 5, size=probes), rng.permutation(gallery)
     known = known % identities
-    scores = 0.3 * (own[:, None] == known) + rng.normal(0, 0.3, (probes, gallery))
-    return np.round(8 * scores) / 8, own, known
+    scores = 0.3 * (labels[:, None] == known) + rng.normal(0, 0.3, (probes, gallery))
+    return np.round(8 * scores) / 8, labels, known
 
 
-def identify(scores, own, known):
+def identify(scores, labels, known):
     """Score and rank of each probe's mate, None and None without one."""
     rows = []
-    for row, label in zip(scores, own, strict=True):
+    for row, label in zip(scores, labels, strict=True):
         best = {k: max(row[known == k]) for k in set(known)}
         if label not in best:
             rows.append((None, None, max(row)))
@@ -60,10 +60,10 @@ def test_ties_are_pessimistic():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_cmc_is_its_definition(seed):
-    scores, own, known = draw(seed)
-    mated = np.isin(own, known)
-    found = metrics.cmc(scores[mated], own[mated], known, max_rank=6)
-    ranks = np.array([rank for _, rank, _ in identify(scores, own, known) if rank])
+    scores, labels, known = draw(seed)
+    mated = np.isin(labels, known)
+    found = metrics.cmc(scores[mated], labels[mated], known, max_rank=6)
+    ranks = np.array([rank for _, rank, _ in identify(scores, labels, known) if rank])
     np.testing.assert_array_equal(found.ranks, ranks)
     expected = [np.mean(ranks <= k) for k in range(1, 7)]
     np.testing.assert_allclose(found.rates, expected)
@@ -99,12 +99,12 @@ def test_open_set_beyond_its_support():
 @pytest.mark.parametrize("rank", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(3))
 def test_open_set_is_its_definition(seed, rank):
-    scores, own, known = draw(seed)
-    rows = identify(scores, own, known)
+    scores, labels, known = draw(seed)
+    rows = identify(scores, labels, known)
     mated = [(score, r) for score, r, _ in rows if r]
     alarms = np.array([best for _, r, best in rows if not r])
     for far in (0.2, 0.5, 1.0):
-        found = metrics.dir_at_far(scores, own, known, far, rank=rank)
+        found = metrics.dir_at_far(scores, labels, known, far, rank=rank)
         assert (found.mated, found.non_mated) == (len(mated), len(alarms))
         best = max(
             np.mean([score >= t and r <= rank for score, r in mated])
@@ -122,47 +122,117 @@ def test_nobody_within_the_rank():
 
 
 def test_several_galleries_are_averaged():
-    scores, own, known = draw(0)
+    scores, labels, known = draw(0)
     halves = [known < 6, known >= 6]
     galleries = [scores[:, half] for half in halves]
-    labels = [known[half] for half in halves]
-    found = metrics.tpir_at_fpir(galleries, own, labels, [0.1, 0.3])
+    identities = [known[half] for half in halves]
+    found = metrics.tpir_at_fpir(galleries, labels, identities, [0.1, 0.3])
     single = [
-        metrics.tpir_at_fpir(s, own, k, [0.1, 0.3])
-        for s, k in zip(galleries, labels, strict=True)
+        metrics.tpir_at_fpir(s, labels, k, [0.1, 0.3])
+        for s, k in zip(galleries, identities, strict=True)
     ]
     np.testing.assert_allclose(found.tpir, (single[0].tpir + single[1].tpir) / 2)
     assert len(found.per_gallery) == 2
     # A probe of the second gallery is non-mated in the first.
-    assert found.per_gallery[0].non_mated == np.sum(~np.isin(own, labels[0]))
+    assert found.per_gallery[0].non_mated == np.sum(~np.isin(labels, identities[0]))
     assert "mean over 2 galleries" in found.rule
 
 
-def test_errors_teach():
-    nan = SCORES.copy()
-    nan[0, 0] = np.nan
-    cases = [
-        (ValueError, "2 of 4 probes without a mate", metrics.cmc, (SCORES, PROBES)),
-        (ValueError, "1 NaN and 0 infinite of 8", metrics.cmc, (nan, PROBES)),
-        (ValueError, "each of the 4 probes", metrics.cmc, (SCORES, PROBES[:3])),
-        (TypeError, "probe_labels must be integer", metrics.cmc, (SCORES, [0.5] * 4)),
-        (ValueError, r"must be \[probes, gallery\]", metrics.cmc, (SCORES[0], PROBES)),
-    ]
-    for error, match, function, args in cases:
-        with pytest.raises(error, match=match):
-            function(*args, GALLERY)
-    with pytest.raises(ValueError, match="max_rank must be 1 or more"):
-        metrics.cmc(SCORES[:2], PROBES[:2], GALLERY, max_rank=0)
-    with pytest.raises(ValueError, match="2 mated and 0 non-mated"):
-        metrics.dir_at_far(SCORES[:2], PROBES[:2], GALLERY, 0.5)
-    with pytest.raises(ValueError, match="0 mated and 2 non-mated"):
-        metrics.dir_at_far(SCORES[2:], PROBES[2:], GALLERY, 0.5)
-    with pytest.raises(ValueError, match="gallery columns of scores"):
-        metrics.dir_at_far(SCORES, PROBES, [A], 0.5)
-    with pytest.raises(ValueError, match="rank must be 1 or more"):
-        metrics.dir_at_far(SCORES, PROBES, GALLERY, 0.5, rank=0)
-    with pytest.raises(ValueError, match="got 2 and 1"):
-        metrics.tpir_at_fpir([SCORES, SCORES], PROBES, [GALLERY], 0.5)
+WITH_NAN = np.where(np.arange(8).reshape(4, 2) == 0, np.nan, SCORES)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "function", "args", "options"),
+    [
+        (
+            ValueError,
+            "2 of 4 probes without a mate",
+            metrics.cmc,
+            (SCORES, PROBES, GALLERY),
+            {},
+        ),
+        (
+            ValueError,
+            "1 NaN and 0 infinite of 8",
+            metrics.cmc,
+            (WITH_NAN, PROBES, GALLERY),
+            {},
+        ),
+        (
+            ValueError,
+            "each of the 4 probes",
+            metrics.cmc,
+            (SCORES, PROBES[:3], GALLERY),
+            {},
+        ),
+        (
+            TypeError,
+            "probe_labels must be integer",
+            metrics.cmc,
+            (SCORES, [0.5] * 4, GALLERY),
+            {},
+        ),
+        (
+            ValueError,
+            r"must be \[probes, gallery\]",
+            metrics.cmc,
+            (SCORES[0], PROBES, GALLERY),
+            {},
+        ),
+        (
+            ValueError,
+            "max_rank must be 1 or more",
+            metrics.cmc,
+            (SCORES[:2], PROBES[:2], GALLERY),
+            {"max_rank": 0},
+        ),
+        (
+            ValueError,
+            "2 mated and 0 non-mated",
+            metrics.dir_at_far,
+            (SCORES[:2], PROBES[:2], GALLERY, 0.5),
+            {},
+        ),
+        (
+            ValueError,
+            "0 mated and 2 non-mated",
+            metrics.dir_at_far,
+            (SCORES[2:], PROBES[2:], GALLERY, 0.5),
+            {},
+        ),
+        (
+            ValueError,
+            "gallery columns of scores",
+            metrics.dir_at_far,
+            (SCORES, PROBES, [A], 0.5),
+            {},
+        ),
+        (
+            ValueError,
+            "rank must be 1 or more",
+            metrics.dir_at_far,
+            (SCORES, PROBES, GALLERY, 0.5),
+            {"rank": 0},
+        ),
+        (
+            ValueError,
+            r"far must be within \[0, 1\], got 1.5",
+            metrics.dir_at_far,
+            (SCORES, PROBES, GALLERY, 1.5),
+            {},
+        ),
+        (
+            ValueError,
+            "got 2 and 1",
+            metrics.tpir_at_fpir,
+            ([SCORES, SCORES], PROBES, [GALLERY], 0.5),
+            {},
+        ),
+    ],
+)
+def test_errors_teach(error, match, function, args, options):
+    with pytest.raises(error, match=match):
+        function(*args, **options)
 
 
 def test_pooling_by_hand():
@@ -189,9 +259,10 @@ def test_pooling_is_its_definition(use_directions):
     unit = x / np.linalg.norm(x, axis=1, keepdims=True) if use_directions else x
     weighted = unit * weights[:, None]
     for row, t in zip(pooled.embeddings, pooled.templates, strict=True):
-        own = templates == t
+        members = templates == t
         total = sum(
-            weighted[own & (media == m)].mean(0) for m in set(media[own].tolist())
+            weighted[members & (media == m)].mean(0)
+            for m in set(media[members].tolist())
         )
         np.testing.assert_allclose(row, total / np.linalg.norm(total), atol=1e-6)
     assert "weights" in pooled.rule
@@ -216,14 +287,18 @@ def test_pooled_templates_can_be_differentiated():
     assert np.all(gradient[2:] == 0)
 
 
-def test_errors_of_pooling_teach():
-    x, numbers = np.ones((3, 2)), [0, 0, 1]
-    cases = [
-        (ValueError, "templates must have an entry", (x, numbers[:2], numbers), None),
-        (TypeError, "media must be integer", (x, numbers, [0.0] * 3), None),
-        (ValueError, r"\[images, features\]", (x[0], numbers, numbers), None),
-        (ValueError, "weights must have an entry", (x, numbers, numbers), np.ones(2)),
-    ]
-    for error, match, args, weights in cases:
-        with pytest.raises(error, match=match):
-            metrics.pool_templates(*args, weights=weights)
+X, NUMBERS = np.ones((3, 2)), [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "args", "weights"),
+    [
+        (ValueError, "templates must have an entry", (X, NUMBERS[:2], NUMBERS), None),
+        (TypeError, "media must be integer", (X, NUMBERS, [0.0] * 3), None),
+        (ValueError, r"\[images, features\]", (X[0], NUMBERS, NUMBERS), None),
+        (ValueError, "weights must have an entry", (X, NUMBERS, NUMBERS), np.ones(2)),
+    ],
+)
+def test_errors_of_pooling_teach(error, match, args, weights):
+    with pytest.raises(error, match=match):
+        metrics.pool_templates(*args, weights=weights)

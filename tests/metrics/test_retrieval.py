@@ -161,26 +161,24 @@ def test_perfect_and_opposite():
         assert function(x, np.tile(np.arange(4), 3)).precision == 0.0
 
 
-def test_errors_teach():
-    x, labels = np.eye(3, dtype="float32"), np.zeros(3, int)
-    nan = x.copy()
-    nan[1, 1] = np.nan
-    cases = [
-        (ValueError, "none for any of the 3 queries", (x, np.arange(3)), {}),
-        (ValueError, "k must be 1 or more", (x, labels), dict(k=(1, 0))),
-        (ValueError, "k must be 1 or more", (x, labels), dict(k=0)),
-        (ValueError, "k must have at least one", (x, labels), dict(k=())),
-        (
-            ValueError,
-            "cosines of embeddings must be finite, got 5 NaN",
-            (nan, labels),
-            {},
-        ),
-        (ValueError, "each of the 3 embeddings", (x, labels[:2]), {}),
-        (ValueError, "given together", (x, labels), dict(references=x)),
-        (ValueError, "block_size must be", (x, labels), dict(block_size=-1)),
-        (TypeError, "embeddings must be floating", (x.astype(int), labels), {}),
-    ]
-    for error, match, args, options in cases:
-        with pytest.raises(error, match=match):
-            metrics.recall_at_k(*args, **options)
+X, LABELS = np.eye(3, dtype="float32"), np.zeros(3, int)
+WITH_NAN = np.where(np.arange(9).reshape(3, 3) == 4, np.nan, X).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "args", "options"),
+    [
+        (ValueError, "none for any of the 3 queries", (X, np.arange(3)), {}),
+        (ValueError, "k must be 1 or more", (X, LABELS), {"k": (1, 0)}),
+        (ValueError, "k must be 1 or more", (X, LABELS), {"k": 0}),
+        (ValueError, "k must have at least one", (X, LABELS), {"k": ()}),
+        (ValueError, "cosines of embeddings .* got 5 NaN", (WITH_NAN, LABELS), {}),
+        (ValueError, "each of the 3 embeddings", (X, LABELS[:2]), {}),
+        (ValueError, "given together", (X, LABELS), {"references": X}),
+        (ValueError, "block_size must be", (X, LABELS), {"block_size": -1}),
+        (TypeError, "embeddings must be floating", (X.astype(int), LABELS), {}),
+    ],
+)
+def test_errors_teach(error, match, args, options):
+    with pytest.raises(error, match=match):
+        metrics.recall_at_k(*args, **options)

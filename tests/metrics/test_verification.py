@@ -292,8 +292,8 @@ def test_exact_accuracy_is_its_definition(seed):
         rest = folds != fold
         sweep = np.linspace(-1.01, 1.01, 405)  # finer than the grid of the scores
         right = [((scores >= t) == same)[rest].mean() for t in sweep]
-        own = ((scores >= threshold) == same)[rest].mean()
-        np.testing.assert_allclose(own, max(right))
+        chosen = ((scores >= threshold) == same)[rest].mean()
+        np.testing.assert_allclose(chosen, max(right))
         expected = ((scores >= threshold) == same)[~rest].mean()
         np.testing.assert_allclose(found.per_fold[fold], expected)
 
@@ -327,87 +327,132 @@ def test_accuracy_of_separated_scores_is_one():
         assert (found.accuracy, found.standard_error) == (1.0, 0.0)
 
 
-def test_errors_teach():
-    scores, same = np.array([0.1, np.nan, 0.3, np.inf]), np.array([True, False] * 2)
-    fine = np.arange(4) / 4
-    cases = [
-        (ValueError, "1 NaN and 1 infinite of 4", metrics.roc, (scores, same)),
-        (ValueError, r"same \(3,\) and scores \(4,\)", metrics.roc, (fine, same[:3])),
-        (TypeError, "same must be boolean", metrics.roc_auc, (fine, same * 1)),
-        (TypeError, "scores must be floating", metrics.roc_auc, (same * 1, same)),
-        (ValueError, "must not be empty", metrics.roc, (fine[:0], same[:0])),
-        (ValueError, "no genuine pair", metrics.equal_error_rate, (fine, same & False)),
-        (ValueError, "no impostor pair", metrics.tar_at_far, (fine, same | True)),
+BAD, ALTERNATING = np.array([0.1, np.nan, 0.3, np.inf]), np.array([True, False] * 2)
+FINE = np.arange(4) / 4
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "function", "args"),
+    [
+        (ValueError, "1 NaN and 1 infinite of 4", metrics.roc, (BAD, ALTERNATING)),
+        (
+            ValueError,
+            r"same \(3,\) and scores \(4,\)",
+            metrics.roc,
+            (FINE, ALTERNATING[:3]),
+        ),
+        (
+            TypeError,
+            "same must be boolean",
+            metrics.roc_auc,
+            (FINE, ALTERNATING * 1),
+        ),
+        (
+            TypeError,
+            "scores must be floating",
+            metrics.roc_auc,
+            (ALTERNATING * 1, ALTERNATING),
+        ),
+        (ValueError, "must not be empty", metrics.roc, (FINE[:0], ALTERNATING[:0])),
+        (
+            ValueError,
+            "no genuine pair",
+            metrics.equal_error_rate,
+            (FINE, ALTERNATING & False),
+        ),
+        (
+            ValueError,
+            "no impostor pair",
+            metrics.tar_at_far,
+            (FINE, ALTERNATING | True),
+        ),
         (
             ValueError,
             r"far must be within \[0, 1\]",
             metrics.tar_at_far,
-            (fine, same, 2),
+            (FINE, ALTERNATING, 2),
         ),
-        (ValueError, "same must be given", metrics.roc, (fine,)),
+        (ValueError, "same must be given", metrics.roc, (FINE,)),
         (ValueError, "nothing was added", metrics.roc, (metrics.ScoreCounts(),)),
         (
             ValueError,
             "same has no effect with ScoreCounts",
             metrics.roc,
-            (metrics.ScoreCounts([(fine, same)]), same),
+            (metrics.ScoreCounts([(FINE, ALTERNATING)]), ALTERNATING),
         ),
-    ]
-    for error, match, function, args in cases:
-        with pytest.raises(error, match=match):
-            function(*args)
-    for spacing in (0.3, -0.5):
-        with pytest.raises(ValueError, match="spacing must be a power of two"):
-            metrics.ScoreCounts(spacing=spacing)
-    with pytest.raises(ValueError, match="limit must be finite and at least"):
-        metrics.ScoreCounts(spacing=0.5, limit=0.25)
+    ],
+)
+def test_errors_of_roc_teach(error, match, function, args):
+    with pytest.raises(error, match=match):
+        function(*args)
 
 
-def test_errors_of_accuracy_teach():
-    scores, same, folds = SCORES, SAME, FOLDS
-    accuracy = metrics.verification_accuracy
-    cases = [
-        (ValueError, "each of the 8 scores", (scores, same, folds[:2]), {}),
-        (TypeError, "folds must be integer", (scores, same, folds * 1.0), {}),
-        (ValueError, r"got \[0\] alone", (scores, same, folds * 0), {}),
+@pytest.mark.parametrize(
+    ("match", "options"),
+    [
+        ("spacing must be a power of two", {"spacing": 0.3}),
+        ("spacing must be a power of two", {"spacing": -0.5}),
+        ("limit must be finite and at least", {"spacing": 0.5, "limit": 0.25}),
+    ],
+)
+def test_errors_of_counts_teach(match, options):
+    with pytest.raises(ValueError, match=match):
+        metrics.ScoreCounts(**options)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "scores", "same", "folds", "rule"),
+    [
+        (ValueError, "each of the 8 scores", SCORES, SAME, FOLDS[:2], "exact"),
+        (TypeError, "folds must be integer", SCORES, SAME, FOLDS * 1.0, "exact"),
+        (ValueError, r"got \[0\] alone", SCORES, SAME, FOLDS * 0, "exact"),
         (
             ValueError,
             r"no genuine pair in \[1\]",
-            (scores, same & (folds == 0), folds),
-            {},
+            SCORES,
+            SAME & (FOLDS == 0),
+            FOLDS,
+            "exact",
         ),
         (
             ValueError,
             r"no impostor pair in \[0\]",
-            (scores, same | (folds == 0), folds),
-            {},
+            SCORES,
+            SAME | (FOLDS == 0),
+            FOLDS,
+            "exact",
         ),
-        (ValueError, "rule must be one of", (scores, same, folds), dict(rule="best")),
-        (ValueError, "must be cosines", (9 * scores, same, folds), dict(rule="matlab")),
-    ]
-    for error, match, args, options in cases:
-        with pytest.raises(error, match=match):
-            accuracy(*args, **options)
+        (ValueError, "rule must be one of", SCORES, SAME, FOLDS, "best"),
+        (ValueError, "must be cosines", 9 * SCORES, SAME, FOLDS, "matlab"),
+    ],
+)
+def test_errors_of_accuracy_teach(error, match, scores, same, folds, rule):
+    with pytest.raises(error, match=match):
+        metrics.verification_accuracy(scores, same, folds, rule=rule)
 
 
-def test_errors_of_pair_scores_teach():
-    x, labels = np.ones((3, 2), "float32"), np.arange(3)
-    cases = [
-        (ValueError, "block_size must be 1 or more", (x, labels), 0),
-        (ValueError, "must be given together", (x, labels, x), 8),
+X, LABELS = np.ones((3, 2), "float32"), np.arange(3)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "args", "block_size"),
+    [
+        (ValueError, "block_size must be 1 or more", (X, LABELS), 0),
+        (ValueError, "must be given together", (X, LABELS, X), 8),
         (
             ValueError,
             "features and dtype of embeddings",
-            (x, labels, x[:, :1], labels),
+            (X, LABELS, X[:, :1], LABELS),
             8,
         ),
-        (ValueError, "each of the 3 embeddings", (x, labels[:2]), 8),
-        (TypeError, "reference_labels must be integer", (x, labels, x, labels / 2), 8),
-        (ValueError, r"must be \[n, features\]", (x[0], labels), 8),
-    ]
-    for error, match, args, block_size in cases:
-        with pytest.raises(error, match=match):
-            metrics.pair_scores(*args, block_size=block_size)
+        (ValueError, "each of the 3 embeddings", (X, LABELS[:2]), 8),
+        (TypeError, "reference_labels must be integer", (X, LABELS, X, LABELS / 2), 8),
+        (ValueError, r"must be \[n, features\]", (X[0], LABELS), 8),
+    ],
+)
+def test_errors_of_pair_scores_teach(error, match, args, block_size):
+    with pytest.raises(error, match=match):
+        metrics.pair_scores(*args, block_size=block_size)
 
 
 def test_no_false_accept():

@@ -1,4 +1,4 @@
-"""What `neurons.of` reads from the layers of Flax: rows, as sliced by hand."""
+"""`neurons.of` for the layers of Flax, against rows sliced by hand."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ RGB, WORDS, SIGNAL = (
 
 
 class Row(NamedTuple):
-    """A layer, one of its leaves, and the neurons of that, ``[sets, n, d]``."""
+    """A layer, the name of one of its leaves, and its neurons, ``[sets, n, d]``."""
 
     make: Callable[..., Any]  # of rngs, in NNX
     leaf: str
@@ -40,8 +40,8 @@ def heads(k):
 
 
 def stacked(rows):
-    """Rows of layer after layer, each with sets of its own."""
-    return lambda k: [own for layer in k for own in rows(layer)]
+    """Rows of all layers of a stack, each layer with separate sets."""
+    return lambda k: [neurons for layer in k for neurons in rows(layer)]
 
 
 def stack(make, out_axes=0):
@@ -71,7 +71,7 @@ def decoupled(window, rngs, **options):
 
 
 class Recurrent(nnx.Module):
-    """Cells in a loop over time, which is no stack."""
+    """A cell in a loop over time, which is not a stack."""
 
     def __init__(self, cell):
         self.rnn = nnx.RNN(cell)
@@ -85,8 +85,8 @@ class Tower(nnx.Module):
         self.blocks = stack(lambda rngs: nnx.List([attention(rngs), linear(rngs)]))
 
 
-class Own(nnx.Module):
-    """A layer that tells its leaves itself."""
+class Custom(nnx.Module):
+    """A layer that declares its leaves."""
 
     def __init__(self, rngs):
         self.table = nnx.Param(jnp.ones((5, 3)))
@@ -179,7 +179,7 @@ NNX = {
     "MarginHead, subcenters": Row(
         lambda rngs: margin_head(rngs, 2), "prototypes", lambda k: [k.reshape(6, 4)]
     ),
-    "a layer of one's own": Row(Own, "table", lambda k: [k]),
+    "custom layer": Row(Custom, "table", lambda k: [k]),
     "stack of Linear": Row(lambda rngs: stack(linear), "kernel", stacked(dense)),
     "stack along another axis": Row(
         lambda rngs: stack(linear, out_axes=1),
@@ -192,11 +192,11 @@ NNX = {
         Tower, "blocks/0/out/kernel", stacked(lambda k: [k.reshape(8, 6).T])
     ),
     "stack of convolutions": Row(
-        lambda rngs: stack(lambda own: nnx.Conv(2, 4, (3, 3), rngs=own)),
+        lambda rngs: stack(lambda keys: nnx.Conv(2, 4, (3, 3), rngs=keys)),
         "kernel",
         stacked(filters),
     ),
-    "stack of one's own": Row(lambda rngs: stack(Own), "table", list),
+    "stack of custom layers": Row(lambda rngs: stack(Custom), "table", list),
 }
 
 
@@ -210,7 +210,7 @@ class Block(linen.Module):
 
 
 class Scanned(linen.Module):
-    """Blocks in a stack, of which a wrapper may keep less in memory."""
+    """A stack of blocks, optionally wrapped, such as by `linen.remat`."""
 
     wrap: Any = staticmethod(lambda block: block)
 
@@ -241,8 +241,8 @@ class InVmap(linen.Module):
         )(4, name="dense")(x)
 
 
-class OwnInLinen(linen.Module):
-    """A layer that tells its leaves itself."""
+class CustomInLinen(linen.Module):
+    """A layer that declares its leaves."""
 
     @linen.compact
     def __call__(self, x):
@@ -320,7 +320,7 @@ LINEN = {
         filters,
         (WORDS,),
     ),
-    "a layer of one's own": Row(OwnInLinen, "table", lambda k: [k], (WORDS,)),
+    "custom layer": Row(CustomInLinen, "table", lambda k: [k], (WORDS,)),
     "scan": Row(
         Scanned, "blocks/attend/query/kernel", stacked(heads), (WORDS, {"train": True})
     ),
@@ -362,7 +362,7 @@ def test_leaves_of_linen_layers(name):
     inputs, options = row.inputs, {}
     if isinstance(inputs[-1], dict):
         *inputs, options = inputs
-    for _ in range(2):  # not by what is traced the first time only
+    for _ in range(2):  # also when the layers have been traced before
         found = sx.neurons.of(row.make(), *inputs, **options)
     model, key = row.make(), jax.random.key(0)
     keys = {"params": key, "dropout": key}
@@ -432,9 +432,8 @@ def test_rotations_keep_the_angles_within_each_head(key):
     free = jax.tree.map(
         lambda x: x + jnp.asarray(np.random.default_rng(1).normal(size=x.shape)), free
     )
-    olds, news = (
-        sx.neurons.select(own, frozen) for own in (params, training.apply(free, frozen))
-    )
+    before = sx.neurons.select(params, frozen)
+    after = sx.neurons.select(training.apply(free, frozen), frozen)
     for name, rows in (
         ("query/kernel", heads),
         ("key/kernel", heads),
@@ -442,14 +441,18 @@ def test_rotations_keep_the_angles_within_each_head(key):
         ("out/kernel", lambda k: [k.reshape(8, 6).T]),
     ):
         old, new = (
-            np.asarray(rows(np.asarray(own[name])), np.float64) for own in (olds, news)
+            np.asarray(rows(np.asarray(leaves[name])), np.float64)
+            for leaves in (before, after)
         )
-        for w, turned in zip(old, new, strict=True):
-            assert np.max(np.abs(w - turned)) > 0.05
-            np.testing.assert_allclose(turned @ turned.T, w @ w.T, atol=1e-5)
-    between = olds["query/kernel"][:, 0].T @ olds["query/kernel"][:, 1]
-    after = news["query/kernel"][:, 0].T @ news["query/kernel"][:, 1]
-    assert np.max(np.abs(between - after)) > 0.05  # heads turn on their own
+        for w, rotated in zip(old, new, strict=True):
+            assert np.max(np.abs(w - rotated)) > 0.05
+            np.testing.assert_allclose(rotated @ rotated.T, w @ w.T, atol=1e-5)
+    # Every head has its own rotation, which changes the products between heads.
+    first, second = (
+        leaves["query/kernel"][:, 0].T @ leaves["query/kernel"][:, 1]
+        for leaves in (before, after)
+    )
+    assert np.max(np.abs(first - second)) > 0.05
 
 
 def test_rotations_of_a_large_attention_have_the_size_of_its_kernels(key):
@@ -489,7 +492,7 @@ class Unknown(nnx.Module):
 
 def test_leaves_without_neurons_have_a_reason():
     found = sx.neurons.of(Unknown(nnx.Rngs(0)))
-    reasons = {name: own for name, own in found.items() if isinstance(own, str)}
+    reasons = {name: why for name, why in found.items() if isinstance(why, str)}
     assert found.keys() - reasons.keys() == {"kernel"}
     for name, reason in (
         ("cube/kernel", "several things, and Dict does not say"),

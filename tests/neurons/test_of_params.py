@@ -1,4 +1,4 @@
-"""Which leaves of params have neurons, and along which axes."""
+"""Neurons of params: which leaves hold them, along which axes, and all that uses it."""
 
 import dataclasses
 import inspect
@@ -84,7 +84,7 @@ def test_what_is_found(neurons, found):
         "batch": {"kernel": jnp.ones(3), "kernels": jnp.ones((2, 2))},
     }
     axes = sx.neurons.find(params, neurons)
-    assert {name: own.index for name, own in axes.items()} == found
+    assert {name: leaf.index for name, leaf in axes.items()} == found
 
 
 def test_a_single_array_may_be_the_params():
@@ -169,7 +169,7 @@ def test_a_declared_leaf_may_be_masked():
         np.testing.assert_allclose(new["kernel"], np.zeros((2, 2)), atol=1e-6)
 
 
-# Where nothing is declared: sets, neurons and dimensions, or a word of the refusal.
+# Without a declaration: sets, neurons and dimensions, or a word of the error.
 @pytest.mark.parametrize(
     ("path", "shape", "reading"),
     [
@@ -271,7 +271,7 @@ def test_biases_and_scales_are_declared_by_their_own_path_only():
     assert list(sx.neurons.find(leaves, both)) == ["bias", "kernel"]
 
 
-# Everything that takes `neurons`, called with params; a new function joins by a row.
+# Every function with an argument `neurons`, called with params.
 def reported(params, neurons):
     return sx.energy.energy_report(params, neurons=neurons).kernels
 
@@ -281,7 +281,7 @@ def by_init(make, *args, **options):
 
 
 def by_init_of(make, **options):
-    """Of a reparameterisation, which may have larger rotations than kernels here."""
+    """A reparameterization, whose rotations may be larger than its kernels here."""
 
     def init(params, neurons):
         training = make(neurons=neurons, allow_large=True, **options)
@@ -352,7 +352,7 @@ QUERY = NeuronDimensions(batch_axis=1)
 @pytest.mark.parametrize("name", TAKERS)
 def test_all_take_neurons_alike(name):
     take, params = TAKERS[name], jax.tree.map(jnp.asarray, HEADS)
-    # Whatever the form; the bias is in the way of those for more than one leaf.
+    # In every form; the bias must not be in the way of those for several leaves.
     neurons: Any
     for neurons in (
         QUERY,

@@ -21,32 +21,154 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
-def test_normalize(dtype, batch):
-    x = jnp.asarray(draw(0, *batch, 5), dtype)
-    unit = sx.sphere.normalize(x)
-    assert unit.shape == x.shape
-    assert unit.dtype == dtype
-    expected = reference.directions(np.asarray(x, np.float64))
-    np.testing.assert_allclose(
-        np.asarray(unit, np.float64), expected, atol=TOLERANCE[dtype]
-    )
+def cosines(x, w):
+    return reference.directions(x) @ reference.directions(w).T
+
+
+# Functions of vectors [2, 3, 5] and rows [4, 5], their definitions in NumPy, and
+# whether the result is in float32 at least, rather than in the dtype of the vectors.
+DEFINITIONS = {
+    "normalize": (
+        lambda x, w: sx.sphere.normalize(x),
+        lambda x, w: reference.directions(x),
+        False,
+    ),
+    "direction": (
+        lambda x, w: sx.sphere.direction(x),
+        lambda x, w: reference.directions(x),
+        True,
+    ),
+    "length": (
+        lambda x, w: sx.sphere.length(x),
+        lambda x, w: np.linalg.norm(x, axis=-1),
+        True,
+    ),
+    "cosine_similarity": (sx.sphere.cosine_similarity, cosines, False),
+    "inner_products": (sx.sphere.inner_products, lambda x, w: x @ w.T, True),
+    "inner_products[x]": (
+        lambda x, w: sx.sphere.inner_products(x, w, sx.sphere.length(x)),
+        lambda x, w: reference.directions(x) @ w.T,
+        True,
+    ),
+    "inner_products[w]": (
+        lambda x, w: sx.sphere.inner_products(x, w, None, sx.sphere.length(w)),
+        lambda x, w: x @ reference.directions(w).T,
+        True,
+    ),
+    "inner_products[x, w]": (
+        lambda x, w: sx.sphere.inner_products(x, w, *map(sx.sphere.length, (x, w))),
+        cosines,
+        True,
+    ),
+    # Away from the ends, where the gradient is zero by definition.
+    "arcsin": (
+        lambda x, w: sx.sphere.arcsin(0.2 * x),
+        lambda x, w: np.arcsin(np.clip(0.2 * x, -1, 1)),
+        False,
+    ),
+    "angle": (
+        lambda x, w: sx.sphere.angle(x[..., None, :], w),
+        lambda x, w: np.arccos(cosines(x, w)),
+        True,
+    ),
+}
+
+
+def weights_of(values):
+    """Different ones, so that the gradient of a weighted sum is that of each value."""
+    return np.cos(np.arange(np.size(values))).reshape(np.shape(values))
+
+
+@jax.jit
+def every_value_and_gradient(x, w):
+    """Values of every function, and the gradients of their weighted sums."""
+
+    def sums(x, w):
+        values = {name: call(x, w) for name, (call, *_) in DEFINITIONS.items()}
+        totals = {
+            name: jnp.sum(value.astype(jnp.float32) * weights_of(value))
+            for name, value in values.items()
+        }
+        return totals, values
+
+    _, pull_back, values = jax.vjp(sums, x, w, has_aux=True)
+    one_hot = jnp.eye(len(DEFINITIONS), dtype=jnp.float32)
+    names = list(DEFINITIONS)
+    return values, jax.vmap(
+        lambda row: pull_back({name: row[i] for i, name in enumerate(names)})
+    )(one_hot)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cosine_similarity(dtype):
-    x, w = jnp.asarray(draw(0, 2, 3, 5), dtype), jnp.asarray(draw(1, 4, 5), dtype)
-    cosines = sx.sphere.cosine_similarity(x, w)
-    assert cosines.dtype == dtype
-    expected = np.cos(
-        reference.angles(
-            np.asarray(x, np.float64).reshape(6, 5), np.asarray(w, np.float64)
+def test_values_and_gradients_are_those_of_the_definition(dtype):
+    x, w = (jnp.asarray(draw(i, *s), dtype) for i, s in enumerate([(2, 3, 5), (4, 5)]))
+    values, gradients = every_value_and_gradient(x, w)
+    exact = [np.asarray(v, np.float64) for v in (x, w)]
+    for i, (name, (_, definition, is_wide)) in enumerate(DEFINITIONS.items()):
+        found, expected = values[name], definition(*exact)
+        assert found.shape == expected.shape, name
+        assert found.dtype == (jnp.float32 if is_wide else dtype), name
+        # Wide results have the rounding of float32, at lengths of up to 4.
+        tolerance = 4e-6 if is_wide else TOLERANCE[dtype]
+        np.testing.assert_allclose(
+            np.asarray(found, np.float64), expected, atol=tolerance, err_msg=name
         )
+        for gradient, slope in zip(
+            (gradients[0][i], gradients[1][i]), slopes(definition, *exact), strict=True
+        ):
+            assert gradient.dtype == dtype, name
+            tolerance = 4 * TOLERANCE[dtype] * max(1.0, np.abs(slope).max())
+            np.testing.assert_allclose(
+                np.asarray(gradient, np.float64), slope, atol=tolerance, err_msg=name
+            )
+
+
+def slopes(definition, x, w):
+    """Gradients of the weighted sum of the definition, numerically."""
+
+    def total(x, w):
+        values = definition(x, w)
+        return np.sum(weights_of(values) * values)
+
+    return (
+        reference.numerical_gradient(lambda v: total(v, w), x),
+        reference.numerical_gradient(lambda v: total(x, v), w),
     )
-    np.testing.assert_allclose(
-        np.asarray(cosines, np.float64).reshape(6, 4), expected, atol=TOLERANCE[dtype]
-    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zero_rows(dtype):
+    """A row of zeros has the value of the definition, and no gradient through it."""
+    x, w = (jnp.asarray(draw(i, *s), dtype) for i, s in enumerate([(2, 3, 5), (4, 5)]))
+    values, gradients = every_value_and_gradient(x.at[0, 1].set(0), w.at[2].set(0))
+    for i, name in enumerate(DEFINITIONS):
+        value = np.asarray(values[name], np.float64)
+        at_zero = math.pi / 2 if name == "angle" else 0.0
+        np.testing.assert_allclose(value[0, 1], at_zero, rtol=1e-6, err_msg=name)
+        if value.shape[-1] == len(w):
+            np.testing.assert_allclose(value[..., 2], at_zero, rtol=1e-6, err_msg=name)
+        of_x, of_w = gradients[0][i], gradients[1][i]
+        assert np.all(np.isfinite(of_x)), name
+        assert np.all(np.isfinite(of_w)), name
+        # Of vectors whose direction counts.
+        if name not in ("arcsin", "inner_products", "inner_products[w]"):
+            assert np.all(of_x[0, 1] == 0), name
+        if name not in ("inner_products", "inner_products[x]"):
+            assert np.all(of_w[2] == 0), name
+
+
+def test_arcsin_at_its_ends():
+    inside = 1.0 - 1e-3
+    x = jnp.array([-1.0, 1.0, 1.01, -1.01, inside])
+    values, slopes = jax.vmap(jax.value_and_grad(sx.sphere.arcsin))(x)
+    right = math.pi / 2
+    np.testing.assert_allclose(values[:4], [-right, right, right, -right], rtol=1e-7)
+    np.testing.assert_array_equal(slopes[:4], np.zeros(4))
+    np.testing.assert_allclose(slopes[4], 1 / math.sqrt(1 - inside**2), rtol=1e-4)
+    # Without a floor, and with one above the squared sine.
+    steep = jnp.float32(1.0 - 2.0**-23)
+    assert jax.grad(sx.sphere.arcsin)(steep, 0.0) > 1e3
+    assert jax.grad(sx.sphere.arcsin)(x[4], 1e-2) == 0.0
 
 
 @pytest.mark.parametrize("theta", [0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.1, 1.0, 2.0])
@@ -64,35 +186,45 @@ def test_angle_keeps_its_digits(theta, from_pi):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_zero_vectors_are_at_a_right_angle_without_gradient():
+def test_angles_between_zero_vectors():
     x, zero = jnp.array([1.0, 2.0]), jnp.zeros(2)
+    function = jax.jit(jax.value_and_grad(sx.sphere.angle, (0, 1)))
     for pair in [(x, zero), (zero, x), (zero, zero)]:
-        assert float(sx.sphere.angle(*pair)) == pytest.approx(math.pi / 2)
-        for gradient in jax.grad(sx.sphere.angle, (0, 1))(*pair):
-            assert np.all(np.asarray(gradient) == 0)
-    jacobian = jax.jacrev(sx.sphere.normalize)(zero)
-    assert np.all(np.asarray(jacobian) == 0)
-    for argument in (0, 1):
-        gradient = jax.grad(lambda *a: sx.sphere.cosine_similarity(*a).sum(), argument)
-        assert np.all(np.asarray(gradient(zero[None], zero[None])) == 0)
+        value, gradients = function(*pair)
+        assert float(value) == pytest.approx(math.pi / 2)
+        assert all(np.all(np.asarray(gradient) == 0) for gradient in gradients)
 
 
 def test_nan_is_not_taken_for_zero():
     x = jnp.array([jnp.nan, 1.0])
+    assert np.isnan(float(sx.sphere.length(x)))
+    assert np.isnan(float(sx.sphere.arcsin(x)[0]))
     assert np.isnan(np.asarray(sx.sphere.normalize(x))).all()
     assert np.isnan(float(sx.sphere.angle(x, jnp.ones(2))))
 
 
 @pytest.mark.usefixtures("x64")
 def test_derivatives_against_finite_differences():
+    """Forward and reverse, and once more; one program for all functions."""
     x, y, w = (jnp.asarray(draw(i, *s)) for i, s in enumerate([(3, 4), (3, 4), (5, 4)]))
-    check_grads(jax.jit(sx.sphere.normalize), (x,), order=2)
-    check_grads(jax.jit(sx.sphere.angle), (x, y), order=2)
-    check_grads(jax.jit(sx.sphere.cosine_similarity), (x, w), order=2)
-    check_grads(jax.jit(sx.sphere.log_map), (x, y), order=2)
-    check_grads(jax.jit(sx.sphere.exp_map), (x, y), order=2)
-    check_grads(jax.jit(sx.sphere.retract), (x, y), order=1)
-    check_grads(jax.jit(sx.sphere.parallel_transport), (x, y, y), order=1)
+
+    @jax.jit
+    def every(x, y, w):
+        lengths = sx.sphere.length(x), sx.sphere.length(w)
+        return (
+            *lengths,
+            sx.sphere.normalize(x),
+            sx.sphere.angle(x, y),
+            sx.sphere.cosine_similarity(x, w),
+            sx.sphere.inner_products(x, w, None, lengths[1]),
+            sx.sphere.arcsin(0.2 * x),
+            sx.sphere.log_map(x, y),
+            sx.sphere.exp_map(x, y),
+            sx.sphere.retract(x, y),
+            sx.sphere.parallel_transport(x, y, y),
+        )
+
+    check_grads(every, (x, y, w), order=2)
 
 
 @pytest.mark.usefixtures("x64")
@@ -161,7 +293,19 @@ def test_errors_teach():
         sx.sphere.parallel_transport(x, x, jnp.ones((3, 3)))
     with pytest.raises(ValueError, match=r"x must have vectors .* got x \(\)"):
         sx.sphere.normalize(jnp.ones(()))
+    with pytest.raises(ValueError, match=r"x must have vectors .* got shape \(\)"):
+        sx.sphere.length(jnp.ones(()))
     with pytest.raises(TypeError, match="w must have the dtype of x"):
         sx.sphere.cosine_similarity(x, x.astype(jnp.bfloat16))
     with pytest.raises(ValueError, match=r"w must be \[n, d\].*\(2, 4\)"):
         sx.sphere.cosine_similarity(x, jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"w must be \[n, d\].*\(2, 4\)"):
+        sx.sphere.inner_products(x, jnp.ones((2, 4)))
+    with pytest.raises(TypeError, match="x must be floating"):
+        sx.sphere.inner_products(jnp.ones((2, 3), int), x)
+    with pytest.raises(
+        ValueError, match=r"w_lengths must be \(2,\), .*got shape \(3,\)"
+    ):
+        sx.sphere.inner_products(x, x, None, jnp.ones(3))
+    with pytest.raises(TypeError, match="cosines must be floating, got dtype int32"):
+        sx.sphere.arcsin(jnp.ones(3, jnp.int32))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from sphax._masking import weight_of_pairs, zero_masked
+from sphax._masking import total_pair_weight, zero_masked
 from sphax._numerics import divide, dot, widen
 from sphax.energy._pairs._riesz import pair_energies
 from sphax.sphere import direction
@@ -78,7 +78,7 @@ def mean_within_and_gradients(
         d_rows = jax.tree.map(jnp.add, *d_rows)
     d_units, d_weights = jax.tree.map(lambda x: 2.0 * x, d_rows)
 
-    pair_weight, d_pair_weight = jax.value_and_grad(weight_of_pairs)(weights)
+    pair_weight, d_pair_weight = jax.value_and_grad(total_pair_weight)(weights)
     mean = divide(total, pair_weight)
     d_power, d_units = jax.tree.map(
         lambda x: divide(x, pair_weight), (d_power, d_units)

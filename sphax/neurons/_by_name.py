@@ -1,16 +1,17 @@
-"""Leaves that nothing declares: read by name and rank, or refused."""
+"""Neurons of leaves without a declaration, by the name and the rank of the leaf."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal
 
 from sphax._paths import listed
 from sphax.neurons._dimensions import Axes, NeuronDimensions, fitting_axes
 
-# Attention says so in any part of a path, or by the name of a projection.
+# A leaf belongs to attention if any part of its path contains one of the first, or is
+# one of the second, with or without "_proj".
 _ATTENTION = ("attention", "attn")
 _PROJECTIONS = ("query", "key", "value", "q", "k", "v", "qkv", "kv")
 
-# What a kernel could be, with the declaration to copy.
+# Possible meanings of an ambiguous kernel, each with its declaration.
 _READINGS_OF_RANK_THREE = {
     "query, key or value of attention, [in, heads, head_dim]": "batch_axis=1",
     "the same, but all heads together": "index_axis=(1, 2)",
@@ -29,39 +30,40 @@ _READINGS_OF_HIGHER_RANKS = {
 }
 
 
-class Refusal(NamedTuple):
-    """The shape of a leaf that could hold neurons in several ways."""
-
-    shape: tuple[int, ...]
-
-
-def undeclared(name: str, shape: tuple[int, ...]) -> Axes | Refusal | None:
+def axes_by_name(
+    name: str, shape: tuple[int, ...]
+) -> Axes | Literal["ambiguous"] | None:
     """The axes of a leaf by its name and rank; None if it holds no neurons."""
-    own, ndim = name.rpartition("/")[2], len(shape)
+    last, ndim = name.rpartition("/")[2], len(shape)
     if ndim < 2 or is_shift_or_scale(name):
         return None
-    if own == "prototypes" and ndim <= 3:  # [classes, features], or with centers
+    if last == "prototypes" and ndim <= 3:  # [classes, features], or with centers
         index = tuple(range(ndim - 1))
         return fitting_axes(NeuronDimensions(index_axis=index), ndim)
-    if ndim > 2 and _says_attention(name):
-        return Refusal(shape)
-    if own != "kernel":
+    is_attention = any(
+        part.removesuffix("_proj") in _PROJECTIONS
+        or any(word in part for word in _ATTENTION)
+        for part in name.lower().split("/")
+    )
+    if ndim > 2 and is_attention:
+        return "ambiguous"
+    if last != "kernel":
         return None
     if ndim in (2, 4, 5):
         return fitting_axes(NeuronDimensions(), ndim)
-    return Refusal(shape)
+    return "ambiguous"
 
 
 def is_shift_or_scale(name: str) -> bool:
-    """Whether a leaf is a bias or a scale: no neurons, whatever its rank."""
-    own = name.rpartition("/")[2].lower()
-    return "bias" in own or own == "scale"
+    """Whether a leaf is a bias or a scale, which hold no neurons at any rank."""
+    last = name.rpartition("/")[2].lower()
+    return "bias" in last or last == "scale"
 
 
-def refusal_of(refused: Mapping[str, Refusal]) -> str:
-    """The error for leaves that must be declared."""
-    name, (shape,) = next(iter(refused.items()))
-    others = [other for other in refused if other != name]
+def ambiguity_message(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Error message for ambiguous leaves, given by name: how to declare them."""
+    name, shape = next(iter(shapes.items()))
+    others = [other for other in shapes if other != name]
     readings = _READINGS_OF_RANK_THREE if len(shape) == 3 else _READINGS_OF_HIGHER_RANKS
     lines = "".join(
         f'\n  {reading}: neurons={{"{name}": sx.neurons.NeuronDimensions({axes})}}'
@@ -72,13 +74,4 @@ def refusal_of(refused: Mapping[str, Refusal]) -> str:
         f"neurons must declare {name or 'a single leaf'} of shape {shape}, which could"
         f" be any of:{lines}\nsx.neurons.of(model) declares all leaves of a Flax model;"
         f' {{"{name}": "a reason"}} in the place of a declaration leaves one out.{more}'
-    )
-
-
-def _says_attention(name: str) -> bool:
-    parts = name.lower().split("/")
-    return any(
-        part.removesuffix("_proj") in _PROJECTIONS
-        or any(word in part for word in _ATTENTION)
-        for part in parts
     )

@@ -1,4 +1,4 @@
-"""Scores counted in bins: a ROC of any number of pairs in a fixed amount of memory."""
+"""Histograms of scores: the ROC of any number of pairs in a fixed amount of memory."""
 
 import math
 from collections.abc import Iterable
@@ -6,28 +6,28 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax.metrics._inputs import as_pairs
-from sphax.metrics._steps import Steps, steps_of_counts
+from sphax.metrics._accept_counts import AcceptCounts, as_pairs
 
-# How far beyond the limit a cosine may come by rounding, in bfloat16.
+# Rounding in bfloat16 may take a cosine this far beyond the limit.
 _ROUNDING = 1.01
 
 
 class ScoreCounts:
-    r"""Genuine and impostor scores, counted block by block.
+    r"""Histograms of genuine and impostor scores, filled block by block.
 
-    A score :math:`s` falls into bin :math:`\lfloor s / \delta \rfloor`. With
-    :math:`\delta` a power of two this is exact, so that the pairs accepted at each
-    threshold :math:`k \delta` are counted exactly; all that is lost is which thresholds
-    lie between. A TAR at a given FAR read from it is never above that of the scores
-    themselves, and its FAR never above the given one. :func:`roc` and its companions
-    take it in the place of scores. With the default values it holds 16 MiB.
+    A score :math:`s` falls into bin :math:`\lfloor s / \delta \rfloor`. This is exact
+    for a power of two :math:`\delta`, so that the number of pairs accepted at each
+    threshold :math:`k \delta` is exact; only the thresholds between these are lost. A
+    TAR at a given FAR is never higher than the one computed from the scores themselves,
+    and the FAR reached never exceeds the given one. :func:`roc`, :func:`roc_auc`,
+    :func:`equal_error_rate` and :func:`tar_at_far` take the counts in place of scores.
+    With the default values they occupy 16 MiB.
 
     Args:
-        blocks: Blocks ``(scores, same)`` to count at once, such as
-            :func:`pair_scores` yields.
-        spacing: :math:`\delta`, of the thresholds, a power of two.
-        limit: Largest size of a score, 1 for cosines.
+        blocks: Blocks ``(scores, same)`` to count at once, as :func:`pair_scores`
+            yields them.
+        spacing: Distance :math:`\delta` between thresholds, a power of two.
+        limit: Largest absolute value of a score, 1 for cosines.
 
     Raises:
         ValueError: If ``spacing`` is not a power of two, or ``limit`` is below it; from
@@ -94,17 +94,20 @@ class ScoreCounts:
         """Number of impostor pairs so far."""
         return int(self._impostors.sum())
 
-    def steps(self) -> Steps:
-        """Pairs accepted at every threshold at which their number changes."""
+    def accept_counts(self) -> AcceptCounts:
+        """Numbers of pairs accepted at every threshold that changes them."""
         bins = np.flatnonzero(self._genuine + self._impostors)[::-1]
         if not bins.size:
             raise ValueError(
                 "scores must not be empty: nothing was added to the counts."
             )
-        return steps_of_counts(
-            (bins - self._half) * self.spacing,
-            self._genuine[bins],
-            self._impostors[bins],
+        thresholds = (bins - self._half) * self.spacing
+        return AcceptCounts(
+            np.append(np.inf, thresholds),
+            np.append(0, np.cumsum(self._genuine[bins])),
+            np.append(0, np.cumsum(self._impostors[bins])),
+            self.genuine,
+            self.impostors,
             "a pair is accepted when score >= threshold; the multiples of"
             f" {self.spacing:g} are the thresholds, with exact counts at each",
         )

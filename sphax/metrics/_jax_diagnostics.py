@@ -1,4 +1,4 @@
-"""Angles between embeddings, prototypes and class means: pure functions."""
+"""Angular hardness, Fisher score and class angles: pure functions of JAX arrays."""
 
 from typing import NamedTuple
 
@@ -25,26 +25,26 @@ def angular_visual_hardness(
     *,
     block_size: int = 64,
 ) -> jax.Array:
-    r"""Angle to the own prototype, as a share of those to all (AVH).
+    r"""Angle to the target prototype over the sum of the angles to all (AVH).
 
     .. math::
         \mathrm{AVH}(x, y) = \frac{\theta(x, w_y)}{\sum_i \theta(x, w_i)}
 
-    The sum is over all classes, :math:`y` included: small is easy, and equal angles
-    give one over the number of classes. All angles are formed from the vectors, since a
-    cosine loses the small ones that matter here; that takes several times as long as
-    the matrix product.
+    The sum includes the target class :math:`y`. Easy examples have a small value; equal
+    angles give one over the number of classes. All angles are computed from the
+    vectors, since a cosine does not resolve the small ones that matter here; this takes
+    several times as long as the matrix product.
 
     Args:
         embeddings: :math:`x`, floating, ``[..., features]``.
         prototypes: :math:`w`, floating, ``[classes, features]``.
-        labels: :math:`y`, integer, ``[...]``, in ``[0, classes)``; any other makes the
-            example's value NaN, and the gradient.
+        labels: :math:`y`, integer, ``[...]``, in ``[0, classes)``; any other label
+            makes the example's value and gradient NaN.
         block_size: Number of prototypes handled at a time.
 
     Returns:
-        Hardness in [0, 1], ``[...]``, float32 at least; 0 if all angles are. A zero
-        vector is at a right angle to everything.
+        Hardness in [0, 1], ``[...]``, float32 at least; 0 if all angles are 0. A zero
+        vector is at a right angle to every vector.
 
     Raises:
         TypeError: If vectors are not floating or labels not integer.
@@ -78,19 +78,19 @@ def _visual_hardness(
     x: jax.Array, w: jax.Array, labels: jax.Array, *, block_size: int
 ) -> jax.Array:
     classes, is_known = as_classes(labels, len(w))
-    # Here, so that the gradients of all angles are added in it.
+    # Widened here, so that the gradients of all angles are added in float32 at least.
     x, w = widen(x), widen(w)
-    own = w[classes]
+    targets = w[classes]
 
-    # Formed again backward: to keep what the angles depend on would take memory of
-    # examples x classes x features.
+    # Recomputed in the backward pass: the intermediate arrays of all angles would take
+    # memory of examples x classes x features.
     @jax.checkpoint
     def to_all(prototype):
         return angle(x, jnp.broadcast_to(prototype, x.shape))
 
     total = jnp.sum(jax.lax.map(to_all, w, batch_size=block_size), axis=0)
-    # Multiplied, not replaced: the gradient has to be NaN as well.
-    return divide(angle(x, own), total) * jnp.where(is_known, 1.0, jnp.nan)
+    # A factor, not a replacement: the gradient has to be NaN as well.
+    return divide(angle(x, targets), total) * jnp.where(is_known, 1.0, jnp.nan)
 
 
 def angular_fisher_score(
@@ -102,27 +102,28 @@ def angular_fisher_score(
 ) -> jax.Array:
     r"""Within-class over between-class scatter of angles (AFS); smaller is better.
 
-    With :math:`m_c` the mean embedding of class :math:`c`, of :math:`n_c` examples, and
-    :math:`m` that of all,
+    With :math:`m_c` the mean of the :math:`n_c` embeddings of class :math:`c`, and
+    :math:`m` the mean of all embeddings,
 
     .. math::
         \mathrm{AFS} = \frac{\sum_c \sum_{x \in c} (1 - \cos(x, m_c))}
             {\sum_c n_c\, (1 - \cos(m_c, m))}.
 
-    The means are those of the embeddings as they are, as in the paper; normalise first
-    for all of them to count alike.
+    The means are of the embeddings as they are, as in the paper. Normalize the
+    embeddings first to give all of them the same influence.
 
     Args:
         embeddings: :math:`x`, floating, ``[n, features]``.
         labels: Class of each, integer, ``[n]``, in ``[0, num_classes)``; any other
-            makes value and gradient NaN, unless ``where`` masks it.
-        num_classes: Number of classes; they need not all occur.
+            label makes value and gradient NaN, unless ``where`` masks it.
+        num_classes: Number of classes; some of them may be absent.
         where: Boolean mask or weights, ``[n]``. Examples of weight zero are zeroed
             before anything else.
 
     Returns:
         The score, a scalar in float32 at least; infinite, without gradient, where all
-        the means point one way (as with a single class); 0 when nothing is left.
+        class means have the same direction (as with a single class); 0 if there are no
+        examples, or all are masked.
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
@@ -139,7 +140,7 @@ def angular_fisher_score(
         Liu et al., `SphereFace <https://arxiv.org/abs/1704.08063>`_, CVPR 2017,
         Appendix E.
     """
-    x, labels, weights = _checked(embeddings, labels, num_classes, where)
+    x, labels, weights = _as_arrays(embeddings, labels, num_classes, where)
     return _fisher_score(x, labels, weights, num_classes=num_classes)
 
 
@@ -147,14 +148,14 @@ def angular_fisher_score(
 def _fisher_score(
     x: jax.Array, labels: jax.Array, weights: jax.Array | None, *, num_classes: int
 ) -> jax.Array:
-    x, labels, weights, spoilt = _examples(x, labels, weights, num_classes)
+    x, labels, weights, validity = _prepare(x, labels, weights, num_classes)
     sums, counts = _class_sums(x, labels, weights, num_classes)
     means = divide(sums, counts[:, None])
     center = divide(jnp.sum(sums, axis=0), jnp.sum(counts))
-    within = jnp.sum(weights * _one_less_cosine(x, means[labels]))
-    between = jnp.sum(counts * _one_less_cosine(means, center[None]))
+    within = jnp.sum(weights * _one_minus_cosine(x, means[labels]))
+    between = jnp.sum(counts * _one_minus_cosine(means, center[None]))
     score = divide(within, between)
-    return spoilt * jnp.where((between == 0.0) & (within > 0.0), jnp.inf, score)
+    return validity * jnp.where((between == 0.0) & (within > 0.0), jnp.inf, score)
 
 
 class ClassAngles(NamedTuple):
@@ -163,9 +164,10 @@ class ClassAngles(NamedTuple):
     Attributes:
         count: Number of examples, or sum of weights, of each class, ``[classes]``.
         within: Mean angle of a class's examples to its mean direction, ``[classes]``.
-        widest: Largest of them, ``[classes]``.
-        between: Mean angle of a mean direction to those of the others, ``[classes]``.
-        nearest: Smallest of them, ``[classes]``.
+        widest: Largest angle of a class's examples to it, ``[classes]``.
+        between: Mean angle of a class's mean direction to the mean directions of the
+            other classes, ``[classes]``.
+        nearest: Smallest angle to another class's mean direction, ``[classes]``.
 
     Example:
         >>> x, labels = jnp.eye(2), jnp.array([0, 2])
@@ -187,19 +189,23 @@ def class_angles(
     num_classes: int,
     where: jax.typing.ArrayLike | None = None,
 ) -> ClassAngles:
-    """Spread of each class about its mean direction, and separation of the means.
+    """Angles within classes, and between the mean directions of classes.
 
-    The mean direction of a class is that of the sum of its examples' directions.
+    The mean direction of a class is the direction of the sum of its examples'
+    directions.
 
     Args:
         embeddings: Floating, ``[n, features]``.
-        labels: As for :func:`angular_fisher_score`.
-        num_classes: As there.
-        where: As there.
+        labels: Class of each, integer, ``[n]``, in ``[0, num_classes)``; any other
+            label makes everything NaN, unless ``where`` masks it.
+        num_classes: Number of classes; some of them may be absent.
+        where: Boolean mask or weights, ``[n]``. Examples of weight zero are zeroed
+            before anything else.
 
     Returns:
-        :class:`ClassAngles`, float32 at least. NaN for a class without examples, and
-        between classes where there is no other; ``jnp.nanmean`` averages the rest.
+        :class:`ClassAngles`, float32 at least. All angles of a class without examples
+        are NaN, as are the angles between classes if there is only one;
+        ``jnp.nanmean`` averages the rest.
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
@@ -212,7 +218,7 @@ def class_angles(
         >>> print(angles.within, angles.nearest)
         [0.0996687 0. ] [1.5707964 1.5707964]
     """
-    x, labels, weights = _checked(embeddings, labels, num_classes, where)
+    x, labels, weights = _as_arrays(embeddings, labels, num_classes, where)
     return _class_angles(x, labels, weights, num_classes=num_classes)
 
 
@@ -220,7 +226,7 @@ def class_angles(
 def _class_angles(
     x: jax.Array, labels: jax.Array, weights: jax.Array | None, *, num_classes: int
 ) -> ClassAngles:
-    x, labels, weights, spoilt = _examples(x, labels, weights, num_classes)
+    x, labels, weights, validity = _prepare(x, labels, weights, num_classes)
     sums, counts = _class_sums(direction(x), labels, weights, num_classes)
     means, exists = direction(sums), counts > 0
     spread = angle(x, means[labels])
@@ -240,10 +246,10 @@ def _class_angles(
     is_paired = exists & (jnp.sum(exists) > 1)
 
     def known(values, where):
-        return spoilt * jnp.where(where, values, jnp.nan)
+        return validity * jnp.where(where, values, jnp.nan)
 
     return ClassAngles(
-        spoilt * counts,
+        validity * counts,
         known(divide(total, counts), exists),
         known(widest, exists),
         known(between, is_paired),
@@ -251,8 +257,8 @@ def _class_angles(
     )
 
 
-def _checked(embeddings, labels, num_classes, where):
-    """Embeddings, labels and weights, if there are any, as arrays."""
+def _as_arrays(embeddings, labels, num_classes, where):
+    """Embeddings, labels and weights (or None) as arrays; raises unless they fit."""
     check_count("num_classes", num_classes)
     x = as_floating("embeddings", embeddings)
     if x.ndim != 2:
@@ -262,14 +268,17 @@ def _checked(embeddings, labels, num_classes, where):
     return x, labels, as_weights(where, labels.shape, "labels")
 
 
-def _examples(x, labels, where, num_classes):
-    """Embeddings and classes, masked ones zeroed; weights; 1, or NaN if spoilt."""
+def _prepare(x, labels, where, num_classes):
+    """Embeddings and labels, zero where masked, weights, and the factor of results.
+
+    The factor is 1, or NaN if the label of an example that is not masked is unknown.
+    """
     x = widen(x)
     weights = jnp.ones_like(x[:, 0]) if where is None else where.astype(x.dtype)
     x = zero_masked(x, weights)
     labels, is_known = as_classes(labels, num_classes)
-    is_spoilt = jnp.any(~is_known & (weights != 0))
-    return x, labels, weights, jnp.where(is_spoilt, jnp.nan, 1.0).astype(x.dtype)
+    is_invalid = jnp.any(~is_known & (weights != 0))
+    return x, labels, weights, jnp.where(is_invalid, jnp.nan, 1.0).astype(x.dtype)
 
 
 def _class_sums(x, labels, weights, num_classes):
@@ -277,6 +286,6 @@ def _class_sums(x, labels, weights, num_classes):
     return sums, jax.ops.segment_sum(weights, labels, num_classes)
 
 
-def _one_less_cosine(x, y):
-    """``1 - cos`` from the angle; the difference would lose its digits near 0."""
+def _one_minus_cosine(x, y):
+    """``1 - cos`` from the angle, since the difference loses its digits near 0."""
     return 2.0 * jnp.sin(0.5 * angle(x, y)) ** 2

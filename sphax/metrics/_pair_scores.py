@@ -1,4 +1,4 @@
-"""Cosines of one block after another, on the device, handed to the host."""
+"""Cosines of all pairs of embeddings, block by block, from the device to the host."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,9 +7,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import as_floating, check_count
+from sphax._checks import as_comparable, as_floating, as_numpy_labels, check_count
 from sphax._numerics import widen
-from sphax.metrics._inputs import as_common, as_labels
 from sphax.sphere import cosine_similarity
 
 
@@ -22,20 +21,21 @@ def pair_scores(
     block_size: int = 1024,
     precision: jax.lax.PrecisionLike = "highest",
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cosines of all pairs, a block at a time.
+    """Cosines of all pairs of embeddings, a block at a time.
 
-    The pairs ``i < j`` of one set, or all pairs of two. Fill a :class:`ScoreCounts`
-    with them: neither the scores nor a row of them is ever held, only
-    ``block_size x block_size`` at a time.
+    The pairs ``i < j`` of one set, or all pairs of two sets. At most
+    ``block_size x block_size`` scores are in memory at a time. Pass the blocks to
+    :class:`ScoreCounts` for the ROC of all pairs.
 
     Args:
         embeddings: Vectors, floating, ``[n, features]``; they need not be unit.
         labels: Identity of each, integer, ``[n]``.
-        references: The second set, floating, ``[m, features]``, if there is one.
+        references: A second set, floating, ``[m, features]``.
         reference_labels: Identity of each, integer, ``[m]``; given with ``references``.
         block_size: Rows and columns of a block.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`. Lower ones
-            are faster on an accelerator, and move scores near a threshold across it.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+            A lower one is faster on an accelerator, and may move scores that are near a
+            threshold across it.
 
     Yields:
         ``(scores, same)``: cosines, float32 at least, and whether the pair is genuine,
@@ -43,7 +43,8 @@ def pair_scores(
 
     Raises:
         TypeError: If embeddings are not floating or labels not integer.
-        ValueError: If shapes do not fit, or only one of the second set's two is given.
+        ValueError: If shapes do not fit, or only one of ``references`` and
+            ``reference_labels`` is given.
 
     Example:
         >>> x, labels = jnp.array([[1.0, 0.0], [0.6, 0.8], [0.0, 2.0]]), [0, 0, 1]
@@ -54,7 +55,7 @@ def pair_scores(
     check_count("block_size", block_size)
     queries, others = as_sets(embeddings, labels, references, reference_labels)
     is_one_set = references is None
-    # A generator of its own, so that errors are raised by the call.
+    # The generator is another function, so that this call itself raises the errors.
     return _pairs(queries, others, is_one_set, block_size, precision)
 
 
@@ -73,7 +74,7 @@ def _pairs(queries, others, is_one_set, size, precision):
 
 @partial(jax.jit, static_argnames="precision")
 def cosines(x: jax.Array, w: jax.Array, precision) -> jax.Array:
-    """Cosines ``[n, m]`` of rows, in float32 at least whatever the rows' dtype."""
+    """Cosines ``[n, m]`` of rows, in float32 at least."""
     return cosine_similarity(widen(x), widen(w), precision=precision)
 
 
@@ -83,9 +84,10 @@ def as_sets(
     references: jax.typing.ArrayLike | None,
     reference_labels: ArrayLike | None,
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Queries and references, vectors and labels of each; one set stands for both.
+    """Vectors and labels of the queries and of the references, as NumPy arrays.
 
-    On the host, where slicing compiles nothing.
+    Without references, the queries are the references as well. NumPy, since slicing JAX
+    arrays would compile.
     """
     x, labels = _as_set("embeddings", embeddings, "labels", labels)
     if (references is None) != (reference_labels is None):
@@ -101,7 +103,7 @@ def as_sets(
             "references must have the features and dtype of embeddings, got references"
             f" {w.shape} {w.dtype} and embeddings {x.shape} {x.dtype}."
         )
-    labels, others = as_common(labels, others)
+    labels, others = as_comparable(labels, others)
     return (x, labels), (w, others)
 
 
@@ -111,4 +113,4 @@ def _as_set(name, vectors, labels_name, labels):
         raise ValueError(
             f"{name} must be [n, features] and not empty, got shape {array.shape}."
         )
-    return array, as_labels(labels_name, labels, len(array), name)
+    return array, as_numpy_labels(labels_name, labels, len(array), name)

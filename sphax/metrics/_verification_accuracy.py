@@ -1,0 +1,196 @@
+"""Verification accuracy by cross-validation over folds (the LFW protocol)."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sphax._checks import as_numpy_labels, check_choice
+from sphax.metrics._accept_counts import as_pairs, count_accepts
+
+
+class VerificationAccuracy(NamedTuple):
+    """Accuracy over folds; see :func:`verification_accuracy`.
+
+    Attributes:
+        accuracy: Mean over the folds, in [0, 1].
+        standard_error: Standard deviation over the folds (with N - 1), divided by the
+            square root of their number.
+        per_fold: Accuracy of each fold, ordered by fold number, float64, ``[folds]``.
+        thresholds: Similarity threshold of each fold, chosen on the others,
+            ``[folds]``.
+        rule: How thresholds were chosen, in words.
+
+    Example:
+        >>> scores, same = jnp.array([0.9, 0.1, 0.7, 0.3]), [True, False, True, False]
+        >>> result = sx.metrics.verification_accuracy(scores, same, [0, 0, 1, 1])
+        >>> print(result.per_fold, result.thresholds)
+        [1. 1.] [0.5 0.5]
+    """
+
+    accuracy: float
+    standard_error: float
+    per_fold: np.ndarray
+    thresholds: np.ndarray
+    rule: str
+
+
+def verification_accuracy(
+    scores: ArrayLike,
+    same: ArrayLike,
+    folds: ArrayLike,
+    *,
+    rule: Literal["exact", "matlab", "insightface"] = "exact",
+) -> VerificationAccuracy:
+    r"""Accuracy of same-or-different decisions, by cross-validation over folds (LFW).
+
+    The threshold for each fold is the one that is most accurate on all other folds. LFW
+    view 2 has ten folds of 600 pairs in file order,
+    ``folds = np.repeat(np.arange(10), 600)``.
+
+    - ``"exact"``: candidates are the midpoints between neighboring distinct training
+      scores, and one beyond either end (infinite). Among several most accurate ones,
+      the middle one is taken, or the upper of the two in the middle. (Their mean need
+      not be most accurate.) A score at or above the threshold means same.
+    - ``"matlab"``, as in SphereFace's code: candidates are -1, -0.9999, ..., 1; the
+      threshold is the mean of all the most accurate ones. A score above it means same,
+      a score below it different, and a score equal to it is an error. That code also
+      subtracts the mean of the training embeddings, which is left to the caller, fold
+      by fold.
+    - ``"insightface"``, as in insightface's code: squared distances
+      :math:`d = 2 - 2 s` are compared with 0, 0.01, ..., 3.99, and the smallest of the
+      most accurate ones is taken; :math:`d` below it means same. The threshold is
+      returned as a similarity, :math:`1 - d / 2`.
+
+    A threshold chosen on the evaluated pairs themselves gives a higher accuracy, which
+    the protocol does not allow.
+
+    Host code: concrete arrays, float64, not under ``jit``.
+
+    Args:
+        scores: Similarities, floating, ``[pairs]``; cosines for the last two rules.
+        same: Whether each pair is genuine, boolean, ``[pairs]``.
+        folds: Fold of each pair, integer, ``[pairs]``, at least two distinct numbers.
+        rule: How the threshold is chosen.
+
+    Returns:
+        A :class:`VerificationAccuracy`.
+
+    Raises:
+        TypeError: If scores are not floating, ``same`` not boolean, folds not integer.
+        ValueError: If shapes differ, scores are not finite, or not cosines where the
+            rule needs cosines; if there is only one fold, or a fold lacks genuine or
+            impostor pairs.
+
+    Example:
+        >>> scores = jnp.array([0.812, 0.2, 0.603, 0.305])
+        >>> args = scores, [True, False, True, False], [0, 0, 1, 1]
+        >>> sx.metrics.verification_accuracy(*args).thresholds.round(4)
+        array([0.454, 0.506])
+        >>> sx.metrics.verification_accuracy(*args, rule="insightface").thresholds
+        array([0.6 , 0.81])
+
+    References:
+        Huang et al., `Labeled Faces in the Wild <https://vis-www.cs.umass.edu/lfw/>`_,
+        2007; the code of `SphereFace <https://github.com/wy1iu/sphereface>`_ and
+        `insightface <https://github.com/deepinsight/insightface>`_.
+    """
+    check_choice("rule", rule, tuple(_RULES))
+    scores, same = as_pairs(scores, same)
+    scores = scores.astype(np.float64)
+    folds = as_numpy_labels("folds", folds, len(scores), "scores")
+    numbers = np.unique(folds)
+    _check_folds(numbers, folds, same)
+    if rule != "exact" and np.max(np.abs(scores)) > 1.01:
+        raise ValueError(
+            f'scores must be cosines for rule="{rule}", got one of size'
+            f' {np.max(np.abs(scores)):g}; rule="exact" takes any similarity.'
+        )
+    validate, words = _RULES[rule]
+    thresholds, rates = [], []
+    for fold in numbers:
+        held = folds == fold
+        threshold, is_right = validate(
+            scores[~held], same[~held], scores[held], same[held]
+        )
+        thresholds.append(threshold)
+        rates.append(np.mean(is_right))
+    error = np.std(rates, ddof=1) / np.sqrt(len(rates))
+    return VerificationAccuracy(
+        float(np.mean(rates)),
+        float(error),
+        np.array(rates),
+        np.array(thresholds),
+        words,
+    )
+
+
+def _check_folds(numbers: np.ndarray, folds: np.ndarray, same: np.ndarray) -> None:
+    if len(numbers) < 2:
+        raise ValueError(
+            f"folds must have two numbers or more, got {numbers.tolist()} alone; the"
+            " threshold is chosen on the other folds."
+        )
+    for kind, members in (("genuine", folds[same]), ("impostor", folds[~same])):
+        missing = np.setdiff1d(numbers, members)
+        if missing.size:
+            raise ValueError(
+                "folds must have genuine and impostor pairs each, got no"
+                f" {kind} pair in {missing.tolist()}."
+            )
+
+
+# A rule is a function of the scores of the training folds, whether each of these pairs
+# is genuine, and the same for the fold held out. It returns the threshold, as a
+# similarity, and which pairs of the fold are classified correctly. That is decided on
+# the rule's own scale, so that rounding moves no score that lies on its grid.
+
+
+def _exact(scores, same, held_scores, held_same):
+    counts = count_accepts(scores, same)
+    # After accepting k distinct scores, the threshold lies below the k-th of them.
+    right = counts.genuine + (counts.impostor_total - counts.impostors)
+    ordered = np.append(counts.thresholds, -np.inf)
+    candidates = ordered[:-1] / 2 + ordered[1:] / 2
+    best = candidates[right == right.max()]
+    threshold = best[(len(best) - 1) // 2]  # they decrease: the upper of two
+    return float(threshold), (held_scores >= threshold) == held_same
+
+
+def _matlab(scores, same, held_scores, held_same):
+    ticks = np.arange(-10_000, 10_001)
+    grid = ticks / 10_000
+    genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])
+    right = len(genuine) - np.searchsorted(genuine, grid, "right")
+    right += np.searchsorted(impostors, grid, "left")
+    threshold = float(np.mean(ticks[right == right.max()]) / 10_000)
+    is_right = np.where(held_same, held_scores > threshold, held_scores < threshold)
+    return threshold, is_right
+
+
+def _insightface(scores, same, held_scores, held_same):
+    grid = np.arange(0, 4, 0.01)
+    genuine, impostors = (np.sort(2 - 2 * scores[kind]) for kind in (same, ~same))
+    right = np.searchsorted(genuine, grid, "left")
+    right += len(impostors) - np.searchsorted(impostors, grid, "left")
+    distance = grid[np.argmax(right)]
+    return 1 - distance / 2, (2 - 2 * held_scores < distance) == held_same
+
+
+_RULES = {
+    "exact": (
+        _exact,
+        "midpoints of neighboring training scores; the middle one of the most"
+        " accurate; score >= threshold is same",
+    ),
+    "matlab": (
+        _matlab,
+        "thresholds -1:0.0001:1; mean of all the most accurate; score > threshold is"
+        " same, < different, = an error",
+    ),
+    "insightface": (
+        _insightface,
+        "squared distances 2 - 2 score, thresholds 0:0.01:3.99; the first of the most"
+        " accurate; distance < threshold is same",
+    ),
+}
