@@ -3,12 +3,14 @@
 python -m experiments
 """
 
-from experiments import _command_line
+import pathlib
+
+from experiments.common import cli
 
 
 def main() -> None:
     """Runs from the command line."""
-    _command_line.list_commands("experiments", __file__)
+    cli.list_commands("experiments", pathlib.Path(__file__).parent)
 
 
 if __name__ == "__main__":
