@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import optax
 
 import sphax as sx
-from experiments.common import cli, images, networks, recipes, runs
-from experiments.common.classifier import MARGINS, MarginName
-from experiments.common.operators import DCNET, SPHERENET, operator
+from experiments.common import images, networks, recipes, runs
+from experiments.common.margins import MARGINS, MarginName
+from experiments.common.operators import operator
 
 PresetName = Literal[
     "quick",
@@ -22,6 +22,21 @@ PresetName = Literal[
     "sphereresnet-32",
     "dcnet-32",
 ]
+# Those of SphereNet's published results, and some of DCNet's.
+SPHERENET = (
+    "plain",
+    "sphere-linear",
+    "sphere-cosine",
+    "sphere-sigmoid",
+    "sphere-learned-sigmoid",
+)
+DCNET = (
+    "tanh-cosine",
+    "ball-cosine",
+    "linear-cosine",
+    "log-cosine",
+    "linear-square-cosine",
+)
 # Drawn in the plane, as in Figure 2.2.
 PLANE: tuple[MarginName, ...] = ("softmax", "l-softmax-2", "l-softmax-3", "l-softmax-4")
 
@@ -125,7 +140,7 @@ class Config(recipes.Recipe):
         return optax.chain(*parts, update)
 
 
-_FITTING: dict[PresetName, tuple[images.Name, ...]] = {
+FITTING: dict[PresetName, tuple[images.Name, ...]] = {
     "quick": ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100"),
     "table-2.2": ("mnist", "fashion_mnist"),
     "table-2.3": ("cifar10",),
@@ -141,7 +156,7 @@ def preset(
     name: PresetName, dataset: images.Name | None = None, augment: bool = False
 ) -> Config:
     """The recipe of a preset for a dataset, by default its first."""
-    fitting = _FITTING[name]
+    fitting = FITTING[name]
     dataset = dataset or fitting[0]
     if dataset not in fitting:
         raise ValueError(
@@ -150,23 +165,14 @@ def preset(
         )
     common = Config(preset=name, dataset=dataset, augment=augment)
     if name.startswith("table"):
-        return _margins(common)
-    if name in ("quick", "operators") and dataset == "digits":
-        quick = common
-    elif name in ("quick", "operators"):
-        # What a CPU can do: Tables 2.2 to 2.4 in fewer steps.
-        steps = 4_000 if dataset.startswith("cifar") else 2_000
-        paper = dataclasses.replace(
-            _margins(common), network="small", batch=64, precision="float32"
+        return dataclasses.replace(
+            recipes.dissertation(common, dataset),
+            network=dataset if dataset.startswith("cifar") else "mnist",
+            plane_steps=18_000,
         )
-        quick = dataclasses.replace(
-            recipes.stretched(paper, steps), plane_steps=2 * steps, checkpoint_every=100
-        )
-    else:
+    if name not in ("quick", "operators"):
         return _operators(common)
-    if name == "quick":
-        return quick
-    if dataset == "cifar10":
+    if (name, dataset) == ("operators", "cifar10"):
         # SphereNet-9, narrow and in fewer steps.
         narrow = dataclasses.replace(
             _operators(common),
@@ -175,29 +181,16 @@ def preset(
             batch=64,
             seeds=1,
             precision="float32",
+            checkpoint_every=100,
         )
-        return dataclasses.replace(recipes.stretched(narrow, 400), checkpoint_every=100)
+        return recipes.stretched(narrow, 400)
+    quick = recipes.quick(common, dataset)
+    if dataset != "digits":
+        quick = dataclasses.replace(quick, plane_steps=2 * quick.steps)
+    if name == "quick":
+        return quick
     return dataclasses.replace(
         quick, methods=("softmax",), plane=False, operator=(*SPHERENET, *DCNET)
-    )
-
-
-def _margins(common: Config) -> Config:
-    """The dissertation's recipe for Tables 2.2 to 2.4."""
-    is_cifar = common.dataset.startswith("cifar")
-    # The authors' published lambda; for CIFAR-100 none is published.
-    gamma = (1e-5 if common.augment else 2e-5) if is_cifar else 2.5e-5
-    return dataclasses.replace(
-        common,
-        network=common.dataset if is_cifar else "mnist",
-        steps=18_000,
-        batch=256,
-        learning_rate=0.1,
-        drops=(12_000, 15_000),
-        annealing=(1000.0, gamma, 45.0 if is_cifar else 35.0, 0.0),
-        plane_steps=18_000,
-        precision="tf32",
-        checkpoint_every=1_000,
     )
 
 
@@ -241,7 +234,7 @@ def _operators(common: Config) -> Config:
 
 def presets() -> Iterator[Config]:
     """The settings of the study's tables."""
-    for name, datasets in _FITTING.items():
+    for name, datasets in FITTING.items():
         yield from (preset(name, dataset) for dataset in datasets)
     yield preset("table-2.3", augment=True)
 
@@ -268,14 +261,3 @@ def planned(config: Config) -> list[runs.Run]:
             title = f"plane-{method}"
             found.append(runs.Run(one, config.group, title, 0, one.steps))
     return found
-
-
-def parse(arguments: list[str] | None = None) -> Config:
-    """The command line's settings: flags over the defaults of their preset."""
-    chosen = cli.peek(arguments, "preset", "dataset", "augment?")
-    name, dataset = chosen["preset"] or "quick", chosen["dataset"]
-    default = preset("quick")
-    # Other names are refused with everything else that is wrong.
-    if name in _FITTING and dataset in (None, *_FITTING["quick"]):
-        default = preset(name, dataset, chosen["augment"])
-    return cli.parse("experiments.classify", Config, arguments, default)

@@ -11,7 +11,7 @@ import numpy as np
 import sphax as sx
 from experiments.classify.config import Config
 from experiments.common import figures, statistics, tables
-from experiments.common.classifier import MARGINS
+from experiments.common.margins import MARGINS
 from experiments.common.operators import operator
 from experiments.common.runs import Found, unpack
 

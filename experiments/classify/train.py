@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.classify.config import Config
 from experiments.common import classifier, images, networks
+from experiments.common.margins import MARGINS
 from experiments.common.operators import operator
 from experiments.common.runs import Run, Work, pack
 
@@ -27,7 +28,7 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
         FloatingPointError: If the loss is not a number.
     """
     config: Config = runs[0].config
-    method = classifier.MARGINS[config.methods[0]]
+    method = MARGINS[config.methods[0]]
     method = method._replace(label_smoothing=config.label_smoothing)
     data = images.load(config.dataset, config.data_dir)
     data = dataclasses.replace(data, gray=config.gray)

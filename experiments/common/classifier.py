@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -37,49 +37,6 @@ class Method(Protocol):
     ) -> nnx.Module:
         """A module with parameters and ``loss(embeddings, labels, key=key)``."""
         ...
-
-
-class Margin(NamedTuple):
-    """Softmax with a margin: what it normalizes, and its name in tables."""
-
-    title: str
-    margin: sx.margins.Margin
-    normalize: Literal["none", "prototypes", "both"]
-    label_smoothing: float = 0.0
-
-    def head(
-        self, features: int, classes: int, scale: float, *, rngs: nnx.Rngs
-    ) -> sx.layers.MarginHead:
-        """The head of the network while it trains; ``scale`` if it is used."""
-        return sx.layers.MarginHead(
-            features,
-            classes,
-            margin=self.margin,
-            normalize=self.normalize,
-            scale=scale if self.normalize == "both" else None,
-            label_smoothing=self.label_smoothing,
-            rngs=rngs,
-        )
-
-
-MarginName = Literal[
-    "softmax",
-    "l-softmax-2",
-    "l-softmax-3",
-    "l-softmax-4",
-    "a-softmax",
-    "cosface",
-    "arcface",
-]
-MARGINS: dict[MarginName, Margin] = {
-    "softmax": Margin("Softmax", sx.margins.NoMargin(), "none"),
-    "l-softmax-2": Margin("L-Softmax, m = 2", sx.margins.SphereFace(m=2), "none"),
-    "l-softmax-3": Margin("L-Softmax, m = 3", sx.margins.SphereFace(m=3), "none"),
-    "l-softmax-4": Margin("L-Softmax, m = 4", sx.margins.SphereFace(m=4), "none"),
-    "a-softmax": Margin("A-Softmax, m = 4", sx.margins.SphereFace(m=4), "prototypes"),
-    "cosface": Margin("CosFace, m = 0.35", sx.margins.CosFace(margin=0.35), "both"),
-    "arcface": Margin("ArcFace, m = 0.5", sx.margins.ArcFace(margin=0.5), "both"),
-}
 
 
 class Classifier(nnx.Module):

@@ -6,72 +6,26 @@ Stopped by Ctrl-C or by SIGTERM it ends in one line as well, with 130 or 143.
 """
 
 import argparse
-import ast
 import contextlib
-import dataclasses
 import io
-import math
-import pathlib
 import pickle
 import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
-from experiments.common import interrupts, runs
+from experiments.common import interrupts, store
+from experiments.common.runs import Run, flag, shown
 
 _Config = TypeVar("_Config")
-# Settings that may be zero, and what they must be less than. All others are positive.
-_FROM_ZERO = {
-    "annealing": math.inf,
-    "drops": math.inf,
-    "label_smoothing": 1.0,
-    "momentum": 1.0,
-    "orthogonality": math.inf,
-    "seed": 2**31,
-    "weight_decay": math.inf,
-}
 
 
 class UsageError(ValueError):
     """Arguments that the command does not have, or that it cannot read."""
-
-
-def flag(name: str) -> str:
-    """The flag of a setting."""
-    return f"--{name.replace('_', '-')}"
-
-
-def check_numbers(config: Any, *, may_be_zero: Collection[str] = ()) -> None:
-    """Refuses settings that are not positive, finite numbers.
-
-    Args:
-        config: A dataclass.
-        may_be_zero: Settings that may be zero, beside those that may be in all studies.
-
-    Raises:
-        ValueError: Names the flag of the setting.
-    """
-    from_zero = _FROM_ZERO | dict.fromkeys(may_be_zero, math.inf)
-    for field in dataclasses.fields(config):
-        value, below = getattr(config, field.name), from_zero.get(field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                continue
-            if not (number > 0 if below is None else 0 <= number < below):
-                expected = "positive" if below is None else "zero or positive"
-                if below is not None and math.isfinite(below):
-                    expected = f"in [0, {below})"
-            elif not math.isfinite(number):
-                expected = "finite"
-            else:
-                continue
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise ValueError(f"{flag(field.name)} must be {expected}, got {shown}.")
 
 
 def peek(arguments: Sequence[str] | None, *names: str) -> dict[str, Any]:
@@ -159,10 +113,13 @@ def ending(name: str, interrupted: str) -> Iterator[None]:
         sys.exit(code)
 
 
-def main(config: Any, train: Callable[..., Any], report: Any) -> None:
+def main(
+    parse: Callable[[], Any], config: Any, train: Callable[..., Any], report: Any
+) -> None:
     """Runs a study: makes what is missing, prints its table, writes its figures.
 
     Args:
+        parse: Its settings, from the command line.
         config: The study's module of settings.
         train: Its function that trains.
         report: Its module of table and figures.
@@ -170,28 +127,28 @@ def main(config: Any, train: Callable[..., Any], report: Any) -> None:
     study = config.Config.study
     name = f"experiments.{study}"
     with ending(name, "the same command goes on from its last checkpoint."):
-        chosen = config.parse()
-        folder, results = chosen.runs / study, runs.published(study)
-        runs.writable("--runs", folder)
+        chosen = parse()
+        folder, results = chosen.runs / study, store.published(study)
+        store.writable("--runs", folder)
         planned = config.planned(chosen)
         if chosen.publish:
-            runs.writable("--publish", results)
+            store.writable("--publish", results)
             _check_declared(config, planned)
-        runs.complete(
+        store.complete(
             planned,
             train,
             chosen.runs,
             side_by_side=getattr(chosen, "side_by_side", False),
             unit=getattr(config, "UNIT", "steps"),
         )
-        found = [(run, runs.load(run, folder) or {}) for run in planned]
+        found = [(run, store.load(run, folder) or {}) for run in planned]
         if chosen.publish:
             for run in planned:
                 run.path(results).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(run.path(folder), run.path(results))
             found = [
-                (run, runs.load(run, results) or {})
-                for run in runs.with_all_seeds(planned, results)
+                (run, store.load(run, results) or {})
+                for run in store.with_all_seeds(planned, results)
             ]
         print("\n".join(report.table(chosen, found)))
         place = results if chosen.publish else folder
@@ -200,7 +157,7 @@ def main(config: Any, train: Callable[..., Any], report: Any) -> None:
         print(f"\n{seconds:.0f} s; written to {place}/{planned[0].group}*")
 
 
-def _check_declared(config: Any, planned: Sequence[runs.Run]) -> None:
+def _check_declared(config: Any, planned: Sequence[Run]) -> None:
     declared = [run for preset in config.presets() for run in config.planned(preset)]
     places = {(run.group, run.digest) for run in declared}
     for run in planned:
@@ -212,7 +169,7 @@ def _check_declared(config: Any, planned: Sequence[runs.Run]) -> None:
         )
         settings = usual.settings if usual else {}
         differences = [
-            f"{flag(key)} {_shown(settings[key])}, not {_shown(value)}"
+            f"{flag(key)} {shown(settings[key])}, not {shown(value)}"
             for key, value in run.settings.items()
             if key in settings and settings[key] != value
         ]
@@ -221,31 +178,3 @@ def _check_declared(config: Any, planned: Sequence[runs.Run]) -> None:
             f" {run.method} has {'; '.join(differences) or 'no such run'}. Leave"
             " --publish out, or change the preset."
         )
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-
-
-@dataclasses.dataclass(frozen=True)
-class _List:
-    """Lists the commands, each of which has --help."""
-
-
-def list_commands(package: str, folder: pathlib.Path) -> None:
-    """Prints the commands of a package, with the first line of each one's docstring."""
-    with ending(package, "run the same command again."):
-        parse(package, _List)
-        # Only their texts: importing them takes seconds.
-        paths = [
-            *folder.glob("[!_]*.py"),
-            *(path.parent / "__init__.py" for path in folder.glob("*/__main__.py")),
-        ]
-        names = {
-            path.parent.name if path.stem == "__init__" else path.stem: path
-            for path in paths
-        }
-        for name, path in sorted(names.items()):
-            text = ast.get_docstring(ast.parse(path.read_text())) or ""
-            print(f"python -m {package}.{name:14} {text.splitlines()[0]}")
-        print("\nEach has --help.")

@@ -89,23 +89,6 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
-# Those of SphereNet's published results, and some of DCNet's.
-SPHERENET = (
-    "plain",
-    "sphere-linear",
-    "sphere-cosine",
-    "sphere-sigmoid",
-    "sphere-learned-sigmoid",
-)
-DCNET = (
-    "tanh-cosine",
-    "ball-cosine",
-    "linear-cosine",
-    "log-cosine",
-    "linear-square-cosine",
-)
-
-
 def operator(name: str, flag: str = "--operator") -> Operator:
     """The operator of a name.
 

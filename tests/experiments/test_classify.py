@@ -6,7 +6,8 @@ import json
 import pytest
 
 from experiments.classify import config, report, train
-from experiments.common import runs
+from experiments.classify.__main__ import parse
+from experiments.common import runs, store
 
 
 def short(tmp_path, **options):
@@ -19,8 +20,8 @@ def test_three_steps_are_stored_and_repeat_themselves(tmp_path):
     chosen = short(tmp_path, plane_steps=2)
     planned = config.planned(chosen)
     assert [run.method for run in planned] == ["l-softmax-2", "plane-l-softmax-2"]
-    runs.complete(planned, train.train, tmp_path)
-    found = [(run, runs.load(run, tmp_path / "classify") or {}) for run in planned]
+    store.complete(planned, train.train, tmp_path)
+    found = [(run, store.load(run, tmp_path / "classify") or {}) for run in planned]
     metrics, plane = (record["metrics"] for _, record in found)
     assert set(metrics) == {"error", "margin", "within", "parameters"}
     assert runs.unpack(plane["features"]).shape == (898, 2)
@@ -30,8 +31,8 @@ def test_three_steps_are_stored_and_repeat_themselves(tmp_path):
         assert (tmp_path / figure).stat().st_size > 10_000
     lines = list(report.table(chosen, found))
     assert lines[2].startswith(f"| L-Softmax, m = 2 | {metrics['error']:.2f} | ")
-    runs.complete(planned[:1], train.train, tmp_path / "again")
-    again = runs.load(planned[0], tmp_path / "again/classify")
+    store.complete(planned[:1], train.train, tmp_path / "again")
+    again = store.load(planned[0], tmp_path / "again/classify")
     assert again is not None
     assert again["metrics"] == metrics
 
@@ -50,10 +51,10 @@ def test_presets_are_the_papers_recipes():
         recipe = chosen.learning_rate, chosen.momentum, chosen.weight_decay
         assert recipe == (0.1, 0.9, 5e-4)
         assert chosen.precision == "tf32"
-    plus = config.parse(["--preset", "table-2.3", "--augment"])
+    plus = parse(["--preset", "table-2.3", "--augment"])
     assert plus.group == "table-2.3-cifar10-augmented"
     assert plus.annealing == (1000.0, 1e-5, 45.0, 0.0)
-    quick = config.parse(["--dataset", "mnist", "--seeds", "3"])
+    quick = parse(["--dataset", "mnist", "--seeds", "3"])
     assert (quick.dataset, quick.seeds, quick.steps) == ("mnist", 3, 2_000)
     assert quick.precision == "float32"
     # lambda falls as in the paper, in fewer steps.

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__
-from experiments.common import interrupts, progress, runs
+from experiments.common import interrupts, progress, store
 from tests.experiments.common import toy
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -55,7 +55,7 @@ def begin(monkeypatch):
     """Sets what happens when a study begins to make its first run."""
 
     def begin(happens):
-        monkeypatch.setattr(runs, "make", lambda *_: happens())
+        monkeypatch.setattr(store, "make", lambda *_: happens())
 
     return begin
 
@@ -225,8 +225,8 @@ def test_published_runs_are_those_of_a_preset(study):
     """So that their table can be written, and the same command makes more seeds."""
     module = config(study)
     declared = [run for preset in module.presets() for run in module.planned(preset)]
-    results = runs.published(study)
-    known = {run.path(results) for run in runs.with_all_seeds(declared, results)}
+    results = store.published(study)
+    known = {run.path(results) for run in store.with_all_seeds(declared, results)}
     assert set(results.glob("*/*.json")) == known
 
 

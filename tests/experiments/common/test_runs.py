@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.common import checkpoints, progress, runs
+from experiments.common import checkpoints, progress, runs, store
 from tests.experiments.common import toy
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -20,8 +20,8 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 def complete(config, **options):
     planned = toy.planned(config)
-    runs.complete(planned, toy.train, config.runs, **options)
-    found = [runs.load(run, config.runs / "toy") for run in planned]
+    store.complete(planned, toy.train, config.runs, **options)
+    found = [store.load(run, config.runs / "toy") for run in planned]
     assert None not in found
     return [record["metrics"] for record in found if record]
 
@@ -57,7 +57,7 @@ def test_a_run_is_one_file_made_once(tmp_path, monkeypatch):
     # A file that is damaged is made again.
     paths[0].write_text("{")
     with pytest.warns(UserWarning, match="is damaged; the run is made again"):
-        runs.complete(toy.planned(config), train, config.runs)
+        store.complete(toy.planned(config), train, config.runs)
     assert made[4:] == [("fast", 0)]
     fewer = dataclasses.replace(config, steps=49)
     digests = {run.digest for run in toy.planned(config) + toy.planned(fewer)}
@@ -100,7 +100,7 @@ def test_stopped_it_goes_on_with_the_same_bits(tmp_path, side_by_side, stop_afte
         return toy.train(together, work._replace(report=report))
 
     with pytest.raises(KeyboardInterrupt):
-        runs.complete(
+        store.complete(
             toy.planned(config), train, config.runs, side_by_side=side_by_side
         )
     # The steps before the stop are not lost.
@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
 
 def test_seconds_are_those_of_all_legs(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(store.time, "monotonic", lambda: now[0])
     run = toy.planned(toy.Config(seeds=1))[0]
     bar = progress.Progress(50)
 
@@ -190,9 +190,9 @@ def test_seconds_are_those_of_all_legs(tmp_path, monkeypatch):
         return train
 
     with pytest.raises(KeyboardInterrupt):
-        runs.make([run], work(20.0, is_stopped=True), tmp_path, bar)
-    runs.make([run], work(3.0), tmp_path, bar)
-    record = runs.load(run, tmp_path / "toy")
+        store.make([run], work(20.0, is_stopped=True), tmp_path, bar)
+    store.make([run], work(3.0), tmp_path, bar)
+    record = store.load(run, tmp_path / "toy")
     assert record is not None
     assert record["provenance"]["seconds"] == 23.0
 
@@ -205,7 +205,7 @@ def test_arrays_are_packed():
 
 def test_published_are_runs_of_a_preset_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "_ROOT", tmp_path)
+    monkeypatch.setattr(store, "_ROOT", tmp_path)
 
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["-m", *flags])

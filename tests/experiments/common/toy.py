@@ -36,9 +36,6 @@ class Config(runs.Config):
     study: ClassVar[str] = "toy"
     free: ClassVar[tuple[str, ...]] = (*runs.Config.free, "pause")
 
-    def __post_init__(self):
-        cli.check_numbers(self)
-
 
 def presets():
     yield Config()
@@ -119,7 +116,7 @@ def draw(config, found, folder: pathlib.Path):
 
 
 def main():
-    cli.main(sys.modules[__name__], train, sys.modules[__name__])
+    cli.main(parse, sys.modules[__name__], train, sys.modules[__name__])
 
 
 if __name__ == "__main__":
