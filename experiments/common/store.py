@@ -83,14 +83,21 @@ def provenance(seconds: float, together: int) -> dict[str, Any]:
         seconds: What it took, over all times that it was begun.
         together: How many seeds were trained side by side.
     """
+    return {
+        **environment(),
+        "commit": _commit(),
+        "seconds": round(seconds, 1),
+        "side_by_side": together,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Device, Python, and the versions of the packages that matter."""
     packages = ("sphax", "jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "python": sys.version.split()[0],
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "commit": _commit(),
-        "seconds": round(seconds, 1),
-        "side_by_side": together,
     }
 
 
