@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import Any
 
-from experiments import _interrupts
+from experiments.common import interrupts
 
 # OpenBLAS factorises matrices for JAX on a CPU. After each call its threads wait busily
 # for the next, 2^26 cycles unless told otherwise, on cores that XLA's threads need.
@@ -22,5 +22,5 @@ def _without_traceback(kind: type[BaseException], error: Any, trace: Any) -> Non
 # For Ctrl-C in the seconds that a command takes to import. While ``python -m`` imports
 # the package, this is what the command is called.
 if sys.argv[0] == "-m":
-    signal.signal(signal.SIGINT, _interrupts.stop)
+    signal.signal(signal.SIGINT, interrupts.stop)
     sys.excepthook = _without_traceback

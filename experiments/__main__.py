@@ -3,12 +3,40 @@
 python -m experiments
 """
 
-from experiments import _command_line
+import ast
+import dataclasses
+import pathlib
+
+from experiments.common import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class _List:
+    """Lists the commands, each of which has --help."""
+
+
+def list_commands(package: str, folder: pathlib.Path) -> None:
+    """Prints the commands of a package, with the first line of each one's docstring."""
+    with cli.ending(package, "run the same command again."):
+        cli.parse(package, _List)
+        # Only their texts: importing them takes seconds.
+        paths = [
+            *folder.glob("[!_]*.py"),
+            *(path.parent / "__init__.py" for path in folder.glob("*/__main__.py")),
+        ]
+        names = {
+            path.parent.name if path.stem == "__init__" else path.stem: path
+            for path in paths
+        }
+        for name, path in sorted(names.items()):
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            print(f"python -m {package}.{name:14} {text.splitlines()[0]}")
+        print("\nEach has --help.")
 
 
 def main() -> None:
     """Runs from the command line."""
-    _command_line.list_commands("experiments", __file__)
+    list_commands("experiments", pathlib.Path(__file__).parent)
 
 
 if __name__ == "__main__":

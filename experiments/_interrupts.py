@@ -1,52 +1,6 @@
-"""Ctrl-C and SIGTERM: both raise, and again if what they raised has been lost.
+"""Interrupts, until all studies use those of ``common``."""
 
-Python discards what is raised in a destructor or in a callback of its garbage
-collector, such as jaxlib's; a run that is told to stop there would go on.
-"""
+from experiments.common.interrupts import check, handled, received, stop
 
-import contextlib
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from typing import Any
-
-# The signals that have come.
-told: list[int] = []
-
-
-def stop(number: int, frame: Any) -> None:
-    """Handles a signal."""
-    del frame
-    told.append(number)
-    raise KeyboardInterrupt
-
-
-def check() -> None:
-    """Raises if a signal has come, whatever became of what it raised."""
-    if told:
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def handled() -> Iterator[None]:
-    """Lets both signals raise inside."""
-    numbers, hook = (signal.SIGINT, signal.SIGTERM), sys.unraisablehook
-
-    def unraisable(lost: Any) -> None:
-        if not issubclass(lost.exc_type, KeyboardInterrupt):
-            hook(lost)
-
-    # Python lets no other thread set a handler.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [signal.signal(number, stop) for number in numbers]
-    sys.unraisablehook = unraisable
-    try:
-        check()
-        yield
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+told = received
+__all__ = ["check", "handled", "stop", "told"]

@@ -3,12 +3,14 @@
 python -m experiments.benchmarks
 """
 
-from experiments import _command_line
+import pathlib
+
+from experiments.__main__ import list_commands
 
 
 def main() -> None:
     """Runs from the command line."""
-    _command_line.list_commands("experiments.benchmarks", __file__)
+    list_commands("experiments.benchmarks", pathlib.Path(__file__).parent)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from experiments import _checkpoints, _command_line, _numbers, _results
-from experiments._provenance import provenance
 from experiments.benchmarks import _timing
+from experiments.common import checkpoints, cli, store
+from experiments.common.runs import check_numbers, flag, shown
+
+RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +21,15 @@ class Config:
     output: pathlib.Path | None = None
     """File to write the figures to; "None" writes none."""
     publish: bool = False
-    """Write the figures to the committed experiments/results instead, under the name of
-    the file. Figures that are there with other settings are not overwritten: remove
-    them first. Those of a machine that was not quiet are not published."""
+    """Write the figures to the committed experiments/benchmarks/results instead, under
+    the name of the file. Figures that are there with other settings are not
+    overwritten: remove them first. Those of a busy machine are not published."""
 
     # Settings that zero leaves out.
     may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
-        _numbers.check(self, may_be_zero=self.may_be_zero)
+        check_numbers(self, may_be_zero=self.may_be_zero)
         if self.publish and self.output is None:
             raise ValueError("--publish must have the name of a file in --output.")
 
@@ -50,16 +52,14 @@ def main(
         tables: Markdown of the figures.
     """
     module = f"experiments.benchmarks.{name}"
-    with _command_line.ending(
-        module, "nothing was kept; the same command starts anew."
-    ):
-        chosen = _command_line.parse(module, config)
+    with cli.ending(module, "nothing was kept; the same command starts anew."):
+        chosen = cli.parse(module, config)
         path = _place(chosen)
         started = time.perf_counter()
         figures = {
-            "config": _results.settings(chosen),
+            "config": settings(chosen),
             **measure(chosen),
-            **provenance(),
+            **store.environment(),
             "seconds": round(time.perf_counter() - started, 1),
         }
         print("\n".join(tables(figures)))
@@ -75,13 +75,36 @@ def _place(config: Config) -> pathlib.Path | None:
     """
     if config.output is None:
         return None
-    folder = _results.PUBLISHED if config.publish else config.output.parent
+    folder = RESULTS if config.publish else config.output.parent
     path = folder / config.output.name
     if path.is_dir():
         raise ValueError(f"--output must be a file, got the folder {path}.")
-    _results.writable("--publish" if config.publish else "--output", folder)
-    _results.refuse_other_settings(path, config)
+    store.writable("--publish" if config.publish else "--output", folder)
+    _refuse_other_settings(path, config)
     return path
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """All settings but where the figures go."""
+    found = dataclasses.asdict(config)
+    return {name: x for name, x in found.items() if name not in ("output", "publish")}
+
+
+def _refuse_other_settings(path: pathlib.Path, config: Config) -> None:
+    if path.parent.resolve() != RESULTS.resolve() or not path.exists():
+        return
+    published = json.loads(path.read_text())["config"]
+    differences = [
+        f"{flag(name)} {shown(published.get(name))}, not {shown(value)}"
+        for name, value in json.loads(json.dumps(settings(config))).items()
+        if value != published.get(name, getattr(type(config), name))
+    ]
+    if differences:
+        raise ValueError(
+            f"--publish must not replace {path.name} by figures of other settings: it"
+            f" has {'; '.join(differences)}. Remove that file first, or leave --publish"
+            " out."
+        )
 
 
 def _keep(figures: dict[str, Any], path: pathlib.Path, publish: bool) -> None:
@@ -93,7 +116,7 @@ def _keep(figures: dict[str, Any], path: pathlib.Path, publish: bool) -> None:
         )
     if found >= _timing.QUIET:
         print(f"Run again on a quiet machine before these are published ({found:.2f}).")
-    _checkpoints.write(path, (json.dumps(figures, indent=1) + "\n").encode())
+    checkpoints.write(path, (json.dumps(figures, indent=1) + "\n").encode())
     print(f"{figures['seconds']:.0f} s; written to {path}")
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import _progress
+from experiments.common import progress
 
 # A bare product that took this much longer after than before, or whose repetitions
 # spread this widely, says that something else was running.
@@ -55,7 +55,7 @@ def interleave(
     turns = range(repetitions)
     taken = [
         {name: seconds(candidate) for name, candidate in candidates.items()}
-        for _ in (turns if told is None else _progress.each(turns, told))
+        for _ in (turns if told is None else progress.each(turns, told))
     ]
     return {name: np.array([row[name] for row in taken]) for name in candidates}
 

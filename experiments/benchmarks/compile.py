@@ -21,8 +21,8 @@ import numpy as np
 import optax
 
 import sphax as sx
-from experiments import _progress
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 METHODS = (
     "cayley",
@@ -45,7 +45,7 @@ _PROBES = 3
 class Config(_figures.Config):
     """Size of the networks."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_compile.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/compile.json")
     width: int = 16
     """Channels of the first stage of the ResNet; the transformer has twelve times as
     many features."""
@@ -133,7 +133,7 @@ def _measure(name: str, params: dict[str, Any]) -> dict[str, Any]:
     _cpu_seconds(*probe)  # the first compilation of a process takes longer
     before = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])
     rows = []
-    for own, program in _progress.each(list(programs.items()), name):
+    for own, program in progress.each(list(programs.items()), name):
         tracing, compiling = _cpu_seconds(*program)
         rows.append({"name": own, "tracing": tracing, "compiling": compiling})
     after = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])

@@ -24,15 +24,15 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments import _progress
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 
 @dataclass(frozen=True)
 class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_energy.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/energy.json")
     points: tuple[int, ...] = (1024, 4096, 16384)
     """Numbers of directions, one table each."""
     features: int = 512
@@ -79,7 +79,7 @@ def measure(config: Config) -> dict[str, Any]:
     """Measures every size, the training step and the large set."""
     sizes = list(zip(config.points, config.repetitions, strict=True))
     return {
-        "sizes": [_measure(config, *size) for size in _progress.each(sizes, "sizes")],
+        "sizes": [_measure(config, *size) for size in progress.each(sizes, "sizes")],
         "step": _training_step(config) if config.batch else None,
         "large": _large(*config.large) if config.large[0] else None,
     }

@@ -12,7 +12,7 @@ A million classes, once, to show that they fit:
 
     python -m experiments.benchmarks.margin_softmax --classes 1000000 --features 256
     --block-size 10000 --blocked-only
-    --output runs/benchmark_margin_softmax_million.json
+    --output runs/benchmarks/margin_softmax_million.json
 """
 
 import pathlib
@@ -27,15 +27,15 @@ import numpy as np
 import optax
 
 import sphax as sx
-from experiments import _progress
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 
 @dataclass(frozen=True)
 class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_margin_softmax.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/margin_softmax.json")
     classes: tuple[int, ...] = (10_000, 100_000)
     """Numbers of classes, one table each."""
     batch: int = 256
@@ -55,7 +55,7 @@ class Config(_figures.Config):
 def measure(config: Config) -> dict[str, Any]:
     """Measures every size."""
     one = _run_blocked if config.blocked_only else _measure
-    sizes = _progress.each(config.classes, "sizes")
+    sizes = progress.each(config.classes, "sizes")
     return {"sizes": [one(config, classes) for classes in sizes]}
 
 

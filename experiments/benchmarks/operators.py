@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 import sphax as sx
-from experiments import _progress
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 so = sx.operators
 PLAIN = "plain convolution"
@@ -30,7 +30,7 @@ PLAIN = "plain convolution"
 class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_operators.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/operators.json")
     sides: tuple[int, ...] = (32, 8)
     """Height and width of the maps, one table each."""
     channels: tuple[int, ...] = (128, 256)
@@ -56,7 +56,7 @@ class Config(_figures.Config):
 
 def measure(config: Config) -> dict[str, Any]:
     """Measures every size."""
-    sizes = _progress.each(
+    sizes = progress.each(
         list(zip(config.sides, config.channels, strict=True)), "sizes"
     )
     return {"sizes": [_measure(config, *size) for size in sizes]}

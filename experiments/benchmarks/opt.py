@@ -22,15 +22,16 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments import _opt_methods, _progress
+from experiments import _opt_methods
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 
 @dataclass(frozen=True)
 class Config(_figures.Config):
     """Size and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_opt.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/opt.json")
     batch: int = 128
     """Images in a batch, 32 x 32."""
     repetitions: int = 5
@@ -83,7 +84,7 @@ def measure(config: Config) -> dict[str, Any]:
         return model(images) @ params["head"]
 
     candidates, merged = {}, params
-    for name, training in _progress.each([*METHODS.items()], "compiled"):
+    for name, training in progress.each([*METHODS.items()], "compiled"):
         free, frozen = training.init(jax.random.key(3), params)
         merged = training.merge(free, frozen)
         candidates[f"step, {name}"] = _timing.compile_candidate(

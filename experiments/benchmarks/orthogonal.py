@@ -19,15 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import sphax as sx
-from experiments import _progress
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 
 @dataclass(frozen=True)
 class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_orthogonal.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/orthogonal.json")
     sizes: tuple[int, ...] = (256, 512, 1024)
     """Rows and columns of the matrices, one table each."""
     repetitions: int = 15
@@ -54,7 +54,7 @@ _PRODUCTS = 5
 
 def measure(config: Config) -> dict[str, Any]:
     """Measures every size."""
-    sizes = _progress.each(config.sizes, "sizes")
+    sizes = progress.each(config.sizes, "sizes")
     return {"sizes": [_measure(config, n) for n in sizes]}
 
 

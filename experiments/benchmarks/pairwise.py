@@ -20,15 +20,15 @@ import numpy as np
 import optax
 
 import sphax as sx
-from experiments import _progress
 from experiments.benchmarks import _figures, _timing
+from experiments.common import progress
 
 
 @dataclass(frozen=True)
 class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_pairwise.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/pairwise.json")
     rows: tuple[int, ...] = (1024, 4096)
     """Numbers of embeddings, one table each."""
     features: int = 512
@@ -51,7 +51,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
 
 def measure(config: Config) -> dict[str, Any]:
     """Measures every size."""
-    sizes = _progress.each(config.rows, "sizes")
+    sizes = progress.each(config.rows, "sizes")
     return {"sizes": [_measure(config, n) for n in sizes]}
 
 

@@ -30,7 +30,7 @@ from experiments.benchmarks import _figures, _timing
 class Config(_figures.Config):
     """Sizes and repetitions of the benchmark."""
 
-    output: pathlib.Path | None = pathlib.Path("runs/benchmark_verification.json")
+    output: pathlib.Path | None = pathlib.Path("runs/benchmarks/verification.json")
     pairs: tuple[int, ...] = (10_000_000, 100_000_000)
     """Numbers of pairs, at least: all are streamed, and the first is held as well."""
     features: int = 512

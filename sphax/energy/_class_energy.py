@@ -13,7 +13,7 @@ from sphax._checks import (
     check_choice,
 )
 from sphax._compiled import compiled
-from sphax._masking import as_weights
+from sphax._masking import as_weights, total_pair_weight
 from sphax._numerics import divide
 from sphax.energy._hyperspherical import (
     Distance,

@@ -1,0 +1,1 @@
+"""What the studies share; nothing here knows a study."""

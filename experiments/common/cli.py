@@ -1,0 +1,180 @@
+"""The command line of the studies: arguments, errors, and how a command ends.
+
+A command is a module, run as ``python -m experiments.NAME``. An error that its user can
+correct is one line on stderr, with exit code 2; a failed training has exit code 1.
+Stopped by Ctrl-C or by SIGTERM it ends in one line as well, with 130 or 143.
+"""
+
+import argparse
+import contextlib
+import io
+import pickle
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from experiments.common import interrupts, store
+from experiments.common.runs import Run, flag, shown
+
+_Config = TypeVar("_Config")
+
+
+class UsageError(ValueError):
+    """Arguments that the command does not have, or that it cannot read."""
+
+
+def peek(arguments: Sequence[str] | None, *names: str) -> dict[str, Any]:
+    """Values of some flags, before the others are read: those that set the defaults.
+
+    A name that ends in ``?`` is of a flag without a value.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        if name.endswith("?"):
+            first.add_argument(flag(name[:-1]), action="store_true")
+        else:
+            first.add_argument(flag(name), nargs="?")
+    return vars(first.parse_known_args(arguments)[0])
+
+
+def parse(
+    name: str,
+    config: type[_Config],
+    arguments: Sequence[str] | None = None,
+    default: _Config | None = None,
+) -> _Config:
+    """Settings from the command line.
+
+    Args:
+        name: Name of the module, such as ``"experiments.verify"``.
+        config: A dataclass; its docstrings are the help.
+        arguments: Words of the command line; those of the process if not given.
+        default: Where the defaults come from, if not from the class.
+
+    Raises:
+        UsageError: If the arguments are not those of the class; in one line.
+    """
+    said = io.StringIO()
+    defaults: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                config, prog=f"python -m {name}", args=arguments, **defaults
+            )
+    except SystemExit as stop:
+        if not stop.code:  # after --help
+            raise
+    # The message in the box that tyro draws around a title and its explanations.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
+    title, *lines = (line.strip(" │╭╮╰╯") for line in plain.splitlines())
+    paragraphs = [[]]
+    for line in lines:
+        if line.strip("-─"):
+            paragraphs[-1].append(line)
+        else:
+            paragraphs.append([])
+    message = " ".join(next(filter(None, paragraphs), [title]))
+    message = message.removeprefix("Error parsing ").removeprefix("Config: ")
+    raise UsageError(message.rstrip("."))
+
+
+@contextlib.contextmanager
+def ending(name: str, interrupted: str) -> Iterator[None]:
+    """Ends the process in one line if something goes wrong inside.
+
+    Args:
+        name: Name of the module.
+        interrupted: What is said after Ctrl-C or SIGTERM.
+    """
+    try:
+        with interrupts.handled():
+            yield
+    except BaseException as error:
+        # The exception of a signal may come out as another one: jaxlib makes a
+        # ValueError of everything that is raised while it compares metadata of pytrees.
+        if interrupts.received or isinstance(error, KeyboardInterrupt):
+            number = interrupts.received[-1] if interrupts.received else signal.SIGINT
+            interrupts.received.clear()
+            line, code = f"interrupted: {interrupted}", 128 + number
+        elif isinstance(error, UsageError):
+            line, code = f"error: {error}; see python -m {name} --help", 2
+        elif isinstance(error, OSError | ValueError | pickle.UnpicklingError):
+            line, code = f"error: {error}", 2
+        elif isinstance(error, FloatingPointError):
+            line, code = f"error: {error}", 1
+        else:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(code)
+
+
+def main(
+    parse: Callable[[], Any], config: Any, train: Callable[..., Any], report: Any
+) -> None:
+    """Runs a study: makes what is missing, prints its table, writes its figures.
+
+    Args:
+        parse: Its settings, from the command line.
+        config: The study's module of settings.
+        train: Its function that trains.
+        report: Its module of table and figures.
+    """
+    study = config.Config.study
+    name = f"experiments.{study}"
+    with ending(name, "the same command goes on from its last checkpoint."):
+        chosen = parse()
+        folder, results = chosen.runs / study, store.published(study)
+        store.writable("--runs", folder)
+        planned = config.planned(chosen)
+        if chosen.publish:
+            store.writable("--publish", results)
+            _check_declared(config, planned)
+        store.complete(
+            planned,
+            train,
+            chosen.runs,
+            side_by_side=getattr(chosen, "side_by_side", False),
+            unit=getattr(config, "UNIT", "steps"),
+        )
+        found = [(run, store.load(run, folder) or {}) for run in planned]
+        if chosen.publish:
+            for run in planned:
+                run.path(results).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(run.path(folder), run.path(results))
+            found = [
+                (run, store.load(run, results) or {})
+                for run in store.with_all_seeds(planned, results)
+            ]
+        print("\n".join(report.table(chosen, found)))
+        place = results if chosen.publish else folder
+        report.draw(chosen, found, place)
+        seconds = sum(record["provenance"]["seconds"] or 0.0 for _, record in found)
+        print(f"\n{seconds:.0f} s; written to {place}/{planned[0].group}*")
+
+
+def _check_declared(config: Any, planned: Sequence[Run]) -> None:
+    declared = [run for preset in config.presets() for run in config.planned(preset)]
+    places = {(run.group, run.digest) for run in declared}
+    for run in planned:
+        if (run.group, run.digest) in places:
+            continue
+        usual = next(
+            (x for x in declared if (x.group, x.method) == (run.group, run.method)),
+            None,
+        )
+        settings = usual.settings if usual else {}
+        differences = [
+            f"{flag(key)} {shown(settings[key])}, not {shown(value)}"
+            for key, value in run.settings.items()
+            if key in settings and settings[key] != value
+        ]
+        raise ValueError(
+            f"--publish must have the settings of a preset: that of {run.group},"
+            f" {run.method} has {'; '.join(differences) or 'no such run'}. Leave"
+            " --publish out, or change the preset."
+        )

@@ -1,0 +1,71 @@
+"""Networks by the names of the command line, for images of any shape."""
+
+import dataclasses
+
+import sphax as sx
+
+NAMES = ("small", "mnist", "cifar10", "cifar100", *sx.networks.BACKBONES)
+# The positional arguments of a ConvNet or of a Backbone.
+Design = sx.networks.Architecture | sx.networks.Design
+
+
+def check(name: str) -> None:
+    """Refuses a name that is not one.
+
+    Raises:
+        ValueError: Names the flag.
+    """
+    if name not in NAMES:
+        raise ValueError(
+            f"--network must be one of {', '.join(map(repr, NAMES))}, got {name!r}."
+        )
+
+
+def design(
+    name: str,
+    shape: tuple[int, int, int],
+    width: float = 1.0,
+    *,
+    in_plane: bool = False,
+) -> Design:
+    """The network of a name for images of a shape, with a share of its filters.
+
+    Args:
+        name: "small", for a CPU; a column of ``sx.networks.TABLE_2_1``, or a row of
+            ``sx.networks.BACKBONES``.
+        shape: ``(height, width, channels)`` of an image.
+        width: Share of the published filters, and of a size of the embedding that the
+            network names.
+        in_plane: Whether the embedding has two features, to look at.
+    """
+
+    def share(number: int) -> int:
+        return max(1, round(width * number))
+
+    if name == "small":
+        found = small(shape)
+    elif name in sx.networks.BACKBONES:
+        found = sx.networks.BACKBONES[name]
+    else:
+        is_drawn = in_plane and name == "mnist"
+        found = sx.networks.TABLE_2_1["mnist_2d" if is_drawn else name]
+    stages: tuple = tuple(
+        dataclasses.replace(stage, features=share(stage.features))
+        for stage in found.stages
+    )
+    features = None if found.features is None else share(found.features)
+    found = found._replace(input_shape=shape, stages=stages, features=features)
+    if not in_plane:
+        return found
+    if isinstance(found, sx.networks.Design) and found.features is None:
+        found = found._replace(embedding=f"{found.embedding} linear")
+    return found._replace(features=2)
+
+
+def small(shape: tuple[int, int, int]) -> sx.networks.Architecture:
+    """A network for a CPU, of two or three stages."""
+    stage = sx.networks.Stage
+    if shape[0] < 16:
+        return sx.networks.Architecture(shape, (stage(16, 2), stage(32, 2)), 64)
+    first = stage(16, stride=2, pool=False)
+    return sx.networks.Architecture(shape, (first, stage(32), stage(64)), 64)

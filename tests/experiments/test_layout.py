@@ -1,0 +1,109 @@
+"""What a person has to read to understand a study: its files, and what they import."""
+
+import ast
+import functools
+import pathlib
+
+import pytest
+
+import experiments
+
+ROOT = pathlib.Path(experiments.__file__).parent
+STUDIES = sorted(path.parent.name for path in ROOT.glob("*/config.py"))
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@functools.cache
+def imported(file: pathlib.Path) -> frozenset[pathlib.Path]:
+    """The files of ``experiments`` that one imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    places = [ROOT.parent.joinpath(*name.split(".")) for name in names]
+    candidates = {path.with_suffix(".py") for path in places}
+    return frozenset(candidates & set(FILES))
+
+
+def behind(file: pathlib.Path) -> set[pathlib.Path]:
+    """All files that one imports, and those that these import."""
+    found: set[pathlib.Path] = set()
+    waiting = {file}
+    while waiting:
+        new = set().union(*map(imported, waiting)) - found
+        found |= new
+        waiting = new
+    return found
+
+
+def folder_of(file: pathlib.Path) -> str:
+    parts = file.relative_to(ROOT).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def lines_of(file: pathlib.Path) -> int:
+    return len(file.read_text().splitlines())
+
+
+def code_of(file: pathlib.Path) -> int:
+    """Lines with code: not empty, no comment, no part of a docstring."""
+    tree = ast.parse(file.read_text())
+    documented = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    lines = enumerate(file.read_text().splitlines(), start=1)
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and n not in documented
+        for n, line in lines
+    )
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_is_five_files_of_700_lines(study):
+    files = sorted((ROOT / study).glob("*.py"))
+    names = {file.name for file in files}
+    assert {"__main__.py", "config.py", "train.py", "report.py"} <= names
+    assert len([file for file in files if file.name != "__init__.py"]) <= 5
+    assert sum(map(lines_of, files)) <= 700
+    assert (ROOT / study / "README.md").exists()
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_stands_on_900_lines_of_common_code(study):
+    """Of code: what they document may be read or not."""
+    for name in ("config", "train", "report"):
+        common = {
+            file
+            for file in behind(ROOT / study / f"{name}.py")
+            if folder_of(file) == "common"
+        }
+        assert sum(map(code_of, common)) <= 900, (name, sorted(common))
+
+
+def test_studies_know_common_and_themselves_alone():
+    for file in FILES:
+        folder = folder_of(file)
+        allowed = {folder, "common"} if folder in STUDIES else {folder, "common", ""}
+        if folder == "common":
+            allowed = {"common"}
+        found = {folder_of(other) for other in imported(file)}
+        assert found <= allowed, file
+
+
+def test_nobody_imports_the_report_of_all():
+    for file in FILES:
+        assert ROOT / "report.py" not in imported(file), file
+
+
+def test_experiments_use_public_names_of_the_library():
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            module = getattr(node, "module", None) or ""
+            assert "sphax._" not in module, file
+            assert not (module.startswith("sphax") and "._" in module), file
