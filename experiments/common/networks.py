@@ -5,8 +5,8 @@ import dataclasses
 import sphax as sx
 
 NAMES = ("small", "mnist", "cifar10", "cifar100", *sx.networks.BACKBONES)
-# The positional arguments of a ConvNet or of a Backbone.
-Design = sx.networks.Architecture | sx.networks.Design
+# The positional arguments of a `Backbone`.
+Design = sx.networks.Design
 
 
 def check(name: str) -> None:
@@ -55,17 +55,13 @@ def design(
     )
     features = None if found.features is None else share(found.features)
     found = found._replace(input_shape=shape, stages=stages, features=features)
-    if not in_plane:
-        return found
-    if isinstance(found, sx.networks.Design) and found.features is None:
-        found = found._replace(embedding=f"{found.embedding} linear")
-    return found._replace(features=2)
+    return found._replace(features=2) if in_plane else found
 
 
-def small(shape: tuple[int, int, int]) -> sx.networks.Architecture:
+def small(shape: tuple[int, int, int]) -> Design:
     """A network for a CPU, of two or three stages."""
     stage = sx.networks.Stage
     if shape[0] < 16:
-        return sx.networks.Architecture(shape, (stage(16, 2), stage(32, 2)), 64)
-    first = stage(16, stride=2, pool=False)
-    return sx.networks.Architecture(shape, (first, stage(32), stage(64)), 64)
+        return Design(shape, (stage(16, 2), stage(32, 2)), 64)
+    first = stage(16, stride=2, pool=None)
+    return Design(shape, (first, stage(32), stage(64)), 64)
