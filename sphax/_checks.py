@@ -280,7 +280,7 @@ def as_labels(
 
 
 def as_classes(labels: jax.Array, classes: int) -> tuple[jax.Array, jax.Array]:
-    """Labels as int32 in ``[0, classes)``, and a mask of those that were in this range.
+    """Labels as int32 in ``[0, classes)``, and a mask of the labels in this range.
 
     Labels outside become 0. They may have any integer dtype, wide or narrow.
     """

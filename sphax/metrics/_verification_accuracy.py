@@ -140,10 +140,10 @@ def _check_folds(numbers: np.ndarray, folds: np.ndarray, same: np.ndarray) -> No
             )
 
 
-# A rule is a function of the scores of the training folds, whether each of these pairs
-# is genuine, and the same for the fold held out. It returns the threshold, as a
-# similarity, and which pairs of the fold are classified correctly. That is decided on
-# the rule's own scale, so that rounding moves no score that lies on its grid.
+# Each rule takes the training scores with their labels (genuine or not), and the scores
+# of the fold held out with theirs. It returns the threshold as a similarity, and which
+# pairs of the fold are classified correctly. It compares scores on its own scale, where
+# its grid is exact.
 
 
 def _exact(scores, same, held_scores, held_same):

@@ -1,4 +1,4 @@
-"""The axes of a leaf that count its neurons, and those along each neuron."""
+"""The axes of a leaf that count its neurons, and the axes along each neuron."""
 
 import dataclasses
 import math

@@ -133,8 +133,8 @@ def _linen(
     def record(call, args, kwargs, context):
         outputs, module = call(*args, **kwargs), context.module
         kind, method = type(module), context.method_name
-        # Transforms call their wrappers under names that are no methods; these have no
-        # path.
+        # Wrappers made by transforms are called by names that are not methods, and have
+        # no path.
         if module.scope is None or not hasattr(kind, method) or method == METHOD:
             return outputs
         path = _joined(*module.path)

@@ -20,8 +20,8 @@ def arcsin(cosines: ArrayLike, noise_floor: float | None = None) -> jax.Array:
     For the cosine of an angle :math:`\theta` it is :math:`\pi / 2 - \theta`, with full
     accuracy near a right angle. Its slope :math:`1/\sin\theta` grows without bound
     towards -1 and 1, where the gradient of a cosine with respect to the vectors
-    vanishes as :math:`\sin\theta`. Close to these ends the product of the two would be
-    rounding noise; :func:`angle` resolves small angles.
+    vanishes as :math:`\sin\theta`. Their product is rounding noise close to -1 and 1;
+    :func:`angle` resolves small angles.
 
     Args:
         cosines: Floating, any shape. Values outside [-1, 1] (rounding) are clipped.
