@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from flax.typing import PaddingLike
 
-from sphax._checks import as_floating, check_sizes
-from sphax.layers._common import check_features, make_bias, window_sizes
+from sphax._checks import check_sizes
+from sphax.layers._common import (
+    add_bias,
+    check_features,
+    make_bias,
+    promote,
+    window_sizes,
+)
+from sphax.operators import Cosine, Linear, decoupled_conv
 
 
 class Plain(nnx.Module):
@@ -45,11 +53,9 @@ class Plain(nnx.Module):
     def merge(self) -> nnx.Linear | nnx.Conv:
         """The Flax layer with the same outputs, for inference."""
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps ``[..., in_features]`` to outputs, as the Flax layer does."""
-        inputs = as_floating("inputs", inputs)
+    def _operands(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         check_features("inputs", inputs, self.kernel_shape[-2])
-        return self.merge()(inputs)
+        return promote("inputs", inputs, self.effective_kernel(), self.dtype)
 
     def _options(self) -> dict[str, Any]:
         """Options by which a layer of Flax has this kernel and bias."""
@@ -67,6 +73,11 @@ class Plain(nnx.Module):
 
 class PlainDense(Plain):
     """The dense layer."""
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps ``[..., in_features]`` to ``[..., out_features]``."""
+        inputs, kernel = self._operands(inputs)
+        return add_bias(jnp.matmul(inputs, kernel, precision=self.precision), self.bias)
 
     def merge(self) -> nnx.Linear:
         """The Flax layer with the same outputs, for inference."""
@@ -90,16 +101,31 @@ class PlainConv(Plain):
         self.strides, self.padding = strides, padding
         self.input_dilation, self.kernel_dilation = input_dilation, kernel_dilation
 
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps ``[..., *space, in_features]`` to ``[..., *space, out_features]``."""
+        inputs, kernel = self._operands(inputs)
+        # The plain convolution. `nnx.Conv` itself raises on a mesh of explicit axes if
+        # channels or filters are sharded; this works on any mesh.
+        outputs = decoupled_conv(
+            inputs,
+            kernel,
+            magnitude=Linear(weighted="linear"),
+            angular=Cosine(),
+            precision=self.precision,
+            **self._window(),
+        )
+        return add_bias(outputs, self.bias)
+
     def merge(self) -> nnx.Conv:
         """The Flax layer with the same outputs, for inference."""
         *window, in_features, features = self.kernel_shape
-        return nnx.Conv(
-            in_features,
-            features,
-            window,
-            self.strides,
+        options = self._window() | self._options()
+        return nnx.Conv(in_features, features, window, **options)
+
+    def _window(self) -> dict[str, Any]:
+        return dict(
+            strides=self.strides,
             padding=self.padding,
             input_dilation=self.input_dilation,
             kernel_dilation=self.kernel_dilation,
-            **self._options(),
         )
