@@ -71,5 +71,6 @@ CALLS = [
     retraction("qr_retraction", so.qr_retraction),
     retraction("polar_retraction", so.polar_retraction),
     retraction("cayley_retraction", so.cayley_retraction),
+    retraction("tangent_generator", so.tangent_generator),
 ]
 EXEMPT: dict[str, str] = {}
