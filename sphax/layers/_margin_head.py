@@ -10,11 +10,17 @@ from sphax._checks import as_classes, as_labels, check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.layers._common import ROWS_INIT, check_features, check_sizes, promote
-from sphax.losses import MarginAux, _checks, margin_softmax
-from sphax.losses._margin_softmax import DEFAULT_SCALE, Gradient, Normalize
-from sphax.losses._subcenters import plain_logits
+from sphax.losses import (
+    MarginAux,
+    check_margin_softmax,
+    class_logits,
+    margin_softmax,
+)
 from sphax.margins import Margin, Psi
 from sphax.neurons import NeuronDimensions
+
+Normalize = Literal["both", "prototypes", "none"]
+Gradient = Literal["exact", "detached"]
 
 
 class MarginState(nnx.Variable[Margin]):
@@ -137,11 +143,15 @@ class MarginHead(nnx.Module):
             subcenters=subcenters,
         )
         check_choice("per_class_margin", per_class_margin, (True, False))
-        check_choice("normalize", normalize, ("both", "prototypes", "none"))
-        check_choice("gradient", gradient, ("exact", "detached"))
-        _checks.check_block_size(block_size)
-        _checks.check_scale(_value(scale), normalize, ())
-        _checks.check_label_smoothing(label_smoothing)
+        check_margin_softmax(
+            margin,
+            scale=_value(scale),
+            normalize=normalize,
+            subcenters=subcenters,
+            block_size=block_size,
+            gradient=gradient,
+            label_smoothing=label_smoothing,
+        )
         self.in_features, self.subcenters = in_features, subcenters
         self.num_classes = num_classes
         self.per_class_margin = per_class_margin
@@ -158,7 +168,6 @@ class MarginHead(nnx.Module):
         )
         if subcenters > 1:
             rows = rows.reshape(num_classes, subcenters, in_features)
-            _checks.check_subcenters(rows, normalize)
         self.prototypes = nnx.Param(rows)
         self.scale = self._own(scale)
         self.margin_state = MarginState(self._with_arrays(margin))
@@ -190,7 +199,7 @@ class MarginHead(nnx.Module):
         return jnp.promote_types(self.param_dtype, jnp.float32)
 
     def _with_arrays(self, margin: Margin) -> Margin:
-        _checks.check_margin(margin)
+        check_margin_softmax(margin)
 
         self._check_shapes(margin)
 
@@ -243,10 +252,13 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        logits = plain_logits(x, w, normalize=self.normalize, precision=self.precision)
-        if self.normalize == "both":
-            scale = DEFAULT_SCALE if self.scale is None else _value(self.scale)
-            logits = jnp.asarray(scale, logits.dtype) * logits
+        logits = class_logits(
+            x,
+            w,
+            scale=_value(self.scale),
+            normalize=self.normalize,
+            precision=self.precision,
+        )
         return logits.astype(x.dtype)
 
     @overload

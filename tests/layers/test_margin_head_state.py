@@ -108,7 +108,7 @@ def test_smoothed_labels_reach_the_loss():
 def test_errors_teach():
     with pytest.raises(ValueError, match="MarginHead: subcenters must be a positive"):
         make_head(sm.ArcFace(), subcenters=0)
-    with pytest.raises(ValueError, match="sub-centres need normalize"):
+    with pytest.raises(ValueError, match="sub-centers need normalize"):
         sl.MarginHead(
             5,
             4,

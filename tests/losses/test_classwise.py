@@ -154,7 +154,7 @@ def test_bias_starts_in_balance(variant, margin, classes):
 
 
 def test_bias_needs_two_classes():
-    with pytest.raises(ValueError, match="classes must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="classes must be 2 or more, got 1"):
         sx.losses.sphereface2_bias(1)
     with pytest.raises(ValueError, match=r"balance must lie in \(0, 1\)"):
         sx.losses.sphereface2_bias(10, balance=0.0)

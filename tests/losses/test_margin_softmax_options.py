@@ -107,7 +107,7 @@ def test_subcenter_cosines_predict():
     )
     with pytest.raises(ValueError, match=r"or \[classes, k, features\]"):
         sx.losses.subcenter_cosines(x, w[None])
-    with pytest.raises(ValueError, match="sub-centres need normalize"):
+    with pytest.raises(ValueError, match="sub-centers need normalize"):
         sx.losses.margin_softmax(x, w, LABELS, sx.margins.NoMargin(), normalize="none")
 
 
@@ -215,5 +215,5 @@ def test_fixed_scale_at_the_published_numbers_of_classes(classes, scale):
 
 
 def test_fixed_scale_needs_three_classes():
-    with pytest.raises(ValueError, match="classes must be at least 3, got 2"):
+    with pytest.raises(ValueError, match="classes must be 3 or more, got 2"):
         sx.losses.adacos_fixed_scale(2)

@@ -389,7 +389,7 @@ def test_float64_of_every_small_number_of_rows():
 
 def test_errors_of_the_memory_teach():
     memory = losses.init_memory(4, 3)
-    with pytest.raises(ValueError, match="size and features must be positive, got 0"):
+    with pytest.raises(ValueError, match="size must be 1 or more, got 0"):
         losses.init_memory(0, 3)
     with pytest.raises(TypeError, match="dtype must be floating, got int32"):
         losses.init_memory(4, 3, dtype=jnp.int32)
