@@ -1,4 +1,4 @@
-"""The margin head: running states, draws, sub-centres, smoothed labels."""
+"""The margin head: running states, draws, sub-centers, smoothed labels."""
 
 from typing import Any
 
