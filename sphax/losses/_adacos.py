@@ -79,7 +79,7 @@ def adacos_dynamic_scale(
         where: Boolean mask or weights, of the shape of ``labels``; an example counts or
             does not.
         block_size: Number of classes handled at a time, as in :func:`margin_softmax`.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The scale, a scalar, float32 at least; ``scale`` itself if no example counts.

@@ -38,7 +38,7 @@ def class_logits(
         scale: :math:`s`, positive, a scalar or of the shape ``[...]``; 64 if not given.
             For ``normalize="both"`` alone.
         normalize: Which vectors count by their direction only.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         Logits, ``[..., classes]``, float32 at least; 0, with zero gradient, where a
@@ -84,7 +84,7 @@ def subcenter_cosines(
         embeddings: Floating, ``[..., features]``.
         prototypes: Floating, ``[classes, k, features]``, k sub-centers for each class;
             ``[classes, features]`` for one.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         Cosines, ``[..., classes]``, float32 at least; 0 with zero gradient for a zero

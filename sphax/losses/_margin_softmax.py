@@ -173,7 +173,7 @@ def margin_softmax(
         label_smoothing: :math:`\epsilon`, in ``[0, 1)``.
         has_aux: Whether to return ``(loss, aux)`` with a :class:`MarginAux`; needed by
             a margin that keeps a running state.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is

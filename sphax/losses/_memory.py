@@ -26,8 +26,8 @@ class MemoryBank(NamedTuple):
     it, save it with the parameters.
 
     Attributes:
-        embeddings: As they were when stored, ``[size, features]``.
-        labels: Of the same rows, integer, ``[size]``.
+        embeddings: Embeddings as they were when stored, ``[size, features]``.
+        labels: Labels of the same rows, integer, ``[size]``.
         filled: Number of rows that hold an embedding, the first ones, ``[]``.
         position: Row that is written next, ``[]``.
 
@@ -60,8 +60,8 @@ def init_memory(
     Args:
         size: Number of rows.
         features: Width of the embeddings.
-        dtype: Of the embeddings, floating; need not be that of the batches.
-        label_dtype: Of the labels, integer; has to hold all of them.
+        dtype: Dtype of the embeddings, floating; need not be that of the batches.
+        label_dtype: Dtype of the labels, integer; has to hold all of them.
 
     Returns:
         The empty memory.

@@ -42,7 +42,7 @@ def p2sgrad(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its cosines twice,
             and has no forward-mode derivative.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is

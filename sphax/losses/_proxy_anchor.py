@@ -46,7 +46,7 @@ def proxy_anchor(
         where: Boolean mask or weights, of the shape of ``labels``; a weight counts its
             example that many times. Examples of weight zero are zeroed before anything
             else: a NaN in them reaches nothing.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when no example

@@ -41,7 +41,7 @@ def proxy_nca(
         include_target: Whether the target counts in the denominator.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
             zero are zeroed before anything else: a NaN in them reaches nothing.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is

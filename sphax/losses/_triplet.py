@@ -79,7 +79,7 @@ def triplet(
         where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
             in no triplet, and a NaN in them reaches nothing.
         memory: Rows of earlier batches, which serve as further negatives.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if nothing is mined.

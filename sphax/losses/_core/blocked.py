@@ -71,6 +71,8 @@ def reduce_classes(
     classes: Any,
     labels: jax.Array,
     blocks: Blocks | None,
+    *,
+    is_sum: bool = False,
 ) -> Reduced:
     """Reduces ``terms(rows, classes, labels)`` over the classes.
 
@@ -83,12 +85,13 @@ def reduce_classes(
         classes: Pytree of arrays with one row per class.
         labels: Target classes, ``[...]``.
         blocks: How the classes are cut; None for all at once.
+        is_sum: Whether the terms have a total alone.
 
     Returns:
-        The reductions; those of terms that are None mean nothing.
+        The reductions; a total means nothing where the terms have none.
     """
     if blocks is not None:
-        reduced = _blocked(terms, blocks, rows, classes, labels)
+        reduced = _blocked(terms, blocks, is_sum, rows, classes, labels)
     else:
         log_sum, largest, total = terms(rows, classes, labels)
         if log_sum is not None:
@@ -96,23 +99,22 @@ def reduce_classes(
         if largest is not None:
             largest = jnp.max(jax.lax.stop_gradient(largest), axis=-1)
         reduced = Reduced(log_sum, largest, total)
-    # Of all the classes that are given. Where a device has only some of the classes,
-    # this is the one place to combine the results of the devices.
+    # Both forms end here. If the classes given are only some of all, as on one of many
+    # devices, this is the one place to combine the results.
     return reduced
 
 
-def _reduce_blocks(terms, blocks, rows, classes, labels) -> Reduced:
+def _reduce_blocks(terms, blocks, is_sum, rows, classes, labels) -> Reduced:
     """A block of classes at a time; no array of all the terms at any time."""
 
     def add_block(carry, block, start, _):
         running_max, running_sum, largest, total = carry
         new = terms(rows, block, labels - start)
-        if new.exponents is not None:
+        if not is_sum:
             new_max = jnp.maximum(running_max, jnp.max(new.exponents, axis=-1))
             block_sum = jnp.sum(jnp.exp(new.exponents - new_max[..., None]), axis=-1)
             running_sum = running_sum * jnp.exp(running_max - new_max) + block_sum
             running_max = new_max
-        if new.candidates is not None:
             largest = jnp.maximum(largest, jnp.max(new.candidates, axis=-1))
         if new.total is not None:
             total = total + new.total
@@ -122,9 +124,10 @@ def _reduce_blocks(terms, blocks, rows, classes, labels) -> Reduced:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     zero = jnp.zeros_like(x[..., 0], dtype=dtype)
     lowest = jnp.full_like(zero, jnp.finfo(dtype).min)
-    running_max, running_sum, largest, total = _fold(
-        add_block, (lowest, zero, lowest, zero), classes, blocks
-    )
+    carry = (None, None, None, zero) if is_sum else (lowest, zero, lowest, zero)
+    running_max, running_sum, largest, total = _fold(add_block, carry, classes, blocks)
+    if is_sum:
+        return Reduced(None, None, jnp.sum(total, axis=0))
     return Reduced(
         jax.nn.logsumexp(running_max + jnp.log(running_sum), axis=0),
         jnp.max(largest, axis=0),
@@ -132,15 +135,15 @@ def _reduce_blocks(terms, blocks, rows, classes, labels) -> Reduced:
     )
 
 
-_blocked = jax.custom_vjp(_reduce_blocks, nondiff_argnums=(0, 1))
+_blocked = jax.custom_vjp(_reduce_blocks, nondiff_argnums=(0, 1, 2))
 
 
-def _forward(terms, blocks, rows, classes, labels):
-    reduced = _reduce_blocks(terms, blocks, rows, classes, labels)
+def _forward(terms, blocks, is_sum, rows, classes, labels):
+    reduced = _reduce_blocks(terms, blocks, is_sum, rows, classes, labels)
     return reduced, (rows, classes, labels, reduced.log_sum)
 
 
-def _backward(terms, blocks, residuals, d_reduced: Reduced):
+def _backward(terms, blocks, is_sum, residuals, d_reduced: Reduced):
     """No more is kept of the forward pass than its arguments and the log-sum-exp."""
     rows, classes, labels, log_sum = residuals
 
@@ -155,7 +158,7 @@ def _backward(terms, blocks, residuals, d_reduced: Reduced):
             block,
         )
         d_exponents = None
-        if new.exponents is not None:
+        if not is_sum:
             weights = jnp.exp(new.exponents - log_sum[..., None])
             d_exponents = weights * d_reduced.log_sum[..., None]
         d_total = None if new.total is None else d_reduced.total

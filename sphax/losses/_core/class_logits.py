@@ -83,7 +83,7 @@ def block_logits(
         normalize: Which vectors count by their directions only.
         is_detached: Whether the gradient is that of the logits without the margin.
         is_smoothed: Whether the sum of the logits without the margin is needed.
-        precision: Of the matrix product.
+        precision: Precision of the matrix product.
     """
     prototypes, lengths = block
     products = nearest_products(rows.x, prototypes, rows.lengths, lengths, precision)
@@ -127,7 +127,10 @@ def sum_over_others(
     target as well, and must not close over arrays that are differentiated.
     """
     terms = partial(_block_sum, term=term, normalize=normalize, precision=precision)
-    return reduce_classes(terms, (x, parameters), prototypes, labels, blocks).total
+    reduced = reduce_classes(
+        terms, (x, parameters), prototypes, labels, blocks, is_sum=True
+    )
+    return reduced.total
 
 
 def _block_sum(rows, block, labels, *, term, normalize, precision) -> Terms:

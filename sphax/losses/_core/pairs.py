@@ -131,15 +131,15 @@ def distances(pairs: Pairs) -> jax.Array:
     """
     squared = squared_distances(pairs)
     is_resolved = squared > pairs.resolution**2
-    squared = jnp.where(is_resolved, squared, jax.lax.stop_gradient(squared))
-    # Not by `maximum`, which would take NaN for zero.
-    return safe_sqrt(jnp.where(squared <= 0.0, 0.0, squared))
+    # Below 0 by rounding there is none that is resolved; NaN stays NaN.
+    unresolved = jax.lax.stop_gradient(jnp.maximum(squared, 0.0))
+    return safe_sqrt(jnp.where(is_resolved, squared, unresolved))
 
 
 def log_sum_exp(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Log-sum-exp over the entries of ``mask`` in every row.
 
-    Of no entries it is the lowest finite number: minus infinity has no gradient.
+    Without an entry it is the lowest finite number: minus infinity has no gradient.
     """
     lowest = jnp.finfo(values.dtype).min
     return jax.nn.logsumexp(jnp.where(mask, values, lowest), axis=-1)
