@@ -131,7 +131,7 @@ def distances(pairs: Pairs) -> jax.Array:
     """
     squared = squared_distances(pairs)
     is_resolved = squared > pairs.resolution**2
-    # Below 0 by rounding there is none that is resolved; NaN stays NaN.
+    # Rounding takes only unresolved distances below 0; NaN stays NaN.
     unresolved = jax.lax.stop_gradient(jnp.maximum(squared, 0.0))
     return safe_sqrt(jnp.where(is_resolved, squared, unresolved))
 
