@@ -1,4 +1,4 @@
-"""The margin that is none, and the margin that is the user's own."""
+"""No margin, and user-defined margins."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ from sphax.margins._margin import Margin
 class NoMargin(Margin):
     r"""No margin: :math:`\psi(\theta) = \cos\theta`.
 
-    The ordinary softmax (``normalize="none"``), the weight-normalised one
-    (``"prototypes"``) and the sphere-normalised one (``"both"``; NormFace, COCO).
+    The ordinary softmax (``normalize="none"``), the weight-normalized one
+    (``"prototypes"``) and the sphere-normalized one (``"both"``; NormFace, COCO).
 
     Example:
         >>> sx.margins.NoMargin()(jnp.array([0.0, jnp.pi]))
@@ -26,13 +26,13 @@ class NoMargin(Margin):
     """
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
         return jnp.cos(angle)
 
 
+# Not by `register`: it may have any number of leaves, and these may be any pytrees.
 @jax.tree_util.register_pytree_node_class
 class Psi(Margin):
-    r"""Any function of the target's angle as a margin.
+    r"""A user-defined margin: any function of the target's angle.
 
     Keep :math:`\psi(\theta) < \cos\theta` on :math:`(0, \pi]` and :math:`\psi`
     decreasing: the first makes a margin, the second keeps the target attractive.
@@ -40,9 +40,9 @@ class Psi(Margin):
     Args:
         function: ``function(angle, *leaves)``, from angles in radians ``[...]`` to
             modified cosines ``[...]``, in jnp operations. Define it once: it is part of
-            the pytree's structure, so that a new lambda in every step compiles anew.
-        *leaves: Its hyperparameters, pytrees of arrays or numbers; what is given here
-            may be traced and differentiated.
+            the pytree's structure, so that a new lambda in every step recompiles.
+        *leaves: Its hyperparameters, pytrees of arrays or numbers, which may be traced
+            and differentiated.
 
     Raises:
         TypeError: If ``function`` is not callable.
@@ -63,7 +63,6 @@ class Psi(Margin):
         self.leaves = leaves
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
         return self.function(angle, *self.leaves)
 
     def tree_flatten(self):

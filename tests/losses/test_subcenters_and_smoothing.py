@@ -1,4 +1,4 @@
-"""Sub-centres, label smoothing and AdaCos's scales."""
+"""Sub-centers and label smoothing of the margin softmax."""
 
 from functools import partial
 
@@ -50,8 +50,8 @@ def nearest_angles(x, w):
 
 def logits_of(row, theta):
     modified = row.eta(theta)
-    own = np.arange(6), LABELS
-    modified[own] = row.psi(theta[own])
+    target = np.arange(6), LABELS
+    modified[target] = row.psi(theta[target])
     return 8.0 * modified
 
 
@@ -60,8 +60,9 @@ def log_sum_exp(logits):
     return np.log(np.exp(logits - top[:, None]).sum(1)) + top
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["arcface", "spherefacer2"])
+@pytest.mark.parametrize(
+    ("name", "form"), [("arcface", "plain"), ("spherefacer2", "blocked")]
+)
 @pytest.mark.usefixtures("x64")
 def test_the_nearest_subcenter_counts_and_has_the_gradient(name, form):
     def definition(x, w):
@@ -72,7 +73,7 @@ def test_the_nearest_subcenter_counts_and_has_the_gradient(name, form):
 
 
 @pytest.mark.usefixtures("x64")
-def test_weight_normalised_subcenters():
+def test_weight_normalized_subcenters():
     def definition(x, w):
         lengths = np.linalg.norm(x, axis=1)[:, None]
         logits = lengths / 8.0 * logits_of(MARGINS["cosface"], nearest_angles(x, w))
@@ -107,19 +108,23 @@ def test_subcenter_cosines_predict():
     )
     with pytest.raises(ValueError, match=r"or \[classes, k, features\]"):
         sx.losses.subcenter_cosines(x, w[None])
-    with pytest.raises(ValueError, match="sub-centres need normalize"):
+    with pytest.raises(ValueError, match="sub-centers need normalize"):
         sx.losses.margin_softmax(x, w, LABELS, sx.margins.NoMargin(), normalize="none")
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["arcface", "spherefacer2", "none"])
+# Blocked forms with smoothed labels are compared with plain ones in
+# test_margin_softmax.py.
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("none", "plain"), ("spherefacer2", "plain"), ("arcface", "blocked")],
+)
 @pytest.mark.usefixtures("x64")
 def test_smoothed_labels_keep_the_margin_on_the_targets_share(name, form):
     def definition(x, w):
         theta = reference.angles(x, w)
         logits, plain = logits_of(MARGINS[name], theta), 8.0 * np.cos(theta)
-        own = logits[np.arange(6), LABELS]
-        return (log_sum_exp(logits) - 0.8 * own - 0.2 * plain.mean(1)).mean()
+        target = logits[np.arange(6), LABELS]
+        return (log_sum_exp(logits) - 0.8 * target - 0.2 * plain.mean(1)).mean()
 
     check(step_of(name, form, label_smoothing=0.2), definition, *draw())
 
@@ -129,16 +134,16 @@ def test_smoothed_labels_of_subcenters_and_of_plain_products():
     def with_subcenters(x, w):
         theta = nearest_angles(x, w)
         logits = logits_of(MARGINS["arcface"], theta)
-        own = logits[np.arange(6), LABELS]
+        target = logits[np.arange(6), LABELS]
         smooth = 8.0 * np.cos(theta).mean(1)
-        return (log_sum_exp(logits) - 0.9 * own - 0.1 * smooth).mean()
+        return (log_sum_exp(logits) - 0.9 * target - 0.1 * smooth).mean()
 
     check(step_of("arcface", label_smoothing=0.1), with_subcenters, *draw(2))
 
     def softmax(x, w):
         logits = x @ w.T
-        own = logits[np.arange(6), LABELS]
-        return (log_sum_exp(logits) - 0.9 * own - 0.1 * logits.mean(1)).mean()
+        target = logits[np.arange(6), LABELS]
+        return (log_sum_exp(logits) - 0.9 * target - 0.1 * logits.mean(1)).mean()
 
     step = step_of("none", scale=None, normalize="none", label_smoothing=0.1)
     check(step, softmax, *draw())
@@ -152,68 +157,33 @@ def test_label_smoothing_may_be_traced():
     traced = jax.jit(lambda share: loss(label_smoothing=share))
     np.testing.assert_allclose(traced(0.2), loss(label_smoothing=0.2), rtol=1e-6)
     np.testing.assert_allclose(traced(0.0), loss(), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\)"):
-        loss(label_smoothing=1.0)
-    with pytest.raises(ValueError, match="label_smoothing must be a scalar"):
-        loss(label_smoothing=jnp.ones(6))
 
 
-def adacos(x, w, labels, scale):
-    theta = reference.angles(x, w)
-    own = np.arange(len(x)), labels
-    powers = np.exp(scale * np.cos(theta))
-    powers[own] = 0
-    median = np.median(theta[own])
-    return np.log(powers.sum(1).mean()) / np.cos(min(np.pi / 4, median))
-
-
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("normalize", ["both", "prototypes", "none"])
 @pytest.mark.usefixtures("x64")
-def test_dynamic_scale(form):
+def test_class_logits_are_those_without_a_margin(normalize):
+    """Their cross-entropy is the margin softmax without a margin."""
     x, w = draw()
-    scale_of = jax.jit(partial(sx.losses.adacos_dynamic_scale, block_size=FORMS[form]))
-    scale = scale_of(jnp.asarray(x), jnp.asarray(w), jnp.asarray(LABELS), 3.0)
-    np.testing.assert_allclose(scale, adacos(x, w, LABELS, 3.0), rtol=1e-12)
-    # Near its prototypes, the median is the angle that counts.
-    near = w[LABELS] + 0.1 * x
-    scale = scale_of(jnp.asarray(near), jnp.asarray(w), jnp.asarray(LABELS), 3.0)
-    np.testing.assert_allclose(scale, adacos(near, w, LABELS, 3.0), rtol=1e-12)
-    keep = np.array([True, False, True, True, False, True])
-    masked = scale_of(
-        jnp.asarray(x).at[1].set(jnp.nan),
-        jnp.asarray(w),
-        jnp.asarray(LABELS).at[4].set(-1),
-        3.0,
-        where=jnp.asarray(keep),
+    scale = 5.0 if normalize == "both" else None
+    logits = sx.losses.class_logits(x, w, normalize=normalize, scale=scale)
+    expected = sx.losses.margin_softmax_per_example(
+        x, w, LABELS, sx.margins.NoMargin(), normalize=normalize, scale=scale
     )
-    np.testing.assert_allclose(masked, adacos(x[keep], w, LABELS[keep], 3.0))
+    losses = log_sum_exp(np.asarray(logits)) - logits[np.arange(6), LABELS]
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
 
 
-def test_dynamic_scale_is_state_without_gradient_and_never_silent():
-    x, w = (jnp.asarray(a, jnp.float32) for a in draw())
-    scale_of = sx.losses.adacos_dynamic_scale
-    slopes = jax.grad(scale_of, (0, 1, 3))(x, w, jnp.asarray(LABELS), 3.0)
-    assert all(np.all(np.asarray(slope) == 0) for slope in slopes)
-    wrong = jnp.asarray(LABELS).at[2].set(7)
-    assert np.isnan(float(scale_of(x, w, wrong, 3.0)))
-    nothing = scale_of(x, w, wrong, 3.0, where=jnp.zeros(6, bool))
-    assert float(nothing) == 3.0
-    empty = jax.value_and_grad(scale_of)(x[:0], w, jnp.asarray(LABELS[:0]), 3.0)
-    assert float(empty[0]) == 3.0
-    assert empty[1].shape == (0, 4)
-    with pytest.raises(ValueError, match="at least 3 classes, got 2"):
-        scale_of(x, w[:2], LABELS, 3.0)
-    with pytest.raises(ValueError, match="scale must be positive"):
-        scale_of(x, w, LABELS, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("classes", "scale"), [(10, 3.107), (10_572, 13.104), (93_431, 16.186)]
-)
-def test_fixed_scale_at_the_published_numbers_of_classes(classes, scale):
-    assert sx.losses.adacos_fixed_scale(classes) == pytest.approx(scale, abs=5e-4)
-
-
-def test_fixed_scale_needs_three_classes():
-    with pytest.raises(ValueError, match="classes must be at least 3, got 2"):
-        sx.losses.adacos_fixed_scale(2)
+def test_scales_of_class_logits():
+    x, w = (jnp.asarray(a, jnp.float32) for a in draw(2))
+    cosines = sx.losses.subcenter_cosines(x, w)
+    logits = sx.losses.class_logits
+    np.testing.assert_allclose(logits(x, w), 64.0 * cosines, rtol=1e-6)
+    each = np.linspace(1.0, 9.0, 6)
+    found = logits(x, w, scale=each)
+    np.testing.assert_allclose(found, each[:, None] * cosines, rtol=1e-6)
+    with pytest.raises(ValueError, match="scale must be a scalar or"):
+        logits(x, w, scale=each[:2])
+    with pytest.raises(ValueError, match="scale has no effect"):
+        logits(x, w, scale=3.0, normalize="prototypes")
+    with pytest.raises(ValueError, match="sub-centers need normalize"):
+        logits(x, w, normalize="none")

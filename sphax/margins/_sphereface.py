@@ -1,13 +1,15 @@
 """Margins that multiply the angle: L-Softmax, SphereFace, SphereFace-R."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_choice
 from sphax._hyperparameters import register, static, store_real
-from sphax.margins._margin import Margin, arccos, check_choice, per_row
+from sphax.margins._margin import Margin, arccos, expand_last
 
 
 @register
@@ -51,11 +53,63 @@ class SphereFace(Margin):
         store_real(self, "annealing", 0.0)
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
         piece = jnp.minimum(jnp.floor(self.m * angle / math.pi), jnp.ceil(self.m) - 1.0)
         sign = 1.0 - 2.0 * jnp.mod(piece, 2.0)
         psi = sign * jnp.cos(self.m * angle) - 2.0 * piece
         return (self.annealing * jnp.cos(angle) + psi) / (1.0 + self.annealing)
+
+
+def annealing_schedule(
+    base: float = 1000.0,
+    gamma: float = 0.12,
+    power: float = 1.0,
+    minimum: float = 5.0,
+) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+    r"""Schedule of the annealing :math:`\lambda` of :class:`SphereFace`.
+
+    .. math::
+        \lambda_t = \max(\lambda_{\min}, \mathrm{base}\,(1 + \gamma t)^{-p}),
+        \qquad t = \mathrm{step} + 1
+
+    as in the authors' layer, which counts its first step as 1. The defaults are
+    SphereFace's; L-Softmax on MNIST has ``gamma=2.5e-5, power=35, minimum=0``.
+
+    Args:
+        base: Value to start from, not negative.
+        gamma: Rate, not negative.
+        power: Exponent :math:`p`, not negative.
+        minimum: :math:`\lambda_{\min}`, not negative.
+
+    Returns:
+        Function of the step (from 0), a number or an array; float32.
+
+    Raises:
+        ValueError: If an argument is negative.
+
+    Example:
+        >>> schedule = sx.margins.annealing_schedule()
+        >>> margin = sx.margins.SphereFace(m=4, annealing=schedule(0))
+        >>> print(margin.annealing, schedule(1_000_000))
+        892.857 5.0
+
+    References:
+        Liu et al., `SphereFace <https://arxiv.org/abs/1704.08063>`_, CVPR 2017,
+        authors' code.
+    """
+    settings = {"base": base, "gamma": gamma, "power": power, "minimum": minimum}
+    for name, value in settings.items():
+        if not value >= 0.0:
+            raise ValueError(
+                f"annealing_schedule: {name} must not be negative, got {value}."
+            )
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        count = jnp.asarray(step, jnp.float32) + 1.0
+        # (1 + gamma t)^-power: for a small gamma, 1 + gamma t would lose its digits.
+        faded = base * jnp.exp(-power * jnp.log1p(gamma * count))
+        return jnp.maximum(minimum, faded)
+
+    return schedule
 
 
 @register
@@ -64,7 +118,7 @@ class SphereFaceR(Margin):
 
     ``version=1`` puts the margin on the target,
     :math:`\psi(\theta) = \cos(\min(m\theta, \pi))`, flat from :math:`\pi/m` on.
-    ``version=2`` leaves the target alone and lifts the other classes,
+    ``version=2`` leaves the target alone and raises the other classes,
     :math:`\eta(\theta_j) = \cos(\theta_j / m)`, so that the target's gradient is never
     distorted. The authors train both with ``gradient="detached"``.
 
@@ -94,22 +148,19 @@ class SphereFaceR(Margin):
 
     def __post_init__(self):
         store_real(self, "m", 1.0)
-        check_choice(self, "version", (1, 2))
+        check_choice("SphereFaceR: version", self.version, (1, 2))
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
         if self.version == 2:
             return jnp.cos(angle)
         stretched = self.m * angle
         return jnp.where(stretched < math.pi, jnp.cos(stretched), -1.0)
 
     def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
         if self.version == 1:
             return cosines
-        return jnp.cos(arccos(cosines) / per_row(self.m))
+        return jnp.cos(arccos(cosines) / expand_last(self.m))
 
     @property
     def modifies_negatives(self) -> bool:
-        """See :class:`Margin`."""
         return self.version == 2

@@ -1,4 +1,4 @@
-"""Squared distance of the cosines from those wanted, whose gradient is P2SGrad."""
+"""P2SGrad, as the gradient of squared errors of the cosines."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,9 @@ import jax.numpy as jnp
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
-from sphax.losses import _checks
-from sphax.losses._blocks import Blocks, as_blocks
-from sphax.losses._class_sums import sum_over_others
-from sphax.losses._examples import as_examples, target_products
+from sphax.losses._core.batch import as_batch, as_operands, masked_batch
+from sphax.losses._core.blocked import Blocks, as_blocks
+from sphax.losses._core.class_logits import sum_over_others, target_products
 
 
 @explain_names(OF_LOSSES)
@@ -35,7 +34,7 @@ def p2sgrad(
 
     Args:
         embeddings: Floating, ``[..., features]``.
-        prototypes: Floating, ``[classes, features]``, a row for each class.
+        prototypes: Floating, ``[classes, features]``, one row per class.
         labels: Target class, integer, ``[...]``, each in ``[0, classes)``. Any other
             makes the loss and its gradients NaN.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
@@ -43,7 +42,7 @@ def p2sgrad(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its cosines twice,
             and has no forward-mode derivative.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is
@@ -61,9 +60,8 @@ def p2sgrad(
     References:
         Zhang et al., `P2SGrad <https://arxiv.org/abs/1905.02479>`_, CVPR 2019.
     """
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
-    _checks.check_block_size(block_size)
-    labels, where = _checks.as_batch(embeddings, labels, where)
+    embeddings, prototypes = as_operands(embeddings, prototypes)
+    labels, where = as_batch(embeddings, labels, where)
     blocks = as_blocks(block_size, prototypes)
     return _p2sgrad(
         embeddings, prototypes, labels, where, blocks=blocks, precision=precision
@@ -80,12 +78,12 @@ def _p2sgrad(
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    examples = as_examples(embeddings, prototypes, labels, where)
-    own = target_products(examples, prototypes, "both")
+    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+    target = target_products(x, prototypes, labels, "both")
     others = sum_over_others(
-        _square, (), examples, prototypes, blocks=blocks, precision=precision
+        _square, (), x, prototypes, labels, blocks=blocks, precision=precision
     )
-    return weighted_mean(0.5 * ((own - 1.0) ** 2 + others), examples.weights)
+    return weighted_mean(0.5 * ((target - 1.0) ** 2 + others), weights)
 
 
 def _square(nothing: tuple[()], cosines: jax.Array) -> jax.Array:

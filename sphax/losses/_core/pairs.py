@@ -1,10 +1,10 @@
-"""Every row of a batch against every other: what all pairwise objectives share.
+"""Anchors against references, for all pairwise objectives.
 
-One product makes the matrix of cosines (or inner products) of anchors and references,
-and two masks say which entries are pairs of one class and which of two. Anchors are the
-rows of the batch; references are the same rows, then those of a memory, which are
-negatives of the anchors of other classes and nothing else. A masked row is in no pair,
-and neither is an anchor with itself.
+One matrix has the cosines (or inner products) of anchors and references, and two masks
+say which entries are pairs of one class and which of two. Anchors are the rows of the
+batch. References are the same rows, then the rows of a memory, which serve as negatives
+of anchors of other classes and for nothing else. A masked row is in no pair, and an
+anchor does not pair with itself.
 """
 
 from functools import partial
@@ -15,14 +15,14 @@ import jax.numpy as jnp
 
 from sphax._checks import are_equal
 from sphax._masking import zero_masked
-from sphax._numerics import divide, dot, widen
-from sphax.losses._checks import as_batch
-from sphax.losses._memory import MemoryBank, as_rows, check_memory
+from sphax._numerics import divide, dot, safe_sqrt, widen
+from sphax.losses._core.batch import as_batch, as_rows
+from sphax.losses._memory import MemoryBank, check_memory
 from sphax.sphere import inner_products, length
 
 
 class Batch(NamedTuple):
-    """What every pairwise objective is given, checked."""
+    """The checked arguments that all pairwise objectives share."""
 
     embeddings: jax.Array  # [n, features]
     labels: jax.Array  # [n]
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     @property
     def dtype(self) -> jnp.dtype:
-        """In which products, distances and losses are."""
+        """The dtype of products, distances and losses."""
         return jnp.promote_types(self.embeddings.dtype, jnp.float32)
 
 
@@ -56,7 +56,7 @@ class Pairs(NamedTuple):
     is_positive: jax.Array  # of one class, [n, m]
     is_negative: jax.Array  # of two classes, [n, m]
     weight: jax.Array  # of the anchors, 0 where masked, [n]
-    resolution: float  # distance that the inputs cannot tell from none
+    resolution: float  # distance below which the inputs' rounding decides
 
     @property
     def positives(self) -> jax.Array:
@@ -64,9 +64,9 @@ class Pairs(NamedTuple):
         return jnp.sum(self.is_positive, axis=-1, dtype=self.weight.dtype)
 
     def mean(self, totals: jax.Array, counts: jax.Array) -> jax.Array:
-        """Mean of what every anchor has ``counts`` of, and whose sum is ``totals``.
+        """Mean over all anchors, ``totals / counts``, each summed with their weights.
 
-        The anchors' weights multiply both; 0 with zero gradient if nothing counts.
+        0, with zero gradient, if nothing counts.
         """
         return divide(dot(self.weight, totals), dot(self.weight, counts))
 
@@ -74,7 +74,10 @@ class Pairs(NamedTuple):
 def compare(
     batch: Batch, precision: jax.lax.PrecisionLike, *, normalize: bool = True
 ) -> Pairs:
-    """The pairs of a batch, by cosines or, without ``normalize``, inner products."""
+    """All pairs of an anchor and a reference, by cosines or by inner products.
+
+    The one place where anchors meet references.
+    """
     embeddings, labels, where, memory = batch
     is_kept = jnp.full(labels.shape, True) if where is None else where.astype(bool)
     embeddings = zero_masked(embeddings, where)
@@ -106,38 +109,45 @@ def _multiply(anchors, references, *, normalize, precision):
     return inner_products(*operands, *lengths, precision=precision)
 
 
-def _masks(labels, is_kept, of_references, are_there):
+def _masks(labels, is_kept, reference_labels, is_reference):
     """Which pairs are of one class, and which of two."""
-    are_kept = is_kept[:, None] & are_there[None, :]
-    is_same = are_equal(labels[:, None], of_references[None, :])
-    return are_kept & is_same, are_kept & ~is_same
+    is_pair = is_kept[:, None] & is_reference[None, :]
+    is_same = are_equal(labels[:, None], reference_labels[None, :])
+    return is_pair & is_same, is_pair & ~is_same
 
 
 def squared_distances(pairs: Pairs) -> jax.Array:
-    r"""Of the directions, :math:`\|\hat x - \hat y\|^2 = 2 - 2c`."""
+    r"""Squared distances of the directions, :math:`\|\hat x - \hat y\|^2 = 2 - 2c`."""
     return 2.0 - 2.0 * pairs.products
 
 
 def distances(pairs: Pairs) -> jax.Array:
-    """Of the directions; zero gradient where they coincide.
+    """Distances of the directions; zero gradient where they coincide.
 
-    From cosines, so that a distance below 1e-3 (float32) has lost its digits; its
-    gradient still points the right way and is bounded. Directions closer than a few
-    ulps of the inputs count as coincident: the product of the backward pass, in the
-    inputs' dtype, would return nothing but its rounding for them.
+    They are formed from cosines, so that a distance below 1e-3 (float32) has lost its
+    digits; its gradient still points the right way and is bounded. Directions closer
+    than a few ulps of the inputs count as coincident: the product of the backward pass,
+    in the inputs' dtype, would return nothing but its rounding for them.
     """
     squared = squared_distances(pairs)
     is_resolved = squared > pairs.resolution**2
-    squared = jnp.where(is_resolved, squared, jax.lax.stop_gradient(squared))
-    # This way round, NaN is not taken for zero.
-    is_zero = squared <= 0.0
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+    # Rounding takes only unresolved distances below 0; NaN stays NaN.
+    unresolved = jax.lax.stop_gradient(jnp.maximum(squared, 0.0))
+    return safe_sqrt(jnp.where(is_resolved, squared, unresolved))
 
 
 def log_sum_exp(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Over the entries of ``mask`` in every row; of no entries, the lowest number.
+    """Log-sum-exp over the entries of ``mask`` in every row.
 
-    Finite, where minus infinity would have no gradient.
+    Without an entry it is the lowest finite number: minus infinity has no gradient.
     """
     lowest = jnp.finfo(values.dtype).min
     return jax.nn.logsumexp(jnp.where(mask, values, lowest), axis=-1)
+
+
+def mean_cross_entropy(logits: jax.Array, pairs: Pairs) -> jax.Array:
+    """Mean over the positive pairs of ``log(1 + sum_n exp(logit_n - logit_p))``."""
+    negatives = log_sum_exp(logits, pairs.is_negative)
+    losses = jax.nn.softplus(negatives[:, None] - logits)
+    totals = jnp.sum(losses, axis=-1, where=pairs.is_positive)
+    return pairs.mean(totals, pairs.positives)

@@ -1,40 +1,61 @@
-"""Binary classification of every class by itself (SphereFace2)."""
+"""SphereFace2: binary classification of every class by itself."""
 
 import math
+from collections.abc import Callable
 from functools import partial
-from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from sphax._checks import as_floating, check_choice
+from sphax._checks import as_floating, check_choice, check_count
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
-from sphax.losses import _checks
-from sphax.losses._blocks import Blocks, as_blocks
-from sphax.losses._class_sums import sum_over_others
-from sphax.losses._examples import as_examples
-from sphax.losses._numbers import as_scalar, check_range
+from sphax.losses._core.batch import (
+    as_batch,
+    as_operands,
+    as_scalar,
+    check_range,
+    masked_batch,
+)
+from sphax.losses._core.blocked import Blocks, as_blocks
+from sphax.losses._core.class_logits import sum_over_others
 from sphax.sphere import angle
 
 Variant = Literal["C", "A", "M"]
 Gradient = Literal["exact", "detached"]
 
-# The paper's; lowest value and the first that is too high.
-_MARGINS = {"C": 0.4, "A": 0.5, "M": 1.7}
-_RANGES = {"C": (0.0, 2.0), "A": (0.0, math.pi), "M": (1.0, math.inf)}
+
+class _Variant(NamedTuple):
+    """Where the margin acts; ``g`` is the similarity as a function of the cosine."""
+
+    margin: float  # the paper's
+    range: tuple[float, float]  # lowest margin, and the first that is too high
+    positive: Callable[..., jax.Array]  # p of (g, angle to the target, margin)
+    negative: Callable[..., jax.Array]  # q of (g, cosines to other classes, margin)
 
 
-class _Head(NamedTuple):
-    """What the logits depend on beside the vectors, ``[]`` each."""
-
-    bias: Any
-    margin: Any
-    scale: Any
-    exponent: Any
+_VARIANTS = {
+    "C": _Variant(
+        margin=0.4,
+        range=(0.0, 2.0),
+        positive=lambda g, theta, m: g(jnp.cos(theta)) - m,
+        negative=lambda g, cosines, m: g(cosines) + m,
+    ),
+    "A": _Variant(
+        margin=0.5,
+        range=(0.0, math.pi),
+        positive=lambda g, theta, m: g(jnp.cos(jnp.minimum(theta + m, math.pi))),
+        negative=lambda g, cosines, m: g(cosines),
+    ),
+    "M": _Variant(
+        margin=1.7,
+        range=(1.0, math.inf),
+        positive=lambda g, theta, m: g(jnp.cos(jnp.minimum(theta * m, math.pi))),
+        negative=lambda g, cosines, m: g(cosines),
+    ),
+}
 
 
 @explain_names(OF_LOSSES)
@@ -79,7 +100,7 @@ def sphereface2(
 
     Args:
         embeddings: Floating, ``[..., features]``.
-        prototypes: Floating, ``[classes, features]``, a row for each class.
+        prototypes: Floating, ``[classes, features]``, one row per class.
         labels: Target class, integer, ``[...]``, each in ``[0, classes)``. Any other
             makes the loss and its gradients NaN.
         bias: :math:`b`, learned, a scalar; start it at :func:`sphereface2_bias`.
@@ -98,12 +119,12 @@ def sphereface2(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
             and has no forward-mode derivative.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is
         left to average. A zero embedding or prototype is at a right angle to all, with
-        zero gradient; so has the target's part at angles 0 and pi.
+        zero gradient. The target's term has zero gradient at angles 0 and pi.
 
     Raises:
         TypeError: If an argument has the wrong kind of dtype.
@@ -120,20 +141,20 @@ def sphereface2(
         al., `SphereFace Revived <https://arxiv.org/abs/2109.05565>`_, TPAMI 2022
         (detachment).
     """
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
-    margin = _checked(variant, margin, scale, exponent, balance)
+    embeddings, prototypes = as_operands(embeddings, prototypes)
+    m = _checked_margin(variant, margin, scale, exponent, balance)
     check_choice("gradient", gradient, ("exact", "detached"))
-    _checks.check_block_size(block_size)
-    labels, where = _checks.as_batch(embeddings, labels, where)
+    labels, where = as_batch(embeddings, labels, where)
     dtype = jnp.result_type(embeddings, prototypes, jnp.float32)
-    head = _Head(as_floating("bias", bias), margin, scale, exponent)
-    head = _Head(*(as_scalar(name, x, dtype) for name, x in head._asdict().items()))
     return _sphereface2(
         embeddings,
         prototypes,
         labels,
         where,
-        head,
+        as_scalar("bias", as_floating("bias", bias), dtype),
+        as_scalar("margin", m, dtype),
+        as_scalar("scale", scale, dtype),
+        as_scalar("exponent", exponent, dtype),
         as_scalar("balance", balance, dtype),
         variant=variant,
         is_detached=gradient == "detached",
@@ -148,7 +169,10 @@ def _sphereface2(
     prototypes: jax.Array,
     labels: jax.Array,
     where: jax.Array | None,
-    head: _Head,
+    bias: jax.Array,
+    margin: jax.Array,
+    scale: jax.Array,
+    exponent: jax.Array,
     balance: jax.Array,
     *,
     variant: Variant,
@@ -156,21 +180,46 @@ def _sphereface2(
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    examples = as_examples(embeddings, prototypes, labels, where)
-    logit = partial(_logit, is_detached, head)
-    own = prototypes[examples.labels].astype(examples.embeddings.dtype)
-    theta = angle(examples.embeddings, own)
-    positive = logit(jnp.cos(theta), _positive(variant, head, theta))
+    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+    theta = angle(x, prototypes[labels].astype(x.dtype))
+    cosine = jnp.cos(theta)
+    similarity = _VARIANTS[variant].positive(_similarity(exponent), theta, margin)
+    if is_detached:
+        similarity = cosine + jax.lax.stop_gradient(similarity - cosine)
+    positive = jax.nn.softplus(-(scale * similarity + bias))
     negatives = sum_over_others(
         partial(_negative_loss, variant, is_detached),
-        head,
-        examples,
+        (bias, margin, scale, exponent),
+        x,
         prototypes,
+        labels,
         blocks=blocks,
         precision=precision,
     )
-    losses = balance * jax.nn.softplus(-positive) + (1.0 - balance) * negatives
-    return weighted_mean(losses / head.scale, examples.weights)
+    losses = balance * positive + (1.0 - balance) * negatives
+    return weighted_mean(losses / scale, weights)
+
+
+def _negative_loss(
+    variant: Variant, is_detached: bool, parameters: Any, cosines: jax.Array
+) -> jax.Array:
+    """The loss of the classes that are not the target, elementwise."""
+    bias, margin, scale, exponent = parameters
+    similarity = _VARIANTS[variant].negative(_similarity(exponent), cosines, margin)
+    if is_detached:
+        similarity = cosines + jax.lax.stop_gradient(similarity - cosines)
+    return jax.nn.softplus(scale * similarity + bias)
+
+
+def _similarity(exponent: jax.typing.ArrayLike) -> Callable[[jax.Array], jax.Array]:
+    """The similarity g of the paper, as a function of the cosine."""
+
+    def similarity(cosines):
+        half = 0.5 * (1.0 + cosines)
+        # A cosine may leave [-1, 1] by rounding, where a power does not exist.
+        return 2.0 * jnp.where(half < 0.0, 0.0, half) ** exponent - 1.0
+
+    return similarity
 
 
 def sphereface2_bias(
@@ -182,16 +231,16 @@ def sphereface2_bias(
     exponent: float = 3.0,
     balance: float = 0.7,
 ) -> float:
-    r"""Bias with which a :func:`sphereface2` starts in balance.
+    r"""Initial bias of :func:`sphereface2`, which balances positives and negatives.
 
-    Where all cosines are 0, as about they are at the start, the gradients of the
-    positive and of all the negatives by :math:`b` cancel:
+    Where all cosines are 0, as they are approximately at the start, the gradients of
+    the positive and of all negatives with respect to :math:`b` cancel:
 
     .. math::
         \alpha\, \sigma(-r p_0 - b) = (1 - \alpha)(C - 1)\, \sigma(r q_0 + b),
 
     :math:`\sigma` the logistic function, :math:`p_0, q_0` of :func:`sphereface2` at a
-    right angle. With :math:`\zeta = \alpha / ((1 - \alpha)(C - 1))` it is solved by
+    right angle. With :math:`\zeta = \alpha / ((1 - \alpha)(C - 1))` the solution is
 
     .. math::
         b = \tfrac12 \ln \zeta - \tfrac r2 (p_0 + q_0) + \operatorname{arsinh}\Big(
@@ -199,16 +248,17 @@ def sphereface2_bias(
 
     Args:
         classes: :math:`C`, at least 2.
-        variant: As in :func:`sphereface2`, as for the rest.
-        margin: As there.
-        scale: As there.
-        exponent: As there.
-        balance: As there.
+        variant: Variant of :func:`sphereface2`.
+        margin: Its margin :math:`m`, the same default.
+        scale: Its :math:`r`.
+        exponent: Its :math:`t`.
+        balance: Its :math:`\alpha`.
 
     Returns:
         The bias, a Python float.
 
     Raises:
+        TypeError: If ``classes`` is not an integer.
         ValueError: If ``classes`` is below 2 or another argument out of range.
 
     Example:
@@ -219,61 +269,28 @@ def sphereface2_bias(
         Wen et al., `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, ICLR 2022, whose
         code has the same root in another form.
     """
-    if classes < 2:
-        raise ValueError(f"classes must be at least 2, got {classes}.")
-    margin = _checked(variant, margin, scale, exponent, balance)
-    head = _Head(0.0, margin, scale, exponent)
-    # NumPy: in float64, whatever the precision of JAX.
-    positive = scale * float(_positive(variant, head, np.float64(math.pi / 2), np))
-    negative = scale * float(_negative(variant, head, np.float64(0.0), np))
+    check_count("classes", classes, 2)
+    m = _checked_margin(variant, margin, scale, exponent, balance)
+    row = _VARIANTS[variant]
+    # In float64, whatever the precision of JAX, and now, under any transformation.
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        g = _similarity(exponent)
+        positive = scale * float(row.positive(g, jnp.float64(math.pi / 2), m))
+        negative = scale * float(row.negative(g, jnp.float64(0.0), m))
     ratio = balance / ((1.0 - balance) * (classes - 1))
     tilt = (ratio - 1.0) / (2.0 * math.sqrt(ratio))
     middle = 0.5 * (math.log(ratio) - positive - negative)
     return middle + math.asinh(tilt * math.exp(0.5 * (negative - positive)))
 
 
-def _positive(variant: Variant, head: _Head, theta: Any, xp: ModuleType = jnp) -> Any:
-    """The target's similarity with its margin, from the angle."""
-    if variant == "C":
-        return _similarity(head, xp.cos(theta), xp) - head.margin
-    moved = theta + head.margin if variant == "A" else theta * head.margin
-    return _similarity(head, xp.cos(xp.minimum(moved, math.pi)), xp)
-
-
-def _negative(variant: Variant, head: _Head, cosines: Any, xp: ModuleType = jnp) -> Any:
-    """The similarity to another class with its margin, from the cosine."""
-    similarity = _similarity(head, cosines, xp)
-    return similarity + head.margin if variant == "C" else similarity
-
-
-def _similarity(head: _Head, cosines: Any, xp: ModuleType) -> Any:
-    half = 0.5 * (1.0 + cosines)
-    # A cosine may leave [-1, 1] by rounding, where a power does not exist.
-    return 2.0 * xp.where(half < 0.0, 0.0, half) ** head.exponent - 1.0
-
-
-def _logit(
-    is_detached: bool, head: _Head, cosines: jax.Array, similarity: jax.Array
-) -> jax.Array:
-    if is_detached:
-        similarity = cosines + jax.lax.stop_gradient(similarity - cosines)
-    return head.scale * similarity + head.bias
-
-
-def _negative_loss(
-    variant: Variant, is_detached: bool, head: _Head, cosines: jax.Array
-) -> jax.Array:
-    """What a class that is not the target adds."""
-    similarity = _negative(variant, head, cosines)
-    return jax.nn.softplus(_logit(is_detached, head, cosines, similarity))
-
-
-def _checked(variant, margin, scale, exponent, balance):
-    """The margin, the paper's if there is none; raises if a number is out of range."""
-    check_choice("variant", variant, ("C", "A", "M"))
-    margin = _MARGINS[variant] if margin is None else margin
-    low, high = _RANGES[variant]
-    check_range(f'margin of variant "{variant}"', margin, low, high)
+def _checked_margin(
+    variant: str, margin: Any, scale: Any, exponent: Any, balance: Any
+) -> Any:
+    """The margin, the paper's if it is None; raises if a number is out of range."""
+    check_choice("variant", variant, tuple(_VARIANTS))
+    row = _VARIANTS[variant]
+    margin = row.margin if margin is None else margin
+    check_range(f'margin of variant "{variant}"', margin, *row.range)
     check_range("scale", scale, 0.0, is_open=True)
     check_range("exponent", exponent, 1.0)
     check_range("balance", balance, 0.0, 1.0, is_open=True)

@@ -1,23 +1,24 @@
-"""The margin of Circle loss, which weights a cosine by how far it is from its goal."""
+"""The margin of Circle loss: every cosine is weighted by its distance from its goal."""
 
 import jax
 import jax.numpy as jnp
 
 from sphax._hyperparameters import register, store_real
-from sphax.margins._margin import Margin, per_row
+from sphax.margins._margin import Margin, expand_last
 
 
 @register
 class Circle(Margin):
-    r"""Circle loss with classes as references: every cosine at its own pace (Circle).
+    r"""Circle loss with prototypes: every cosine at its own pace (Circle).
 
     .. math::
         \psi(\theta) = [1 + m - c]_+ (c - 1 + m), \qquad
         \eta(c_j) = [c_j + m]_+ (c_j - m), \qquad c = \cos\theta,
 
-    where the weights :math:`[\cdot]_+` are held in the gradient, as in the paper. To be
-    used with ``normalize="both"`` and ``scale=256`` (the paper's for faces), which its
-    goals 1 and 0 of the cosines stand. Between examples: :func:`sphax.losses.circle`.
+    where the weights :math:`[\cdot]_+` have no gradient, as in the paper. Use it with
+    ``normalize="both"`` and ``scale=256`` (the paper's for faces): the cosines cannot
+    run away from a large scale, since their goals are 1 and 0. For pairs of examples:
+    :func:`sphax.losses.circle`.
 
     Args:
         margin: :math:`m`, a cosine, in ``[0, 1]``.
@@ -37,19 +38,19 @@ class Circle(Margin):
         to 9.
     """
 
+    modifies_negatives = True
+
     margin: float | jax.Array = 0.25
 
     def __post_init__(self):
         store_real(self, "margin", 0.0, 1.0, is_closed=True)
 
     def __call__(self, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
         cosine = jnp.cos(angle)
         weight = jax.lax.stop_gradient(jnp.maximum(1.0 + self.margin - cosine, 0.0))
         return weight * (cosine - 1.0 + self.margin)
 
     def negatives(self, cosines: jax.Array, angle: jax.Array) -> jax.Array:
-        """See :class:`Margin`."""
-        margin = per_row(self.margin)
+        margin = expand_last(self.margin)
         weights = jax.lax.stop_gradient(jnp.maximum(cosines + margin, 0.0))
         return weights * (cosines - margin)
