@@ -10,18 +10,11 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
 
 from experiments import (
     _command_line,
-    _comparison,
-    _objectives,
-    _open_set,
-    _open_set_recipes,
-    _progress,
     _recipes,
     _results,
     autoencoder,
@@ -44,111 +37,6 @@ from experiments.benchmarks import verification as verification_benchmark
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PLACE = re.compile(r"(<!-- (\w[\w.-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-_MEASURES = {
-    "accuracy": "accuracy, %",
-    "accuracy_pca": "accuracy with PCA, %",
-    "eer": "EER, %",
-    "tar": "TAR at FAR = 1 %, %",
-    "rank_1": "rank 1, %",
-    "one_shot": "20-way one-shot, %",
-}
-
-
-def verification(results: dict[str, Any]) -> Iterator[str]:
-    """Markdown table of an open-set experiment, and what it says of the margins."""
-    first = next(iter(results["methods"].values()))
-    measures = {key: head for key, head in _MEASURES.items() if key in first[0]}
-    is_published = results["config"]["dataset"] == "lfw_aligned"
-    spread = f"over {len(first)} seeds" if len(first) > 1 else "error over the folds"
-    head = [f"± {spread}", *measures.values()]
-    head += ["dissertation, accuracy, %"] * is_published
-    pixels = [results["pixels"].get(key) for key in measures]
-    cells = [f"{value:.2f}" if value is not None else "" for value in pixels]
-    rows = [head, ["Pixels, no network", *cells, *[""] * is_published]]
-    for name, runs in results["methods"].items():
-        cells = [_objectives.METHODS[name].title]
-        cells += [_progress.spread([run[key] for run in runs], 2) for key in measures]
-        if len(runs) == 1:
-            cells[1] += f" ± {runs[0]['standard_error']:.2f}"
-        cells += [_objectives.PUBLISHED.get(name, "")] * is_published
-        rows.append(list(map(str, cells)))
-    yield from _progress.markdown(rows)
-    pixels = results["pixels"]["accuracy"]
-    above = sum(_center(runs)[0] > pixels for runs in results["methods"].values())
-    number = len(results["methods"])
-    yield ""
-    yield f"The accuracy of {above} of {number} losses is above that of the pixels."
-    yield from verdict(results)
-
-
-def verdict(results: dict[str, Any]) -> Iterator[str]:
-    """Which losses beat softmax, which do not, and which are not told apart from it."""
-    methods = dict(results["methods"])
-    softmax = methods.pop("softmax", None)
-    if softmax is None:
-        yield "Softmax was not trained: there is nothing to compare with."
-        return
-    differences = {
-        _objectives.METHODS[name].title: _difference(runs, softmax)
-        for name, runs in methods.items()
-    }
-    base, _ = _center(softmax)
-    rule = _comparison.RULE
-    if len(softmax) == 1:
-        rule = rule.replace("paired t-test over the seeds", "t-test over the folds")
-    yield f"Accuracy less that of softmax ({base:.2f} %), in points, told apart {rule}:"
-    yield ""
-    signs = _comparison.signs(differences)
-    for kind, has_margin in (("margin", True), ("other", False)):
-        own = {
-            method.title: signs[method.title]
-            for method in map(_objectives.METHODS.__getitem__, methods)
-            if method.has_margin == has_margin
-        }
-        better, alike, worse = (
-            _comparison.listed(differences, own, sign) for sign in (1, 0, -1)
-        )
-        number = sum(sign > 0 for sign in own.values())
-        yield (
-            f"- {number} of {len(own)} {kind} losses beat softmax: {better}."
-            f" Not told apart: {alike}. Worse: {worse}."
-        )
-
-
-def _difference(
-    runs: list[dict[str, Any]], base: list[dict[str, Any]]
-) -> _comparison.Difference:
-    """Over the seeds; of one run, by its error over the folds."""
-    if len(runs) > 1:
-        accuracies = ([run["accuracy"] for run in each] for each in (runs, base))
-        return _comparison.paired(*accuracies)
-    (mean, error), (other, other_error) = _center(runs), _center(base)
-    error = float(np.hypot(error, other_error))
-    return _comparison.between(mean - other, error, 2 * (_open_set.FOLDS - 1))
-
-
-def _center(runs: list[dict[str, Any]]) -> tuple[float, float]:
-    """Mean accuracy and its standard deviation; of one run, that over its folds."""
-    values = [run["accuracy"] for run in runs]
-    if len(values) == 1:
-        return values[0], runs[0]["standard_error"]
-    return float(np.mean(values)), float(np.std(values, ddof=1))
-
-
-def _verification_caption(results: dict[str, Any]) -> str:
-    config, data = results["config"], results["data"]
-    default = _open_set_recipes.recipe(config["dataset"])
-    flags = [f"--dataset {config['dataset']}"] * (config["dataset"] != "digits")
-    command = ["experiments.verify", *flags, *_changed(config, default)]
-    of = f" (means over {data['splits']} splits)" if data["splits"] > 1 else ""
-    return (
-        f"Trained on {data['train_images']} images of {data['train_classes']} classes,"
-        f" tested on {data['test_images']} of {data['test_classes']} others;"
-        f" {data['genuine_pairs']} genuine and {data['impostor_pairs']} impostor"
-        f" pairs{of}. {_caption(command, results)}"
-    )
 
 
 def _classification_caption(results: dict[str, Any]) -> str:
@@ -205,8 +93,6 @@ _TABLES: dict[str, tuple[Any, Callable[[dict[str, Any]], Iterable[str]]]] = {
 def _table(name: str, content: dict[str, Any]) -> list[str]:
     if name.startswith("classify"):
         return [*classification(content), "", _classification_caption(content)]
-    if name.startswith("verify"):
-        return [*verification(content), "", _verification_caption(content)]
     module, tables = next(_TABLES[key] for key in _TABLES if name.startswith(key))
     command = [module.__name__, *_changed(content["config"], module.Config())]
     lines = list(tables(content))

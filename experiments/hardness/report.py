@@ -77,7 +77,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
             row[0].set_title(title, loc="left")
             for axis, (pair, where) in zip(row, pairs.items(), strict=True):
                 counts = unpack(where["counts"])
-                edges = [np.linspace(*ends, len(counts) + 1) for ends in where["ends"]]
+                edges = [np.linspace(a, b, len(counts) + 1) for a, b in where["ends"]]
                 # The logarithm shows single images beside the many easy ones.
                 image = axis.pcolormesh(
                     *edges, np.where(counts, counts, np.nan).T, norm=LogNorm()

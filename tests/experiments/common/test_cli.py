@@ -109,6 +109,10 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("classify", "--data-dir x --dataset mnist", 2, "mnist is not prepared in "),
         ("classify", "--batch 100000", 2, "--batch must be at most 898, the number of"),
         ("classify", "--steps 3 --publish", 2, "--publish must have the settings of a"),
+        ("confusion", "--methods", 2, "--methods must name at least one of softmax, l"),
+        ("confusion", "--preset table-2.4 --dataset mnist", 2, "--preset table-2.4 is"),
+        ("hardness", "--methods cosfac", 2, "invalid choice 'cosfac' for argument"),
+        ("hardness", "--human-counts x", 2, "--human-counts are for the test images"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_that_names_the_flag(study, flags, code, line, run):
