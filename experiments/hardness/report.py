@@ -84,5 +84,5 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
                 )
                 y, x = pair.split("_")
                 axis.set(xlabel=_AXES[x], ylabel=_AXES[y])
-                figure.colorbar(image, ax=axis, label="images")
+                figure.colorbar(image, ax=axis, label="images", format="%d")
         figures.save(figure, folder / f"{config.group}-hardness.png")

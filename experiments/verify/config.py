@@ -77,12 +77,14 @@ class Config(recipes.Recipe):
     def command(self) -> str:
         """The arguments that the table is made with."""
         words = ["verify", *[f"--preset {self.preset}"] * (self.preset != "quick")]
-        is_first = self.dataset == FITTING[self.preset][0] == "digits"
-        return " ".join(words + [f"--dataset {self.dataset}"] * (not is_first))
+        return " ".join(
+            words + [f"--dataset {self.dataset}"] * (self.dataset != "digits")
+        )
 
 
-def preset(name: PresetName = "quick", dataset: Dataset = "digits") -> Config:
-    """The recipe of a preset for a dataset, the same for all losses."""
+def preset(name: PresetName = "quick", dataset: Dataset | None = None) -> Config:
+    """The recipe of a preset for a dataset, by default its first; for all losses."""
+    dataset = dataset or FITTING[name][0]
     if dataset not in FITTING[name]:
         raise ValueError(
             f"--preset {name} is for {' or '.join(FITTING[name])}, not {dataset}: give"

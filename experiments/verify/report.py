@@ -132,7 +132,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     curves: dict[str, list[np.ndarray]] = {}
     for run, record in found:
         if run.method in MAIN and "roc" in record["metrics"]:
-            curve = np.array(record["metrics"]["roc"], float)
+            curve = 100.0 * np.array(record["metrics"]["roc"], float)
             curves.setdefault(METHODS[run.method].title, []).append(curve)
     if not curves:
         return
@@ -142,15 +142,16 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
             # Softmax on top: another curve may lie on it.
             is_base = title == "Softmax"
             style = {"color": "0.6", "ls": "--", "lw": 1.0} if is_base else {"lw": 1.4}
+            means, rates = np.mean(seeds, axis=0), 100.0 * FAR
             (line,) = axis.semilogx(
-                FAR, np.mean(seeds, axis=0), label=title, zorder=2 + is_base, **style
+                rates, means, label=title, zorder=2 + is_base, **style
             )
             if len(seeds) > 1:
                 low, high = np.min(seeds, axis=0), np.max(seeds, axis=0)
-                axis.fill_between(
-                    FAR, low, high, color=line.get_color(), alpha=0.1, lw=0
-                )
-        axis.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(None, 1))
+                axis.fill_between(rates, low, high, color=line.get_color(), alpha=0.1)
+        axis.set(xlabel="false accept rate, %", ylabel="true accept rate, %")
+        axis.set_xlim(None, 100.0)
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(color="0.92", lw=0.6)
         figure.legend(loc="outside right center", fontsize=8)
         figures.save(figure, folder / f"{config.group}-roc.png")
