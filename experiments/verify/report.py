@@ -129,22 +129,24 @@ def _verdict(by_method: Mapping[str, _Seeds]) -> Iterator[str]:
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """ROC curves, means over the seeds, from the lowest rate that is supported."""
-    curves: dict[str, list[np.ndarray]] = {}
+    curves: dict[str, list[np.ndarray]] = {name: [] for name in MAIN}
     for run, record in found:
         if run.method in MAIN and "roc" in record["metrics"]:
             curve = 100.0 * np.array(record["metrics"]["roc"], float)
-            curves.setdefault(METHODS[run.method].title, []).append(curve)
-    if not curves:
+            curves[run.method].append(curve)
+    if not any(curves.values()):
         return
     with plt.rc_context(figures.STYLE):
         figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
-        for title, seeds in curves.items():
+        for name, seeds in curves.items():
+            if not seeds:
+                continue
             # Softmax on top: another curve may lie on it.
-            is_base = title == "Softmax"
+            is_base = name == "softmax"
             style = {"color": "0.6", "ls": "--", "lw": 1.0} if is_base else {"lw": 1.4}
             means, rates = np.mean(seeds, axis=0), 100.0 * FAR
             (line,) = axis.semilogx(
-                rates, means, label=title, zorder=2 + is_base, **style
+                rates, means, label=METHODS[name].title, zorder=2 + is_base, **style
             )
             if len(seeds) > 1:
                 low, high = np.min(seeds, axis=0), np.max(seeds, axis=0)
