@@ -36,7 +36,7 @@ from experiments.benchmarks import opt as opt_benchmark
 from experiments.benchmarks import verification as verification_benchmark
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_PLACE = re.compile(r"(<!-- (\w[\w.-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (?!end )(\w[\w.-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _classification_caption(results: dict[str, Any]) -> str:
