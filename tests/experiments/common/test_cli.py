@@ -109,6 +109,14 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("classify", "--data-dir x --dataset mnist", 2, "mnist is not prepared in "),
         ("classify", "--batch 100000", 2, "--batch must be at most 898, the number of"),
         ("classify", "--steps 3 --publish", 2, "--publish must have the settings of a"),
+        ("confusion", "--methods", 2, "--methods must name at least one of softmax, l"),
+        ("confusion", "--preset table-2.4 --dataset mnist", 2, "--preset table-2.4 is"),
+        ("hardness", "--methods cosfac", 2, "invalid choice 'cosfac' for argument"),
+        ("hardness", "--human-counts x", 2, "--human-counts are for the test images"),
+        ("verify", "--methods softmax arcfce", 2, "--methods must be some of pixels, "),
+        ("verify", "--preset long --dataset digits", 2, "--preset long is for omni"),
+        ("verify", "--per-class 0", 2, "--per-class must be positive, got 0"),
+        ("verify", "--batch 61", 2, "--batch must be --per-class = 12 times a number"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_that_names_the_flag(study, flags, code, line, run):
