@@ -14,7 +14,7 @@ from flax import nnx
 
 import sphax as sx
 from experiments.common import batches, images, loop
-from experiments.common.networks import Design
+from experiments.common.networks import Design, build
 from experiments.common.recipes import Recipe
 from experiments.common.runs import Work
 
@@ -52,11 +52,9 @@ class Classifier(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        is_column = isinstance(design, sx.networks.Architecture)
-        network: Any = sx.networks.ConvNet if is_column else sx.networks.Backbone
         if config.precision == "bfloat16":
             conv = partial(conv, dtype=jnp.bfloat16)
-        self.network = network(*design, conv=conv, rngs=rngs)
+        self.network = build(design, conv, rngs=rngs)
         features = self.network.features
         self.head: Any = method.head(features, classes, config.scale, rngs=rngs)
 
