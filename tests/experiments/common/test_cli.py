@@ -109,6 +109,8 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("classify", "--data-dir x --dataset mnist", 2, "mnist is not prepared in "),
         ("classify", "--batch 100000", 2, "--batch must be at most 898, the number of"),
         ("classify", "--steps 3 --publish", 2, "--publish must have the settings of a"),
+        ("thomson", "--largest 101", 2, "--largest must be in [2, 100], got 101"),
+        ("thomson", "--smallest 33", 2, "--smallest must be in [2, 32], got 33"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_that_names_the_flag(study, flags, code, line, run):
@@ -142,7 +144,7 @@ def test_numbers_out_of_range_name_their_flag(bad):
     refused = set()
     for default, name in numbers():
         now = getattr(default, name)
-        value = (bad,) * len(now) if isinstance(now, tuple) else bad
+        value = (bad,) * max(len(now), 1) if isinstance(now, tuple) else bad
         is_zero = bad == 0 and name in (
             "annealing drops label_smoothing momentum orthogonality seed weight_decay"
         )
