@@ -109,6 +109,15 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("classify", "--data-dir x --dataset mnist", 2, "mnist is not prepared in "),
         ("classify", "--batch 100000", 2, "--batch must be at most 898, the number of"),
         ("classify", "--steps 3 --publish", 2, "--publish must have the settings of a"),
+        ("robustness", "--steps 0", 2, "--steps must be positive, got 0"),
+        ("robustness", "--eps 8", 2, "--eps must be in (0, 1], as a pixel is, got 8.0;"),
+        ("robustness", "--operators", 2, "--operators must name at least one"),
+        ("robustness", "--operators cube", 2, "--operators must be plain, sphere-lear"),
+        ("robustness", "--dataset x", 2, "invalid choice 'x' for argument '--dataset'"),
+        ("robustness", "--images 1000", 2, "--images must be at most 899, the number"),
+        ("autoencoder", "--batch 1000", 2, "--batch must be at most 898, the number of"),
+        ("autoencoder", "--channels 4 4 4 4", 2, "--channels must leave height and wid"),
+        ("autoencoder", "--learning-rate 1e38", 1, "autoencoder, seed 0: the loss is "),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_that_names_the_flag(study, flags, code, line, run):
