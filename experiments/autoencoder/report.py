@@ -42,8 +42,8 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     if not drawn:
         return
     metrics = drawn[0]
-    decoded = zip(_TITLES.values(), unpack(metrics["decoded"]), strict=True)
-    rows = {"image": unpack(metrics["images"])} | dict(decoded)
+    rows = {"image": unpack(metrics["images"])}
+    rows |= {_TITLES[name]: unpack(metrics["decoded"][name]) for name in SOURCES}
     number = len(rows["image"])
     with plt.rc_context(figures.STYLE):
         figure, axes = plt.subplots(

@@ -28,7 +28,7 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     Returns:
         By source and measure what :func:`measure` returns, as its mean and standard
         deviation over the images; and some ``images``, and what was ``decoded`` of
-        them, ``[sources, n, height, width, channels]``, to draw.
+        them by source, to draw.
 
     Raises:
         DatasetNotFoundError: If the images are not prepared.
@@ -41,7 +41,6 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
         model = fit(run.config, data, run.seed, work)
         originals = data.test.images[:_DRAWN]
         found = decoded(model, pixels(originals))
-        shown = np.stack([np.clip(image, 0.0, 1.0) for image in found.values()])
         measured = measure(model, data)
     of_images = {"mean": np.mean, "deviation": np.std}
     return [
@@ -54,7 +53,10 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
                 for name, row in measured.items()
             },
             "images": pack(originals, np.uint8),
-            "decoded": pack(np.round(255.0 * shown), np.uint8),
+            "decoded": {
+                name: pack(np.round(255.0 * np.clip(image, 0.0, 1.0)), np.uint8)
+                for name, image in found.items()
+            },
         }
     ]
 

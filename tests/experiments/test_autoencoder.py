@@ -155,7 +155,8 @@ def test_three_steps_are_stored_and_repeat_themselves(tmp_path, few):
     metrics = found[0][1]["metrics"]
     assert set(metrics) == {"sources", "images", "decoded"}
     assert metrics["sources"].keys() == {*SOURCES, "mean", "another"}
-    assert runs.unpack(metrics["decoded"]).shape == (5, 12, 8, 8, 1)
+    assert metrics["decoded"].keys() == SOURCES.keys()
+    assert runs.unpack(metrics["decoded"]["angle"]).shape == (12, 8, 8, 1)
     report.draw(chosen, found, tmp_path)
     assert (tmp_path / "digits-images.png").stat().st_size > 10_000
     lines = list(report.table(chosen, found))
