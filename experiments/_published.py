@@ -36,26 +36,3 @@ ACCURACIES: dict[tuple[str, str], dict[str, Accuracy]] = {
         "sphere-linear": Accuracy(94.63, 94.68),
     },
 }
-
-# From the logs that the authors of MHE and CoMHE have published with their code, one
-# run each, of CNN-9, by set and regulariser.
-ENERGIES: dict[str, dict[str, Accuracy]] = {
-    "cifar100": {
-        "decay": Accuracy(69.74, 70.03),
-        "mhe-0": Accuracy(73.16, 73.25),
-        "mhe-1": Accuracy(72.85, 72.91),
-        "mhe-2": Accuracy(72.78, 72.85),
-        "angular-mhe-0": Accuracy(71.97, 72.14),
-        "angular-mhe-1": Accuracy(72.50, 72.69),
-        "angular-mhe-2": Accuracy(72.76, 72.96),
-        "mhe-0-half": Accuracy(73.75, 73.82),
-        "mhe-1-half": Accuracy(73.60, 73.70),
-        "mhe-2-half": Accuracy(73.99, 74.04),
-        "angular-mhe-0-half": Accuracy(73.53, 73.53),
-        "angular-mhe-1-half": Accuracy(73.42, 73.48),
-        "angular-mhe-2-half": Accuracy(73.94, 73.97),
-        "rp-comhe": Accuracy(75.59, 75.72),
-        "ap-comhe": Accuracy(75.13, 75.25),
-        "adversarial-comhe": Accuracy(74.74, 74.83),
-    },
-}
