@@ -34,7 +34,7 @@ import numpy as np
 import optax
 
 import sphax as sx
-from experiments import _data
+from experiments.common.images import load
 from experiments.thomson.config import lowest_known
 from experiments.thomson.report import hull_edges
 
@@ -194,7 +194,7 @@ def optimizer(weight):
 # handwritten digits. Three runs differ only in the weight of the energy:
 
 # %%
-digits = _data.load("digits")
+digits = load("digits")
 STEPS, BATCH = 400, 64
 sizes = {"first": (64, 128), "second": (128, 128), "head": (128, 10)}
 params = {

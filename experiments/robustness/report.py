@@ -159,7 +159,8 @@ def _surfaces(rows: _Rows) -> Any:
         found = {
             name: next(iter(x.values()))["surface"] for name, x in operators.items()
         }
-        levels, image = np.linspace(0.0, np.max([*found.values()]), 21), None
+        levels = np.linspace(0.0, np.max([*found.values()]), 21)
+        image: Any = None
         for axis, (name, surface) in zip(row, found.items(), strict=False):
             places = np.linspace(-REACH, REACH, len(surface))
             image = axis.contourf(places, places, surface, levels)

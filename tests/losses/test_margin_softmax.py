@@ -773,8 +773,9 @@ X, W, Y = jnp.ones((4, 3)), jnp.ones((5, 3)), jnp.zeros(4, jnp.int32)
     ],
 )
 def test_wrong_arguments(error, match, arguments):
+    x, w, labels = arguments
     with pytest.raises(error, match=match):
-        sx.losses.margin_softmax(*arguments, sm.ArcFace())
+        sx.losses.margin_softmax(x, w, labels, sm.ArcFace())
 
 
 @pytest.mark.parametrize(
