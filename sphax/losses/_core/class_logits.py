@@ -100,7 +100,7 @@ def block_logits(
             w_lengths = length(widen(prototypes))
             logit_scale = logit_scale * jnp.expand_dims(w_lengths, range(labels.ndim))
         plain, modified = logit_scale * cosines, logit_scale * negatives
-    is_target = _is_target(labels, plain.shape[-1])
+    is_target = jax.nn.one_hot(labels, plain.shape[-1], dtype=bool)
     lowest = jnp.finfo(plain.dtype).min
     return Terms(
         jnp.where(is_target, lowest, modified),
@@ -139,14 +139,8 @@ def _block_sum(rows, block, labels, *, term, normalize, precision) -> Terms:
     w_lengths = None if normalize == "none" else length(widen(block))
     products = inner_products(x, block, x_lengths, w_lengths, precision=precision)
     values = term(parameters, products)
-    is_target = _is_target(labels, block.shape[0])
+    is_target = jax.nn.one_hot(labels, block.shape[0], dtype=bool)
     return Terms(total=jnp.sum(jnp.where(is_target, 0.0, values), axis=-1))
-
-
-def _is_target(labels: jax.Array, classes: int) -> jax.Array:
-    """Which of the classes is the target of an example, ``[..., classes]``."""
-    numbers = jnp.arange(classes, dtype=labels.dtype)
-    return labels[..., None] == jnp.expand_dims(numbers, range(labels.ndim))
 
 
 def nearest_products(
