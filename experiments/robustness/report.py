@@ -57,9 +57,8 @@ def table(config: Config, found: Found) -> Iterator[str]:
     yield ""
     yield from tables.markdown(accuracies)
     yield from _verdict(_rows(found))
-    yield ""
-    yield "Checks, the largest value over the seeds; bold if it does not pass:"
-    yield ""
+    text = "Checks, the largest value over the seeds; bold if it does not pass:"
+    yield from ("", text, "")
     yield from tables.markdown(checks)
     yield ""
     yield tables.caption(config.command, found)
@@ -159,7 +158,8 @@ def _surfaces(rows: _Rows) -> Any:
         found = {
             name: next(iter(x.values()))["surface"] for name, x in operators.items()
         }
-        levels, image = np.linspace(0.0, np.max([*found.values()]), 21), None
+        levels = np.linspace(0.0, np.max([*found.values()]), 21)
+        image: Any = None
         for axis, (name, surface) in zip(row, found.items(), strict=False):
             places = np.linspace(-REACH, REACH, len(surface))
             image = axis.contourf(places, places, surface, levels)
