@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import optax
 
 from experiments.common import recipes, runs
-from experiments.verify.objectives import METHODS
+from experiments.common.objectives import METHODS
 
 Dataset = Literal["digits", "orl_faces", "omniglot", "lfw_aligned"]
 PresetName = Literal["quick", "long"]

@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.common import figures, statistics, tables
+from experiments.common.objectives import METHODS
 from experiments.common.runs import Found
 from experiments.verify.config import MAIN, PIXELS, Config
-from experiments.verify.objectives import METHODS
 from experiments.verify.train import FAR, FOLDS
 
 _MEASURES = {

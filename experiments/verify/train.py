@@ -19,9 +19,9 @@ import numpy as np
 import sphax as sx
 from experiments.common import classifier, images
 from experiments.common.images import Images, ImageSet
+from experiments.common.objectives import METHODS
 from experiments.common.runs import Run, Work
 from experiments.verify.config import PIXELS, Config, Dataset
-from experiments.verify.objectives import METHODS
 
 FOLDS = 10
 # False accept rates at which the curves of the figure are read.

@@ -14,10 +14,10 @@ from flax import nnx
 from PIL import Image
 
 import sphax as sx
-from experiments.common import images, store
-from experiments.verify import config, objectives, report, train
+from experiments.common import images, objectives, store
+from experiments.common.objectives import METHODS
+from experiments.verify import config, report, train
 from experiments.verify.__main__ import parse
-from experiments.verify.objectives import METHODS
 
 
 def test_three_steps_are_stored_and_repeat_themselves(tmp_path):

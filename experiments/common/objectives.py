@@ -1,4 +1,4 @@
-"""What the study trains with: every loss of the library, by its name in the table.
+"""All losses of the library as heads of a network, by their names in tables.
 
 Hyperparameters are the papers', which the library has by default; the losses on cosines
 share one scale, where it is not part of their paper's method. The head of a network has
