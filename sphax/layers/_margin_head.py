@@ -248,7 +248,7 @@ class MarginHead(nnx.Module):
         logits = class_logits(
             x,
             w,
-            scale=_value(self.scale),
+            scale=_value(self.scale) if self.normalize == "both" else None,
             normalize=self.normalize,
             precision=self.precision,
         )

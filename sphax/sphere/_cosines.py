@@ -53,6 +53,10 @@ def cosine_similarity(
         Array([[ 0.6, -0.8]], dtype=float32)
     """
     x, w = _as_operands(x, w)
+    if w.dtype != x.dtype:
+        raise TypeError(
+            f"w must have the dtype of x, got w {w.dtype} and x {x.dtype}; cast one."
+        )
     return _cosine_similarity(x, w, precision=precision)
 
 
@@ -79,7 +83,7 @@ def inner_products(
 
     Args:
         x: Vectors, floating, ``[..., d]``.
-        w: Vectors, dtype of ``x``, ``[n, d]``.
+        w: Vectors, floating, ``[n, d]``.
         x_lengths: :func:`length` of ``x``, ``[...]``, to normalize ``x``. No gradient
             passes through this argument.
         w_lengths: :func:`length` of ``w``, ``[n]``, to normalize ``w``. No gradient
@@ -91,7 +95,7 @@ def inner_products(
         vector whose direction is needed has product 0 with zero gradient.
 
     Raises:
-        TypeError: If ``x`` is not floating or ``w`` has another dtype.
+        TypeError: If ``x`` or ``w`` is not floating.
         ValueError: If ``w`` is not a matrix, its rows have another length than ``x``,
             or lengths do not have one entry per vector.
 
@@ -113,12 +117,8 @@ def inner_products(
 
 
 def _as_operands(x: ArrayLike, w: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Both as arrays; raises unless ``x [..., d]`` and ``w [n, d]`` of one dtype."""
+    """Both as arrays; raises unless floating, ``x [..., d]`` and ``w [n, d]``."""
     x, w = as_floating("x", x), as_floating("w", w)
-    if w.dtype != x.dtype:
-        raise TypeError(
-            f"w must have the dtype of x, got w {w.dtype} and x {x.dtype}; cast one."
-        )
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(
             "w must be [n, d] and x [..., d] with the same d, got w"

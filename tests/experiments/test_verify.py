@@ -59,6 +59,7 @@ def test_every_margin_and_every_loss_is_in_the_table():
         *("Margin", "Target", "Psi", "margin_logits", "annealing_schedule"),
         "GeneralizedAngular",  # Part II's; with the cosine, SphereFace
         *("MarginAux", "margin_softmax_per_example", "subcenter_cosines"),
+        *("check_margin_softmax", "class_logits"),
         *("MemoryBank", "enqueue", "init_memory"),
     }
     public = {name for package in (sx.margins, sx.losses) for name in vars(package)}
