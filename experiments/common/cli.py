@@ -131,9 +131,15 @@ def main(
         folder, results = chosen.runs / study, store.published(study)
         store.writable("--runs", folder)
         planned = config.planned(chosen)
+        differences = _differences(config, planned)
         if chosen.publish:
             store.writable("--publish", results)
-            _check_declared(config, planned)
+            if differences:
+                raise ValueError(
+                    "--publish must have the settings of a preset; here,"
+                    f" {'; '.join(differences)}. Leave --publish out, or change the"
+                    " preset."
+                )
         store.complete(
             planned,
             train,
@@ -151,30 +157,32 @@ def main(
                 for run in store.with_all_seeds(planned, results)
             ]
         print("\n".join(report.table(chosen, found)))
+        if differences:
+            print(
+                f"\nOther settings than those of the preset: {'; '.join(differences)}."
+            )
         place = results if chosen.publish else folder
         report.draw(chosen, found, place)
         seconds = sum(record["provenance"]["seconds"] or 0.0 for _, record in found)
         print(f"\n{seconds:.0f} s; written to {place}/{planned[0].group}*")
 
 
-def _check_declared(config: Any, planned: Sequence[Run]) -> None:
+def _differences(config: Any, planned: Sequence[Run]) -> list[str]:
+    """How the settings of runs differ from those of their presets, flag by flag."""
     declared = [run for preset in config.presets() for run in config.planned(preset)]
     places = {(run.group, run.digest) for run in declared}
+    found: dict[str, None] = {}
     for run in planned:
         if (run.group, run.digest) in places:
             continue
-        usual = next(
-            (x for x in declared if (x.group, x.method) == (run.group, run.method)),
-            None,
-        )
-        settings = usual.settings if usual else {}
-        differences = [
-            f"{flag(key)} {shown(settings[key])}, not {shown(value)}"
+        table = [each for each in declared if each.group == run.group]
+        same = [each for each in table if each.method == run.method]
+        usual = (same or table)[0].settings if table else {}
+        words = [
+            f"{flag(key)} is {shown(value)}, not {shown(usual[key])}"
             for key, value in run.settings.items()
-            if key in settings and settings[key] != value
+            if key in usual and usual[key] != value
         ]
-        raise ValueError(
-            f"--publish must have the settings of a preset: that of {run.group},"
-            f" {run.method} has {'; '.join(differences) or 'no such run'}. Leave"
-            " --publish out, or change the preset."
-        )
+        words = words or [f"no preset has {run.group}, {run.method}"]
+        found |= dict.fromkeys(words)
+    return list(found)

@@ -103,12 +103,18 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def _commit() -> str | None:
-    command = ["git", "-C", str(_ROOT), "rev-parse", "HEAD"]
-    try:
+    """The commit of the code, with "-dirty" behind it if tracked files differ."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_ROOT), *arguments]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + "-dirty" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
 
 
 def writable(flag: str, folder: pathlib.Path) -> None:
