@@ -75,8 +75,9 @@ def found(study: str, name: str) -> tuple[Any, list[tuple[Run, dict[str, Any]]]]
 
 
 def _study(study: str, name: str) -> list[str]:
+    config, runs = found(study, name)
     report = importlib.import_module(f"experiments.{study}.report")
-    return [*report.table(*found(study, name))]
+    return [*report.table(config, runs)]
 
 
 def _benchmark(study: str, name: str) -> list[str]:
