@@ -1,10 +1,11 @@
 """The tables of the READMEs: written from the results, between their marks alone."""
 
+import dataclasses
 import sys
 
 import pytest
 
-from experiments import report
+from experiments import campaign, report
 from experiments.common import store
 from tests.experiments.common import toy
 
@@ -110,3 +111,18 @@ def test_figures_are_drawn_on_request(root, monkeypatch, capsys):
         report.main()
         assert figure.exists() == bool(flags)
     assert capsys.readouterr().out.endswith("toy, quick-toy: drawn\n")
+
+
+@pytest.mark.parametrize("module", [report, campaign])
+def test_help_and_unknown_arguments(module, monkeypatch, capsys):
+    """Of the commands that are no studies; those of studies are in test_cli."""
+    for flags, code in (("--help", 0), ("--stepz", 2)):
+        monkeypatch.setattr(sys, "argv", ["-m", flags])
+        with pytest.raises(SystemExit) as stop:
+            module.main()
+        assert (stop.value.code or 0) == code
+    out, err = capsys.readouterr()
+    for field in dataclasses.fields(module.Config):
+        assert f"--{field.name.replace('_', '-')}" in out
+    line = f"error: Unrecognized options: --stepz; see python -m {module.__name__}"
+    assert err == f"{line} --help\n"
