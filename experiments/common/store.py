@@ -134,14 +134,6 @@ def writable(flag: str, folder: pathlib.Path) -> None:
         ) from error
 
 
-def grouped(runs: Iterable[Run], side_by_side: bool) -> list[list[Run]]:
-    """Runs that train in one step: one each, or all seeds of a method."""
-    if not side_by_side:
-        return [[run] for run in runs]
-    by_digest = itertools.groupby(runs, lambda run: (run.group, run.digest))
-    return [list(found) for _, found in by_digest]
-
-
 def complete(
     runs: Sequence[Run],
     train: Callable[[Sequence[Run], Work], Sequence[Any]],
@@ -166,8 +158,9 @@ def complete(
     missing = [run for run in runs if load(run, root / run.config.study) is None]
     progress = Progress(sum(run.steps for run in missing), unit)
     try:
-        for together in grouped(missing, side_by_side):
-            make(together, train, root, progress)
+        for _, seeds in itertools.groupby(missing, lambda run: (run.group, run.digest)):
+            for together in [[*seeds]] if side_by_side else [[run] for run in seeds]:
+                make(together, train, root, progress)
     finally:
         progress.close()
 
