@@ -39,10 +39,12 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments import _attacks, _data
-from experiments._autoencoder_sources import BASELINES, SOURCES, decoded, measure
-from experiments._autoencoder_training import Recipe, fit, pixels
-from experiments._operators import operator
+from experiments.autoencoder.config import SOURCES, Config
+from experiments.autoencoder.train import decoded, fit, measure, pixels
+from experiments.common.images import load
+from experiments.common.operators import operator
+from experiments.common.runs import Work
+from experiments.robustness.attacks import fgsm, noise, pgd
 
 # %matplotlib inline
 plt.rcParams.update(
@@ -234,17 +236,19 @@ plt.show()
 # experiments.autoencoder` is the full study.)
 
 # %%
-digits = _data.load("digits")
-recipe = Recipe(channels=(32, 16), steps=300)
+digits = load("digits")
+recipe = Config(channels=(32, 16), steps=300)
+history = []
 
 
 def report(steps, metrics):
-    if metrics:
-        print(f"mean loss of {steps} steps: {metrics['loss'].mean():.4f}")
+    history.extend(metrics.get("loss", ()))
 
 
 with tempfile.TemporaryDirectory() as folder:
-    autoencoder = fit(recipe, digits, 0, pathlib.Path(folder), 100, report)
+    autoencoder = fit(recipe, digits, 0, Work(pathlib.Path(folder), report))
+for part in np.split(np.array(history), 3):
+    print(f"mean loss of {len(part)} steps: {part.mean():.4f}")
 
 # %%
 originals = pixels(digits.test.images[:12])
@@ -262,11 +266,12 @@ plt.show()
 
 # %%
 similarity = measure(autoencoder, digits)
-titles = {name: source.title for name, source in SOURCES.items()} | BASELINES
+titles = {name: source.title for name, source in SOURCES.items()}
+titles |= {"mean": "the mean image", "another": "another image"}
 print(f"{'':24}correlation with the image")
 for name, title in titles.items():
     values = similarity[name]["correlation"]
-    print(f"{title.strip('*'):24}{np.mean(values):.2f} ± {np.std(values):.2f}")
+    print(f"{title:24}{np.mean(values):.2f} ± {np.std(values):.2f}")
 
 # %% [markdown]
 # (Every decoded image has the mean and the contrast of its original: the network has no
@@ -336,11 +341,9 @@ def accuracy(graph, state, images):
 
 key = jax.random.key(1)
 attacks = {
-    "noise": lambda loss, eps: _attacks.noise(test_images, key=key, eps=eps),
-    "FGSM": lambda loss, eps: _attacks.fgsm(loss, test_images, eps=eps),
-    "PGD": lambda loss, eps: _attacks.pgd(
-        loss, test_images, key=key, eps=eps, step=eps / 4, steps=10
-    ),
+    "noise": lambda loss, eps: noise(loss, test_images, key, eps),
+    "FGSM": lambda loss, eps: fgsm(loss, test_images, key, eps),
+    "PGD": lambda loss, eps: pgd(loss, test_images, key, eps, steps=10),
 }
 radii = np.linspace(0.0, 0.24, 5)
 accuracies = {}

@@ -34,8 +34,9 @@ import numpy as np
 import optax
 
 import sphax as sx
-from experiments import _data, thomson
-from experiments._spheres import hull_edges
+from experiments.common.images import load
+from experiments.thomson.config import lowest_known
+from experiments.thomson.report import hull_edges
 
 # %matplotlib inline
 plt.rcParams.update(
@@ -118,7 +119,7 @@ plt.show()
 # any dimension, for any $s$, for points and for lines, from many random starts at once.
 
 # %%
-known = thomson.published()
+known = lowest_known()
 numbers = (6, 12, 24)
 found = {}
 with jax.enable_x64(True):
@@ -193,7 +194,7 @@ def optimizer(weight):
 # handwritten digits. Three runs differ only in the weight of the energy:
 
 # %%
-digits = _data.load("digits")
+digits = load("digits")
 STEPS, BATCH = 400, 64
 sizes = {"first": (64, 128), "second": (128, 128), "head": (128, 10)}
 params = {

@@ -37,7 +37,7 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments import _data
+from experiments.common.images import load
 
 # %matplotlib inline
 plt.rcParams.update(
@@ -79,7 +79,7 @@ class Perceptron(nnx.Module):
         return self.classifier(nnx.relu(self.second(x)))
 
 
-digits = _data.load("digits")
+digits = load("digits")
 train, test = (
     (jnp.asarray(split.images.reshape(-1, 64) / 255.0, "f4"), jnp.asarray(split.labels))
     for split in (digits.train, digits.test)

@@ -51,8 +51,13 @@ def path_of(module: str, function: str, *arguments: str) -> list[Place]:
 
 
 def entered(places: list[Place]) -> list[Place]:
-    """The functions of a path that a reader does not know as public vocabulary."""
-    return [x for x in places if x.file.relative_to(ROOT).parts[0] not in KNOWN]
+    """The functions of a path but for public vocabulary and checks of arguments."""
+    return [
+        place
+        for place in places
+        if place.file.relative_to(ROOT).parts[0] not in KNOWN
+        and not place.name.lstrip("_").startswith(("as_", "check_"))
+    ]
 
 
 def files_of(places: list[Place]) -> list[str]:
@@ -127,14 +132,15 @@ def _entered(
             if callee is not None:
                 yield callee, _parameters(callee, call, carried)
             # As an argument, in `jax.vmap(function)(x)` or `partial(function, x)`.
-            for value in [*given, *_called_by(call.func)]:
+            for value in [*given, *_given_to(call.func), *_given_to(*given)]:
                 passed = module.place(value, inside)
                 if passed is not None:
                     yield passed, _all_parameters(passed)
 
 
-def _called_by(function: ast.expr) -> list[ast.expr]:
-    return [*function.args] if isinstance(function, ast.Call) else []
+def _given_to(*calls: ast.expr) -> list[ast.expr]:
+    """Arguments of those that are calls, such as ``partial(function, option=...)``."""
+    return [x for call in calls if isinstance(call, ast.Call) for x in call.args]
 
 
 def _parameters(place: Place, call: ast.Call, carried: set[str]) -> set[str]:

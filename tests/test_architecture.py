@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sphax as sx
+from tests import paths
 
 ROOT = Path(sx.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
@@ -193,3 +194,26 @@ def test_public_names_are_documented_by_example():
         and ">>> " not in (member.__doc__ or "").partition("Example:\n")[2]
     ]
     assert undocumented == []
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments", "files"),
+    [
+        ("losses", "margin_softmax", "embeddings", 5),
+        ("losses", "sphereface2", "embeddings", 5),
+        ("energy", "hyperspherical_energy", "points", 5),
+        ("optim", "add_energy_gradient", "power", 6),
+        ("optim._penalty", "add_penalty_gradient.update", "params updates", 6),
+        ("reparam._core", "per_kernel.apply", "free frozen", 6),
+        ("operators", "decoupled_conv", "inputs", 6),
+    ],
+)
+def test_an_argument_passes_through_few_files(module, function, arguments, files):
+    """``sphere`` and ``neurons`` count as one file each, if they are called."""
+    found = paths.path_of(module, function, *arguments.split())
+    assert len(paths.files_of(found)) <= files, found
+
+
+def test_the_embeddings_of_a_margin_loss_enter_few_functions():
+    found = paths.entered(paths.path_of("losses", "margin_softmax", "embeddings"))
+    assert len(found) <= 8, found

@@ -22,7 +22,6 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments import _opt_methods
 from experiments.benchmarks import _figures, _timing
 from experiments.common import progress
 
@@ -40,7 +39,12 @@ class Config(_figures.Config):
 
 _MOMENTUM = optax.sgd(0.1, momentum=0.9)
 METHODS: dict[str, sx.reparam.Reparameterization] = {
-    "plain": _opt_methods.METHODS["plain"].reparameterization(as_released=False),
+    "plain": sx.reparam.Reparameterization(
+        init=lambda key, params: (params, {}),
+        apply=lambda free, frozen: free,
+        advance=lambda key, free, frozen: (free, frozen, None),
+        penalty=lambda free: jnp.zeros([]),
+    ),
     "cayley": sx.reparam.orthogonal(allow_large=True),
     "cayley_neumann": sx.reparam.orthogonal(method="cayley_neumann", allow_large=True),
     "gram_schmidt": sx.reparam.orthogonal(method="gram_schmidt", allow_large=True),

@@ -163,8 +163,8 @@ def _version(folder: pathlib.Path) -> tuple[int, ...]:
 def _how_to_prepare(name: str, folder: pathlib.Path) -> str:
     if name in ("lfw_aligned", "orl_faces"):
         return (
-            "TensorFlow Datasets has no builder for it: experiments/README.md says"
-            " which features one of your own has to give."
+            "TensorFlow Datasets has no builder for it: experiments/verify/README.md"
+            " says which features one of your own has to give."
         )
     return (
         "On a machine with a network and with TensorFlow, which only preparing needs,"

@@ -1,12 +1,17 @@
 """Networks by the names of the command line, for images of any shape."""
 
 import dataclasses
+import itertools
+
+import jax
+from flax import nnx
 
 import sphax as sx
 
-NAMES = ("small", "mnist", "cifar10", "cifar100", *sx.networks.BACKBONES)
+NAMES = ("small", "mnist", "cifar10", "cifar100", "cnn-6", *sx.networks.BACKBONES)
 # The positional arguments of a `Backbone`.
 Design = sx.networks.Design
+_HE_INIT = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 def check(name: str) -> None:
@@ -31,8 +36,8 @@ def design(
     """The named network for images of a shape, with a share of its filters.
 
     Args:
-        name: "small", for a CPU; a column of ``sx.networks.TABLE_2_1``, or a row of
-            ``sx.networks.BACKBONES``.
+        name: "small", for a CPU; "cnn-6", OPT's; a column of
+            ``sx.networks.TABLE_2_1``, or a row of ``sx.networks.BACKBONES``.
         shape: ``(height, width, channels)`` of an image.
         width: Share of the published filters, and of the published size of the
             embedding if there is one.
@@ -44,6 +49,8 @@ def design(
 
     if name == "small":
         found = small(shape)
+    elif name == "cnn-6":
+        found = cnn_6(shape)
     elif name in sx.networks.BACKBONES:
         found = sx.networks.BACKBONES[name]
     else:
@@ -65,3 +72,41 @@ def small(shape: tuple[int, int, int]) -> Design:
         return Design(shape, (stage(16, 2), stage(32, 2)), 64)
     first = stage(16, stride=2, pool=None)
     return Design(shape, (first, stage(32), stage(64)), 64)
+
+
+def cnn_6(shape: tuple[int, int, int]) -> Design:
+    """Three stages of two convolutions of 64 filters; for small images, two of one.
+
+    The embedding stands for the published last convolution, whose window is as large as
+    its map.
+
+    References:
+        Liu et al., `Orthogonal Over-Parameterized Training
+        <https://arxiv.org/abs/2004.04690>`_, CVPR 2021.
+    """
+    stage = sx.networks.Stage
+    stages = (stage(64), stage(128)) if shape[0] < 16 else (stage(64, 2),) * 3
+    return Design(shape, stages, 64)
+
+
+class Perceptron(nnx.Module):
+    """Dense layers, each followed by a rectifier, from images to features.
+
+    Args:
+        widths: Of the input, ``height * width * channels``, and of each layer.
+        rngs: Key stream; uses ``params``.
+    """
+
+    def __init__(self, *widths: int, rngs: nnx.Rngs):
+        self.features = widths[-1]
+        self.layers = nnx.List(
+            nnx.Linear(*pair, kernel_init=_HE_INIT, rngs=rngs)
+            for pair in itertools.pairwise(widths)
+        )
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps images ``[n, height, width, channels]`` to ``[n, features]``."""
+        x = images.reshape(len(images), -1)
+        for layer in self.layers:
+            x = nnx.relu(layer(x))
+        return x

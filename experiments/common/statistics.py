@@ -64,14 +64,14 @@ def listed(
 
 
 def verdict(
-    base: str, rows: Mapping[str, Mapping[int, float]], *, is_error: bool
+    base: str, rows: Mapping[str, Mapping[int, float]], *, is_error: bool | None
 ) -> Iterator[str]:
     """Lines that state which rows differ significantly from one of them.
 
     Args:
         base: Title of the row that the others are compared with.
         rows: Values of each row by seed, by title.
-        is_error: Whether lower values are better.
+        is_error: Whether lower values are better; ``None`` if neither is.
 
     Yields:
         An empty line and a sentence; nothing if no other row shares two seeds with it.
@@ -86,7 +86,8 @@ def verdict(
     if not differences:
         return
     found = signs(differences)
-    up, down = ("worse", "better") if is_error else ("better", "worse")
+    words = {True: ("worse", "better"), False: ("better", "worse")}
+    up, down = ("higher", "lower") if is_error is None else words[is_error]
     parts = [
         f"{word}: {listed(differences, found, sign)}"
         for word, sign in ((up, 1), (down, -1))

@@ -95,14 +95,14 @@ def _angle_preserving_projection(points, where, projection, rate, steps):
 
 def _angular_error(projection, points):
     """Frobenius norm of the change of all cosines, summed over projections."""
+    images = project(points, projection)
+    if not images.size:
+        return jnp.sum(images)
     pairs = jnp.vectorize(
         partial(cosine_similarity, precision="highest"), signature="(n,d),(m,d)->(n,m)"
     )
-    images = project(points, projection)
     errors = pairs(images, images) - pairs(points, points)[..., None, :, :]
     *batch, n, _ = errors.shape
-    if not n:
-        return jnp.sum(errors)
     return jnp.sum(length(errors.reshape(*batch, n * n)))
 
 

@@ -14,12 +14,15 @@ from sphax._checks import (
 )
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._numerics import widen
 from sphax.layers._common import ROWS_INIT, check_features, promote
-from sphax.losses import MarginAux, margin_softmax, subcenter_cosines
-from sphax.margins import Margin, NoMargin, Psi
+from sphax.losses import (
+    MarginAux,
+    check_margin_softmax,
+    class_logits,
+    margin_softmax,
+)
+from sphax.margins import Margin, Psi
 from sphax.neurons import NeuronDimensions
-from sphax.sphere import inner_products, length
 
 Gradient = Literal["exact", "detached"]
 Normalize = Literal["both", "prototypes", "none"]
@@ -148,15 +151,14 @@ class MarginHead(nnx.Module):
         shape = (num_classes, in_features)
         if subcenters > 1:
             shape = (num_classes, subcenters, in_features)
-        _check_by_loss(
-            shape,
-            NoMargin(),
+        check_margin_softmax(
+            margin,
             scale=_value(scale),
             normalize=normalize,
+            subcenters=subcenters,
             block_size=block_size,
             gradient=gradient,
             label_smoothing=label_smoothing,
-            precision=precision,
         )
         self.in_features, self.subcenters = in_features, subcenters
         self.num_classes = num_classes
@@ -209,8 +211,7 @@ class MarginHead(nnx.Module):
 
     def _with_arrays(self, margin: Margin) -> Margin:
         """The margin with arrays for its leaves, whose shapes are checked."""
-        if not isinstance(margin, Margin):
-            _check_by_loss(self.prototypes.shape, margin)
+        check_margin_softmax(margin)
         for leaf in jax.tree.leaves(margin, is_leaf=_is_psi):
             # Only Psi's function knows the shapes of its leaves.
             if _is_psi(leaf) or jnp.ndim(leaf) == 0:
@@ -244,14 +245,13 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        if self.normalize == "both":
-            cosines = subcenter_cosines(x, w, precision=self.precision)
-            logits = jnp.asarray(_value(self.scale), cosines.dtype) * cosines
-        else:
-            is_normalized = self.normalize == "prototypes"
-            logits = _products(
-                x, w, is_normalized=is_normalized, precision=self.precision
-            )
+        logits = class_logits(
+            x,
+            w,
+            scale=_value(self.scale),
+            normalize=self.normalize,
+            precision=self.precision,
+        )
         return logits.astype(x.dtype)
 
     @overload
@@ -333,41 +333,9 @@ class MarginHead(nnx.Module):
         return (loss, aux) if has_aux else loss
 
 
-def _check_by_loss(shape: tuple[int, ...], margin: Any, **options: Any) -> None:
-    """Raises what the loss raises for these options, by tracing it on one example."""
-    x, w, label = (
-        jax.ShapeDtypeStruct(shape[-1:], jnp.float32),
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-        jax.ShapeDtypeStruct((), jnp.int32),
-    )
-    jax.eval_shape(
-        lambda x, w, label: margin_softmax(x, w, label, margin, **options), x, w, label
-    )
-
-
 @compiled()
 def _take(classes: jax.Array, values: jax.Array) -> jax.Array:
     return values[classes]
-
-
-@compiled("is_normalized", "precision")
-def _products(
-    x: jax.Array,
-    w: jax.Array,
-    *,
-    is_normalized: bool,
-    precision: jax.lax.PrecisionLike,
-) -> jax.Array:
-    """Products with the prototypes, or with their directions, ``[..., classes]``."""
-    rows = w.reshape(-1, w.shape[-1])
-    lengths = length(widen(rows)) if is_normalized else None
-    products = inner_products(x, rows, None, lengths, precision=precision)
-    if w.ndim == 2:
-        return products
-    # The nearest sub-centre has the largest product; of equal ones the first.
-    products = products.reshape(*products.shape[:-1], *w.shape[:2])
-    nearest = jnp.argmax(products, axis=-1, keepdims=True)
-    return jnp.take_along_axis(products, nearest, axis=-1)[..., 0]
 
 
 def _is_psi(x: Any) -> bool:

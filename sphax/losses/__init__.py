@@ -1,30 +1,26 @@
-"""Objectives on the sphere.
+"""Losses on the sphere.
 
-Train with them under :func:`jax.jit`: the compiler fuses a whole step, which called
-by itself runs piece by piece. Every new shape compiles anew. Pad a last batch that is
-smaller to the size of the others, and leave the padding out by ``where``.
+Train with them under :func:`jax.jit`: the compiler then fuses a whole step, which
+otherwise runs operation by operation. Every new shape compiles again: pad a smaller
+last batch to the size of the others, and leave the padding out by ``where``.
 
 Arguments may lie on many devices, on a mesh of :func:`jax.make_mesh` with explicit or
 automatic axes. With ``block_size``, a block has as many classes of every device, and
-no prototype is sent to another.
+no prototype is sent to another device.
 """
 
 from sphax import _discovery
 from sphax.losses._adacos import adacos_dynamic_scale as adacos_dynamic_scale
 from sphax.losses._adacos import adacos_fixed_scale as adacos_fixed_scale
-from sphax.losses._binary import sphereface2 as sphereface2
-from sphax.losses._binary import sphereface2_bias as sphereface2_bias
-from sphax.losses._centers import center as center
-from sphax.losses._centers import ring as ring
-from sphax.losses._centers import uniform_face as uniform_face
-from sphax.losses._centers import update_centers as update_centers
+from sphax.losses._center import center as center
+from sphax.losses._center import update_centers as update_centers
 from sphax.losses._circle import circle as circle
+from sphax.losses._class_logits import class_logits as class_logits
+from sphax.losses._class_logits import subcenter_cosines as subcenter_cosines
 from sphax.losses._contrastive import contrastive as contrastive
 from sphax.losses._hinge import hinge as hinge
-from sphax.losses._info_nce import n_pair as n_pair
-from sphax.losses._info_nce import nt_xent as nt_xent
-from sphax.losses._info_nce import supervised_contrastive as supervised_contrastive
 from sphax.losses._margin_softmax import MarginAux as MarginAux
+from sphax.losses._margin_softmax import check_margin_softmax as check_margin_softmax
 from sphax.losses._margin_softmax import margin_softmax as margin_softmax
 from sphax.losses._margin_softmax import (
     margin_softmax_per_example as margin_softmax_per_example,
@@ -32,10 +28,18 @@ from sphax.losses._margin_softmax import (
 from sphax.losses._memory import MemoryBank as MemoryBank
 from sphax.losses._memory import enqueue as enqueue
 from sphax.losses._memory import init_memory as init_memory
-from sphax.losses._proxies import proxy_anchor as proxy_anchor
-from sphax.losses._proxies import proxy_nca as proxy_nca
-from sphax.losses._squares import p2sgrad as p2sgrad
-from sphax.losses._subcenters import subcenter_cosines as subcenter_cosines
+from sphax.losses._n_pair import n_pair as n_pair
+from sphax.losses._nt_xent import nt_xent as nt_xent
+from sphax.losses._p2sgrad import p2sgrad as p2sgrad
+from sphax.losses._proxy_anchor import proxy_anchor as proxy_anchor
+from sphax.losses._proxy_nca import proxy_nca as proxy_nca
+from sphax.losses._ring import ring as ring
+from sphax.losses._sphereface2 import sphereface2 as sphereface2
+from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
+from sphax.losses._supervised_contrastive import (
+    supervised_contrastive as supervised_contrastive,
+)
 from sphax.losses._triplet import triplet as triplet
+from sphax.losses._uniform_face import uniform_face as uniform_face
 
 __dir__ = _discovery.dir_of(__name__)

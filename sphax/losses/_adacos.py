@@ -1,22 +1,28 @@
-"""Scales of the sphere-normalised softmax that follow from the data (AdaCos)."""
+"""AdaCos: scales of the sphere-normalized softmax that follow from the data."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from sphax._checks import check_count
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax.losses import _checks
-from sphax.losses._blocks import Blocks, as_blocks
-from sphax.losses._examples import as_examples
-from sphax.losses._negatives import Form, make_rows, negatives
-from sphax.losses._target import gather, target_of
-from sphax.margins import NoMargin
+from sphax._numerics import widen
+from sphax.losses._core.batch import as_batch, as_operands, masked_batch
+from sphax.losses._core.blocked import Blocks, as_blocks, reduce_classes
+from sphax.losses._core.class_logits import (
+    Rows,
+    block_logits,
+    check_scale,
+    nearest_subcenter,
+)
+from sphax.sphere import angle, length
 
 
 def adacos_fixed_scale(classes: int) -> float:
-    r"""Scale that a number of classes calls for: :math:`\sqrt 2 \ln(C - 1)` (AdaCos).
+    r"""Scale for a number of classes: :math:`\sqrt 2 \ln(C - 1)` (AdaCos).
 
     With it, the probability of the target is most sensitive to the angle around
     :math:`\pi / 4`, where the other classes are orthogonal.
@@ -28,7 +34,8 @@ def adacos_fixed_scale(classes: int) -> float:
         The scale.
 
     Raises:
-        ValueError: If ``classes`` is below 3, where there is none.
+        TypeError: If ``classes`` is not an integer.
+        ValueError: If ``classes`` is below 3, where there is no such scale.
 
     Example:
         >>> sx.losses.adacos_fixed_scale(10_572)
@@ -37,10 +44,7 @@ def adacos_fixed_scale(classes: int) -> float:
     References:
         Zhang et al., `AdaCos <https://arxiv.org/abs/1905.00292>`_, CVPR 2019, Eq. 11.
     """
-    if classes < 3:
-        raise ValueError(
-            f"adacos_fixed_scale: classes must be at least 3, got {classes}."
-        )
+    check_count("classes", classes, 3)
     return math.sqrt(2.0) * math.log(classes - 1)
 
 
@@ -55,14 +59,14 @@ def adacos_dynamic_scale(
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
-    r"""Scale that a batch calls for, from the one before (AdaCos).
+    r"""Scale for a batch, from the scale before (AdaCos).
 
     .. math::
         s = \frac{\ln B}{\cos\min(\pi / 4, \theta_{\mathrm{med}})}, \qquad
         B = \frac{1}{N} \sum_i \sum_{j \ne y_i} e^{s_{\mathrm{old}} \cos\theta_{ij}},
 
     with the median :math:`\theta_{\mathrm{med}}` of the angles to the targets. It is
-    state without gradient, formed before the loss of the same batch; under one ``jit``
+    state without gradient, updated before the loss of the same batch; under one ``jit``
     the two share their matrix product. Start from :func:`adacos_fixed_scale`.
 
     Args:
@@ -75,7 +79,7 @@ def adacos_dynamic_scale(
         where: Boolean mask or weights, of the shape of ``labels``; an example counts or
             does not.
         block_size: Number of classes handled at a time, as in :func:`margin_softmax`.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The scale, a scalar, float32 at least; ``scale`` itself if no example counts.
@@ -97,15 +101,14 @@ def adacos_dynamic_scale(
         Zhang et al., `AdaCos <https://arxiv.org/abs/1905.00292>`_, CVPR 2019, Eqs. 13
         to 15.
     """
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
+    embeddings, prototypes = as_operands(embeddings, prototypes, ranks=(2, 3))
     if prototypes.shape[0] < 3:
         raise ValueError(
             "adacos_dynamic_scale: prototypes must be of at least 3 classes, got"
             f" {prototypes.shape[0]}."
         )
-    labels, where = _checks.as_batch(embeddings, labels, where)
-    _checks.check_scale(scale, "both", ())
-    _checks.check_block_size(block_size)
+    labels, where = as_batch(embeddings, labels, where)
+    check_scale(scale, "both", ())
     return _adacos_dynamic_scale(
         embeddings,
         prototypes,
@@ -131,15 +134,22 @@ def _adacos_dynamic_scale(
     embeddings, prototypes = jax.lax.stop_gradient((embeddings, prototypes))
     if not labels.size:  # where a median does not exist
         return jnp.asarray(scale, jnp.result_type(embeddings, prototypes, jnp.float32))
-    examples = as_examples(embeddings, prototypes, labels, where)
-    target = target_of(gather(examples, prototypes), examples)
-    form = Form("both", is_detached=False, is_smoothed=False, precision=precision)
-    old = jax.lax.stop_gradient(jnp.asarray(scale, target.angle.dtype))
-    rows = make_rows(form, examples.embeddings, old, target.angle, NoMargin())
-    others = negatives(form, blocks, rows, prototypes, examples.labels)
-    count = jnp.sum(target.is_kept.astype(old.dtype))
-    log_mean = jax.nn.logsumexp(others.log_sum, where=target.is_kept) - jnp.log(count)
-    median = jnp.nanmedian(jnp.where(target.is_kept, target.angle, jnp.nan))
+    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+    is_kept = weights != 0.0
+    x_wide = widen(x)
+    target = nearest_subcenter(x_wide, widen(prototypes[labels]))
+    theta = angle(x_wide, target)
+    old = jax.lax.stop_gradient(jnp.asarray(scale, theta.dtype))
+    others = reduce_classes(
+        partial(block_logits, normalize="both", precision=precision),
+        Rows(x, length(x_wide), old, theta, margin=None),
+        (prototypes, length(widen(prototypes))),
+        labels,
+        blocks,
+    )
+    count = jnp.sum(is_kept.astype(old.dtype))
+    log_mean = jax.nn.logsumexp(others.log_sum, where=is_kept) - jnp.log(count)
+    median = jnp.nanmedian(jnp.where(is_kept, theta, jnp.nan))
     new = log_mean / jnp.cos(jnp.minimum(math.pi / 4, median))
-    is_unknown = jnp.any(jnp.isnan(examples.weights))
+    is_unknown = jnp.any(jnp.isnan(weights))
     return jnp.where(count > 0.0, jnp.where(is_unknown, jnp.nan, new), old)

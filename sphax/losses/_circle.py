@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax.losses._core.batch import as_scalar
+from sphax.losses._core.pairs import Batch, as_pairwise, compare, log_sum_exp
 from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_range
-from sphax.losses._pairs import Batch, as_pairwise, compare, log_sum_exp
 
 
 @explain_names(OF_LOSSES)
@@ -21,7 +21,7 @@ def circle(
     memory: MemoryBank | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
-    r"""Weighs every cosine by how far it is from its optimum (circle loss on pairs).
+    r"""Weighs every cosine by its distance from its optimum (circle loss on pairs).
 
     For an anchor with cosines :math:`s_p` to its positives and :math:`s_n` to its
     negatives,
@@ -31,8 +31,8 @@ def circle(
             \sum_n e^{\gamma \alpha_n (s_n - m)}\Big), \quad
         \alpha_p = [1 + m - s_p]_+, \quad \alpha_n = [s_n + m]_+,
 
-    averaged over the anchors that have a positive. The weights :math:`\alpha` are
-    without gradient, as in the paper's own gradients; some libraries differentiate
+    averaged over the anchors that have a positive. The weights :math:`\alpha` have no
+    gradient, as in the gradients that the paper gives; some libraries differentiate
     through them. Published pairs :math:`m, \gamma` are 0.4, 80 (retrieval), 0.25, 256
     (faces) and 0.25, 128 (persons). With prototypes in place of pairs it is the margin
     :class:`sphax.margins.Circle`.
@@ -45,7 +45,7 @@ def circle(
         where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
             in no pair, and a NaN in them reaches nothing.
         memory: Rows of earlier batches, which serve as further negatives.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if no anchor has a
@@ -64,11 +64,9 @@ def circle(
         Sun et al., `Circle Loss <https://arxiv.org/abs/2002.10857>`_, CVPR 2020,
         Section 3.
     """
-    check_range("margin", margin, -1.0, is_open=True)
-    check_range("scale", scale, 0.0, is_open=True)
     batch = as_pairwise(embeddings, labels, where, memory)
-    margin = as_scalar("margin", margin, batch.dtype)
-    scale = as_scalar("scale", scale, batch.dtype)
+    margin = as_scalar("margin", margin, batch.dtype, -1.0, is_open=True)
+    scale = as_scalar("scale", scale, batch.dtype, 0.0, is_open=True)
     return _circle(batch, margin, scale, precision=precision)
 
 
@@ -82,9 +80,9 @@ def _circle(
 ) -> jax.Array:
     pairs = compare(batch, precision)
     cosines = pairs.products
-    held = jax.lax.stop_gradient(cosines)
-    pull = jnp.maximum(1.0 + margin - held, 0.0) * (cosines - (1.0 - margin))
-    push = jnp.maximum(held + margin, 0.0) * (cosines - margin)
+    fixed = jax.lax.stop_gradient(cosines)
+    pull = jnp.maximum(1.0 + margin - fixed, 0.0) * (cosines - (1.0 - margin))
+    push = jnp.maximum(fixed + margin, 0.0) * (cosines - margin)
     losses = jax.nn.softplus(
         log_sum_exp(-scale * pull, pairs.is_positive)
         + log_sum_exp(scale * push, pairs.is_negative)

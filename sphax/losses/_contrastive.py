@@ -1,13 +1,13 @@
-"""The contrastive loss on pairs."""
+"""The contrastive loss."""
 
 import jax
 import jax.numpy as jnp
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax.losses._core.batch import as_scalar
+from sphax.losses._core.pairs import Batch, as_pairwise, compare, distances
 from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_range
-from sphax.losses._pairs import Batch, as_pairwise, compare, distances
 
 
 @explain_names(OF_LOSSES)
@@ -28,11 +28,11 @@ def contrastive(
         \tfrac12 D^2 \quad \text{(one class)}, \qquad
         \tfrac12 [m - D]_+^2 \quad \text{(two classes)},
 
-    and the loss is the mean over all pairs of an anchor and a reference, whatever their
-    kind, as in the paper's sum: in a batch of many classes most pairs are negative, and
-    most of their terms zero. Two rows of the batch make a pair in either order. A row
-    without a positive is in negative pairs like any other. Other libraries leave out
-    the squares, or average the two kinds apart.
+    and the loss is the mean over all pairs of an anchor and a reference, positive and
+    negative together, as in the paper's sum: in a batch of many classes most pairs are
+    negative, and most of their terms zero. Two rows of the batch make two pairs, one in
+    each order. A row without a positive still takes part in negative pairs. Other
+    libraries leave out the squares, or average the two kinds separately.
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.
@@ -41,7 +41,7 @@ def contrastive(
         where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
             in no pair, and a NaN in them reaches nothing.
         memory: Rows of earlier batches, which serve as further negatives.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient without a pair. The
@@ -61,9 +61,8 @@ def contrastive(
         Hadsell et al., `Dimensionality Reduction by Learning an Invariant Mapping
         <https://doi.org/10.1109/CVPR.2006.100>`_, CVPR 2006, Eq. 4.
     """
-    check_range("margin", margin, 0.0, is_open=True)
     batch = as_pairwise(embeddings, labels, where, memory)
-    margin = as_scalar("margin", margin, batch.dtype)
+    margin = as_scalar("margin", margin, batch.dtype, 0.0, is_open=True)
     return _contrastive(batch, margin, precision=precision)
 
 

@@ -1,4 +1,4 @@
-"""One hinge for every class: support vector machines, one versus all."""
+"""The one-versus-all hinge loss of support vector machines."""
 
 from functools import partial
 from typing import Literal
@@ -10,12 +10,16 @@ from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
-from sphax.losses import _checks
-from sphax.losses._blocks import Blocks, as_blocks
-from sphax.losses._class_sums import sum_over_others
-from sphax.losses._examples import as_examples, target_products
-from sphax.losses._margin_softmax import DEFAULT_SCALE
-from sphax.losses._negatives import Normalize
+from sphax.losses._core.batch import as_batch, as_operands, masked_batch
+from sphax.losses._core.blocked import Blocks, as_blocks
+from sphax.losses._core.class_logits import (
+    DEFAULT_SCALE,
+    Normalize,
+    check_normalize,
+    check_scale,
+    sum_over_others,
+    target_products,
+)
 
 
 @explain_names(OF_LOSSES)
@@ -38,12 +42,12 @@ def hinge(
         t_y = 1, \quad t_j = -1 \ (j \ne y).
 
     The logits :math:`z` are those of :func:`margin_softmax` without a margin. This is
-    the baseline that angular margins were first compared with, Caffe's ``HingeLoss``:
-    not the hinge of the difference between the target and its best rival.
+    the baseline that angular margins were first compared with, Caffe's ``HingeLoss``.
+    It is not the hinge of the difference between the target and its best rival.
 
     Args:
         embeddings: Floating, ``[..., features]``.
-        prototypes: Floating, ``[classes, features]``, a row for each class.
+        prototypes: Floating, ``[classes, features]``, one row per class.
         labels: Target class, integer, ``[...]``, each in ``[0, classes)``. Any other
             makes the loss and its gradients NaN.
         power: :math:`p`, 1 or 2.
@@ -56,7 +60,7 @@ def hinge(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
             and has no forward-mode derivative.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is
@@ -78,12 +82,11 @@ def hinge(
         for the other hinge; Tang, `Deep Learning using Linear Support Vector Machines
         <https://arxiv.org/abs/1306.0239>`_, 2013, for this one with power 2.
     """
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes)
+    embeddings, prototypes = as_operands(embeddings, prototypes)
     check_choice("power", power, (1, 2))
-    check_choice("normalize", normalize, ("both", "prototypes", "none"))
-    _checks.check_scale(scale, normalize, embeddings.shape[:-1])
-    _checks.check_block_size(block_size)
-    labels, where = _checks.as_batch(embeddings, labels, where)
+    check_normalize(normalize)
+    check_scale(scale, normalize, embeddings.shape[:-1])
+    labels, where = as_batch(embeddings, labels, where)
     if normalize != "both":
         scale = 1.0
     elif scale is None:
@@ -114,21 +117,23 @@ def _hinge(
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    examples = as_examples(embeddings, prototypes, labels, where)
-    radius = jnp.asarray(scale, dtype=examples.weights.dtype)
-    own = radius * target_products(examples, prototypes, normalize)
+    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+    logit_scale = jnp.asarray(scale, dtype=weights.dtype)
+    target = logit_scale * target_products(x, prototypes, labels, normalize)
     others = sum_over_others(
-        partial(_other, power),
-        jnp.broadcast_to(radius, own.shape)[..., None],
-        examples,
+        partial(_hinge_of_other, power),
+        jnp.broadcast_to(logit_scale, target.shape)[..., None],
+        x,
         prototypes,
+        labels,
         normalize=normalize,
         blocks=blocks,
         precision=precision,
     )
-    return weighted_mean(jax.nn.relu(1.0 - own) ** power + others, examples.weights)
+    return weighted_mean(jax.nn.relu(1.0 - target) ** power + others, weights)
 
 
-def _other(power: int, radius: jax.Array, product: jax.Array) -> jax.Array:
-    """What a class that is not the target adds."""
-    return jax.nn.relu(1.0 + radius * product) ** power
+def _hinge_of_other(
+    power: int, logit_scale: jax.Array, products: jax.Array
+) -> jax.Array:
+    return jax.nn.relu(1.0 + logit_scale * products) ** power

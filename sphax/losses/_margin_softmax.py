@@ -1,29 +1,36 @@
 """Softmax cross-entropy with a margin on the target, for any margin."""
 
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_choice, check_key
+from sphax._checks import as_array, check_choice, check_count, check_key
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
-from sphax.losses import _checks
-from sphax.losses._blocks import Blocks, as_blocks
-from sphax.losses._examples import as_examples
-from sphax.losses._negatives import Form, Normalize, make_rows, negatives
-from sphax.losses._target import gather, target_logit, target_of
-from sphax.margins import Margin
+from sphax._numerics import dot, widen
+from sphax.losses._core.batch import as_batch, as_operands, masked_batch
+from sphax.losses._core.blocked import Blocks, as_blocks, reduce_classes
+from sphax.losses._core.class_logits import (
+    DEFAULT_SCALE,
+    Normalize,
+    Rows,
+    block_logits,
+    check_normalize,
+    check_scale,
+    nearest_subcenter,
+)
+from sphax.margins import Margin, Target
+from sphax.sphere import angle, length
+from sphax.sphere import normalize as to_direction
 
 Gradient = Literal["exact", "detached"]
 
-# CosFace's and ArcFace's.
-DEFAULT_SCALE = 64.0
-
 
 class MarginAux(NamedTuple):
-    """What training logs of a :func:`margin_softmax`, without gradient.
+    """What :func:`margin_softmax` returns for logging, without gradient.
 
     Attributes:
         correct: Whether the target's logit, without the margin, is above all others,
@@ -31,7 +38,7 @@ class MarginAux(NamedTuple):
         angle: Angle to the target in radians, ``[...]``.
         norm: Length of the embedding, ``[...]``.
         weight: Sum of the weights, the number of examples if there are none, ``[]``.
-        margin: The margin for the next step: with its running state brought up to this
+        margin: The margin for the next step: with its running state updated by this
             batch, if it keeps one, else the margin that was given.
 
     Example:
@@ -49,7 +56,7 @@ class MarginAux(NamedTuple):
 
 
 class _Options(TypedDict, total=False):
-    """What both losses take beside ``has_aux``."""
+    """Keyword arguments of both losses, without ``has_aux``."""
 
     scale: jax.typing.ArrayLike | None
     normalize: Normalize
@@ -124,13 +131,13 @@ def margin_softmax(
     CosFace, ArcFace and the others take ``"both"``. The target's angle is formed from
     the vectors, so that its gradient is right however small the angle.
 
-    What a margin asks for beyond :math:`\psi, \eta` is done here, in every call: its
-    running state is brought up to the batch first and returned in ``aux.margin``, its
-    draws are made from ``key``, its penalty is added to the loss.
+    If the margin has more than :math:`\psi, \eta`, every call takes care of it: its
+    running state is updated by the batch first and returned in ``aux.margin``, its
+    random numbers are drawn from ``key``, its penalty is added to the loss.
 
     With label smoothing :math:`\epsilon` and :math:`C` classes, :math:`1 - \epsilon` of
-    the mass stays on the target's logit with its margin, and the rest lies evenly on
-    the logits :math:`z^0_j` without one:
+    the mass stays on the target's logit with its margin, and the rest is spread evenly
+    over the logits :math:`z^0_j` without one:
 
     .. math::
         L_\epsilon = \log \sum_j e^{z_j} - (1 - \epsilon) z_y
@@ -142,31 +149,31 @@ def margin_softmax(
 
     Args:
         embeddings: :math:`x`, floating, ``[..., features]``.
-        prototypes: :math:`w`, floating, ``[classes, features]``, a row for each class;
-            or ``[classes, k, features]``, with k sub-centres, of which the nearest
-            counts and has the gradient (the first of several equally near).
+        prototypes: :math:`w`, floating, ``[classes, features]``, one row per class; or
+            ``[classes, k, features]``, with k sub-centers, of which the nearest counts
+            and has the gradient (the first of several equally near).
         labels: :math:`y`, integer, ``[...]``, in ``[0, classes)``. There is no ignored
             label: any other makes loss and gradients NaN, unless ``where`` masks it.
-        margin: One of :mod:`sphax.margins`; hyperparameters may have the shape of
+        margin: A margin of :mod:`sphax.margins`; hyperparameters may have the shape of
             ``labels``, one for each example.
         scale: :math:`s`, positive, a scalar or of the shape of ``labels``, which may be
             traced and differentiated; 64 if not given. For ``normalize="both"`` alone.
-        normalize: Which vectors count by their direction only.
+        normalize: Which vectors count by their direction only, see the table.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
             zero are zeroed before anything else: a NaN in them reaches nothing. A
             negative weight raises, or makes the loss NaN where ``where`` is traced.
-        key: For a margin that draws, another one in every step.
+        key: Random key for a margin that draws, another one in every step.
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
-            and has no forward-mode derivative. Where a mesh may spread the prototypes,
-            a block has as many of every device, one or more, and none is sent to
-            another device.
+            and has no forward-mode derivative. If the prototypes may be sharded, a
+            block has as many classes of every device, one or more, and no prototype is
+            sent to another device.
         gradient: ``"exact"``, or ``"detached"`` for the values of the margin with the
             gradient of the plain cosine (characteristic gradient detachment).
         label_smoothing: :math:`\epsilon`, in ``[0, 1)``.
         has_aux: Whether to return ``(loss, aux)`` with a :class:`MarginAux`; needed by
             a margin that keeps a running state.
-        precision: Of the matrix products, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, when nothing is
@@ -174,8 +181,8 @@ def margin_softmax(
         where its direction is needed; so has the target's part at angles 0 and pi.
 
     Raises:
-        TypeError: If an argument has the wrong kind of dtype, ``margin`` is not one, or
-            ``block_size`` is traced.
+        TypeError: If an argument has the wrong kind of dtype, ``margin`` is not a
+            `Margin`, or ``block_size`` is traced.
         ValueError: If shapes do not fit, an option is out of range, or the margin needs
             a key or ``has_aux`` and there is none.
 
@@ -251,28 +258,15 @@ def margin_softmax_per_example(
 ) -> jax.Array | tuple[jax.Array, MarginAux]:
     """The losses that :func:`margin_softmax` averages, for reweighting and mining.
 
-    Args:
-        embeddings: See :func:`margin_softmax`, as for all arguments but ``where``.
-        prototypes: As there.
-        labels: As there.
-        margin: As there.
-        scale: As there.
-        normalize: As there.
-        where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
-            zero are left out, with loss 0; other weights have no effect here.
-        key: As there.
-        block_size: As there.
-        gradient: As there.
-        label_smoothing: As there.
-        has_aux: As there.
-        precision: As there.
+    All arguments are those of :func:`margin_softmax`. Of ``where``, only zeros have an
+    effect: such examples are left out, with loss 0.
 
     Returns:
         Losses, ``[...]``, float32 at least; ``(losses, aux)`` if ``has_aux``.
 
     Raises:
-        TypeError: As :func:`margin_softmax`.
-        ValueError: As :func:`margin_softmax`.
+        TypeError: For the same reasons as :func:`margin_softmax`.
+        ValueError: For the same reasons as :func:`margin_softmax`.
 
     Example:
         >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)
@@ -315,20 +309,26 @@ def _evaluate(
     precision,
     is_mean,
 ):
-    """The mean of the losses, or the losses, of arguments that it checks."""
-    _checks.check_margin(margin, has_aux=has_aux)
-    embeddings, prototypes = _checks.as_operands(embeddings, prototypes, ranks=(2, 3))
-    labels, where = _checks.as_batch(embeddings, labels, where)
-    check_choice("normalize", normalize, ("both", "prototypes", "none"))
-    check_choice("gradient", gradient, ("exact", "detached"))
-    _checks.check_subcenters(prototypes, normalize)
-    _checks.check_scale(scale, normalize, labels.shape)
-    _checks.check_label_smoothing(label_smoothing)
-    _checks.check_block_size(block_size)
+    """The losses, or their mean: checks the arguments and calls what is compiled."""
+    check_margin_softmax(
+        margin,
+        normalize=normalize,
+        gradient=gradient,
+        label_smoothing=label_smoothing,
+        block_size=block_size,
+    )
+    if margin.keeps_state and not has_aux:
+        raise ValueError(
+            f"{type(margin).__name__} keeps a running state, which would stand still:"
+            " call with has_aux=True and go on with aux.margin."
+        )
+    embeddings, prototypes = as_operands(embeddings, prototypes, ranks=(2, 3))
+    labels, where = as_batch(embeddings, labels, where)
+    check_normalize(normalize, has_subcenters=prototypes.ndim == 3)
+    check_scale(scale, normalize, labels.shape)
     if key is not None:
         check_key(key)
     is_number = isinstance(label_smoothing, (int, float))
-    is_smoothed = not (is_number and label_smoothing == 0)
     outcome = _losses(
         embeddings,
         prototypes,
@@ -338,8 +338,11 @@ def _evaluate(
         label_smoothing,
         where,
         key,
-        form=Form(normalize, gradient == "detached", is_smoothed, precision),
+        normalize=normalize,
+        is_detached=gradient == "detached",
+        is_smoothed=not (is_number and label_smoothing == 0),
         blocks=as_blocks(block_size, prototypes),
+        precision=precision,
         is_mean=is_mean,
         has_aux=has_aux,
     )
@@ -349,7 +352,15 @@ def _evaluate(
     return losses, aux._replace(margin=margin)
 
 
-@compiled("form", "blocks", "is_mean", "has_aux")
+@compiled(
+    "normalize",
+    "is_detached",
+    "is_smoothed",
+    "blocks",
+    "precision",
+    "is_mean",
+    "has_aux",
+)
 def _losses(
     embeddings: jax.Array,
     prototypes: jax.Array,
@@ -360,32 +371,142 @@ def _losses(
     where: jax.Array | None,
     key: jax.Array | None,
     *,
-    form: Form,
+    normalize: Normalize,
+    is_detached: bool,
+    is_smoothed: bool,
     blocks: Blocks | None,
+    precision: jax.lax.PrecisionLike,
     is_mean: bool,
     has_aux: bool,
 ) -> Any:
-    examples = as_examples(embeddings, prototypes, labels, where)
-    gathered = gather(examples, prototypes)
-    target = target_of(gathered, examples)
+    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+
+    # The target, from gathered vectors: its angle is exact however small.
+    x_wide, target_prototype = widen(x), widen(prototypes[labels])
+    target_prototype = nearest_subcenter(x_wide, target_prototype)
+    target = Target(
+        angle(x_wide, target_prototype), length(x_wide), is_kept=weights != 0.0
+    )
     margin = margin.update(jax.lax.stop_gradient(target))
-    current = margin.for_batch(target, key)
-    own = target_logit(form, gathered, target, current, scale)
-    rows = make_rows(form, examples.embeddings, own.radius, target.angle, current)
-    others = negatives(form, blocks, rows, prototypes, examples.labels)
+    active = margin.for_batch(target, key)
+    cosine = jnp.cos(target.angle)
+    added = active(target.angle) - cosine
+    if is_detached:
+        added = jax.lax.stop_gradient(added)
+    if normalize == "both":
+        logit_scale = jnp.asarray(scale, dtype=target.angle.dtype)
+        plain = logit_scale * cosine
+        target_logit = logit_scale * (cosine + added)
+    else:
+        # The product itself keeps digits that lengths times a cosine would lose.
+        logit_scale = target.norm
+        if normalize == "none":
+            plain = dot(x_wide, target_prototype)
+            target_logit = plain + target.norm * length(target_prototype) * added
+        else:
+            plain = dot(x_wide, to_direction(target_prototype))
+            target_logit = plain + target.norm * added
+
+    # The other classes. Their lengths need no gradient: see `inner_products`.
+    is_modified = active.modifies_negatives
+    x_lengths = w_lengths = None
+    if is_modified or normalize == "both":
+        x_lengths = jax.lax.stop_gradient(target.norm)
+    if is_modified or normalize != "none":
+        w_lengths = length(widen(jax.lax.stop_gradient(prototypes)))
+    # Arrays, since the blocked form has a gradient to return for every leaf.
+    negatives_margin = jax.tree.map(jnp.asarray, active) if is_modified else None
+    others = reduce_classes(
+        partial(
+            block_logits,
+            normalize=normalize,
+            is_detached=is_detached,
+            is_smoothed=is_smoothed,
+            precision=precision,
+        ),
+        Rows(x, x_lengths, logit_scale, target.angle, negatives_margin),
+        (prototypes, w_lengths),
+        labels,
+        blocks,
+    )
+
     # softplus keeps the digits of a small loss, which log-sum-exp minus target loses.
-    losses = jax.nn.softplus(others.log_sum - own.logit) + margin.penalty(target)
-    if others.total is not None:
-        mean = (others.total + own.plain) / prototypes.shape[0]
-        losses = losses + label_smoothing * (own.logit - mean)
+    losses = jax.nn.softplus(others.log_sum - target_logit) + margin.penalty(target)
+    if is_smoothed:
+        mean = (others.total + plain) / prototypes.shape[0]
+        losses = losses + label_smoothing * (target_logit - mean)
     if is_mean:
-        losses = weighted_mean(jnp.where(target.is_kept, losses, 0.0), examples.weights)
+        losses = weighted_mean(jnp.where(target.is_kept, losses, 0.0), weights)
     else:
         # Multiplied, not replaced: the gradient has to be NaN as well.
-        losses = losses * jnp.where(jnp.isnan(examples.weights), jnp.nan, 1.0)
+        losses = losses * jnp.where(jnp.isnan(weights), jnp.nan, 1.0)
         losses = jnp.where(target.is_kept, losses, 0.0)
     if not has_aux:
         return losses
-    correct = target.is_kept & (own.plain > others.nearest)
-    logged = correct, target.angle, target.norm, jnp.sum(examples.weights)
+    correct = target.is_kept & (plain > others.largest)
+    logged = correct, target.angle, target.norm, jnp.sum(weights)
     return losses, MarginAux(*jax.lax.stop_gradient(logged), margin)
+
+
+def check_margin_softmax(
+    margin: Margin,
+    *,
+    scale: jax.typing.ArrayLike | None = None,
+    normalize: Normalize = "both",
+    subcenters: int = 1,
+    block_size: int | None = None,
+    gradient: Gradient = "exact",
+    label_smoothing: jax.typing.ArrayLike = 0.0,
+) -> None:
+    """Checks options of :func:`margin_softmax` before there is a batch.
+
+    For a layer that stores them, so that a wrong one raises where it is given.
+
+    Args:
+        margin: The margin.
+        scale: The scale, None or a scalar.
+        normalize: Which vectors count by their direction only.
+        subcenters: Number of prototypes for each class.
+        block_size: Number of classes handled at a time, or None.
+        gradient: ``"exact"`` or ``"detached"``.
+        label_smoothing: Share of the other classes, in ``[0, 1)``.
+
+    Raises:
+        TypeError: If ``margin`` is not a `Margin`, or another option is of the wrong
+            kind.
+        ValueError: If an option is out of range.
+
+    Example:
+        >>> sx.losses.check_margin_softmax(sx.margins.ArcFace(), scale=64.0)
+        >>> sx.losses.check_margin_softmax(sx.margins.ArcFace)
+        Traceback (most recent call last):
+        TypeError: margin must be a sphax.margins.Margin, got the class: call it, as in
+            ArcFace().
+    """
+    if isinstance(margin, type) and issubclass(margin, Margin):
+        raise TypeError(
+            f"margin must be a sphax.margins.Margin, got the class: call it, as in"
+            f" {margin.__name__}()."
+        )
+    if isinstance(margin, (int, float)):
+        raise TypeError(
+            "margin must be a sphax.margins.Margin, got a number; say what it is of, as"
+            f" in ArcFace(margin={margin}) or CosFace(margin={margin})."
+        )
+    if not isinstance(margin, Margin):
+        raise TypeError(
+            "margin must be a sphax.margins.Margin, such as ArcFace() or NoMargin(),"
+            f" got {margin!r}; a function of the angle is wrapped by Psi(function)."
+        )
+    check_normalize(normalize, has_subcenters=subcenters > 1)
+    check_choice("gradient", gradient, ("exact", "detached"))
+    check_scale(scale, normalize, ())
+    if block_size is not None:
+        check_count("block_size", block_size)
+    as_array("label_smoothing", label_smoothing)
+    if isinstance(label_smoothing, (int, float)) and not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}.")
+    if jnp.shape(label_smoothing) != ():
+        raise ValueError(
+            f"label_smoothing must be a scalar, got shape {jnp.shape(label_smoothing)}."
+        )

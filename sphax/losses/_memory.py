@@ -1,6 +1,6 @@
 """A memory of past batches, whose rows serve as further negatives (cross-batch memory).
 
-A ring: the state of a queue of fixed size, so that nothing compiles anew as it fills.
+It is a ring buffer of fixed size, so that nothing is recompiled while it fills.
 """
 
 from typing import NamedTuple
@@ -9,25 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphax._checks import are_equal, check_dimensions
+from sphax._checks import are_equal, check_count
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax.losses._checks import as_batch, as_embeddings
+from sphax.losses._core.batch import as_batch, as_rows
 
 
 class MemoryBank(NamedTuple):
     """Embeddings of past batches with their labels, for ``memory=`` of an objective.
 
-    Every row is a negative of the anchors of other classes. The paper takes the rows of
-    an anchor's own class as positives, too, which are left out here: they were made by
-    older parameters, and would pull towards where the class has been.
+    Every row is a negative of the anchors of other classes. The paper also takes the
+    rows of an anchor's class as positives. Here they are left out: they were made by
+    older parameters, and would pull towards where the class was.
 
     A pytree of arrays of fixed shapes: carry it through :func:`jax.lax.scan`, donate
     it, save it with the parameters.
 
     Attributes:
-        embeddings: As they were when stored, ``[size, features]``.
-        labels: Of the same rows, integer, ``[size]``.
+        embeddings: Embeddings as they were when stored, ``[size, features]``.
+        labels: Labels of the same rows, integer, ``[size]``.
         filled: Number of rows that hold an embedding, the first ones, ``[]``.
         position: Row that is written next, ``[]``.
 
@@ -55,29 +55,28 @@ def init_memory(
     dtype: jax.typing.DTypeLike = jnp.float32,
     label_dtype: jax.typing.DTypeLike = jnp.int32,
 ) -> MemoryBank:
-    """An empty memory: an objective takes it for none.
+    """An empty memory, which has no effect on an objective.
 
     Args:
         size: Number of rows.
         features: Width of the embeddings.
-        dtype: Of the embeddings, floating; need not be that of the batches.
-        label_dtype: Of the labels, integer; has to hold all of them.
+        dtype: Dtype of the embeddings, floating; need not be that of the batches.
+        label_dtype: Dtype of the labels, integer; has to hold all of them.
 
     Returns:
         The empty memory.
 
     Raises:
-        TypeError: If ``dtype`` is not floating or ``label_dtype`` not integer.
+        TypeError: If ``dtype`` is not floating, ``label_dtype`` not integer, or a size
+            not an integer.
         ValueError: If ``size`` or ``features`` is not positive.
 
     Example:
         >>> sx.losses.init_memory(size=4, features=2).embeddings.shape
         (4, 2)
     """
-    if size < 1 or features < 1:
-        raise ValueError(
-            f"size and features must be positive, got {size} and {features}."
-        )
+    check_count("size", size)
+    check_count("features", features)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be floating, got {jnp.dtype(dtype)}.")
     if not jnp.issubdtype(label_dtype, jnp.integer):
@@ -101,11 +100,11 @@ def enqueue(
 ) -> MemoryBank:
     """The memory with a batch written over its oldest rows.
 
-    Call it after the loss of the batch, whose negatives would otherwise count twice. Of
-    more rows than the memory has, the last ones stay.
+    Call it after the loss of the batch, whose negatives would otherwise count twice. If
+    the batch has more rows than the memory, the last ones are stored.
 
     Args:
-        memory: From :func:`init_memory` or from the step before.
+        memory: The memory, from :func:`init_memory` or from the step before.
         embeddings: Floating, ``[n, features]``; stored without gradient, in the dtype
             of the memory.
         labels: Integer, ``[n]``; stored in the integer dtype of the memory. If a label
@@ -163,7 +162,7 @@ def _enqueue(
 
 
 def _check_labels_fit(labels: jax.typing.ArrayLike, dtype: jnp.dtype) -> None:
-    """Raises if labels that are not arrays of JAX have values that ``dtype`` lacks."""
+    """Raises if labels, unless JAX arrays, have values that ``dtype`` cannot hold."""
     if isinstance(labels, jax.Array) or not np.size(labels):
         return
     info, array = jnp.iinfo(dtype), np.asarray(labels)
@@ -175,20 +174,8 @@ def _check_labels_fit(labels: jax.typing.ArrayLike, dtype: jnp.dtype) -> None:
         )
 
 
-def as_rows(embeddings: jax.typing.ArrayLike) -> jax.Array:
-    """``embeddings`` as an array; raises unless floating, ``[n, features]``."""
-    embeddings = as_embeddings(embeddings)
-    if embeddings.ndim != 2:
-        raise ValueError(
-            "embeddings must be [n, features], one batch (jax.vmap takes several), got"
-            f" shape {embeddings.shape}."
-        )
-    check_dimensions("embeddings", embeddings)
-    return embeddings
-
-
 def check_memory(memory: MemoryBank, embeddings: jax.Array) -> None:
-    """Raises unless ``memory`` is one, of the width of ``embeddings``."""
+    """Raises unless ``memory`` is a `MemoryBank` as wide as ``embeddings``."""
     if not isinstance(memory, MemoryBank):
         raise TypeError(
             "memory must be a sphax.losses.MemoryBank, from init_memory or enqueue,"

@@ -1,6 +1,7 @@
-"""The triplet loss, with the mining that it is known for."""
+"""The triplet loss, with its published kinds of mining."""
 
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +9,19 @@ import jax.numpy as jnp
 from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax.losses._memory import MemoryBank
-from sphax.losses._numbers import as_scalar, check_range
-from sphax.losses._pairs import (
+from sphax.losses._core.batch import as_scalar
+from sphax.losses._core.pairs import (
     Batch,
-    Pairs,
     as_pairwise,
     compare,
     distances,
     squared_distances,
 )
-from sphax.losses._triplet_sums import Rule, cost, triplet_sums
+from sphax.losses._memory import MemoryBank
 
 Mining = Literal[
     "all", "active", "hard", "semi_hard", "nearest_semi_hard", "batch_hard"
 ]
-_BOUNDED_BY_MARGIN = ("active", "semi_hard")
 
 
 @explain_names(OF_LOSSES)
@@ -62,10 +60,10 @@ def triplet(
     Three losses are published as semi-hard: ``"semi_hard"`` with ``"squared"`` distance
     (FaceNet) or with ``"euclidean"`` (PyTorch Metric Learning), and
     ``"nearest_semi_hard"`` (TensorFlow Addons). They have different values and
-    different gradients. Of a network that has collapsed into one point, every triplet
-    is ``"hard"`` and costs the margin, and none is ``"semi_hard"``. The soft form
-    belongs to ``"batch_hard"`` and ``"euclidean"``. Where one negative is to be chosen
-    and several are equally near, they share its place.
+    different gradients. If a network has collapsed into one point, every triplet is
+    ``"hard"`` and costs the margin, and none is ``"semi_hard"``. The soft form belongs
+    to ``"batch_hard"`` and ``"euclidean"``. If one negative is to be chosen and several
+    are equally near, they share its place.
 
     Time is that of the pairs, times the size of the largest class in the batch; memory
     is that of the pairs, whatever the number of triplets.
@@ -81,7 +79,7 @@ def triplet(
         where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
             in no triplet, and a NaN in them reaches nothing.
         memory: Rows of earlier batches, which serve as further negatives.
-        precision: Of the matrix product, as in :func:`jax.lax.dot_general`.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if nothing is mined.
@@ -109,22 +107,35 @@ def triplet(
     """
     check_choice("mining", mining, get_args(Mining))
     check_choice("distance", distance, ("squared", "euclidean"))
-    rule = Rule(mining, is_soft=isinstance(margin, str))
-    if isinstance(margin, str):
-        _check_soft(margin, mining)
+    is_soft = isinstance(margin, str)
+    if is_soft:
+        if margin != "soft":
+            raise ValueError(f'margin must be a number or "soft", got {margin!r}.')
+        if mining in ("active", "semi_hard"):
+            raise ValueError(
+                f"mining={mining!r} asks which negatives lie within the margin, and"
+                ' "soft" is none; give a number, or mine "all", "hard" or'
+                ' "batch_hard".'
+            )
         margin = 0.0
-    check_range("margin", margin, 0.0)
     batch = as_pairwise(embeddings, labels, where, memory)
-    margin = as_scalar("margin", margin, batch.dtype)
-    return _triplet(batch, margin, rule=rule, distance=distance, precision=precision)
+    return _triplet(
+        batch,
+        as_scalar("margin", margin, batch.dtype, 0.0),
+        mining=mining,
+        is_soft=is_soft,
+        distance=distance,
+        precision=precision,
+    )
 
 
-@compiled("rule", "distance", "precision")
+@compiled("mining", "is_soft", "distance", "precision")
 def _triplet(
     batch: Batch,
     margin: jax.Array,
     *,
-    rule: Rule,
+    mining: Mining,
+    is_soft: bool,
     distance: Literal["squared", "euclidean"],
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
@@ -132,32 +143,142 @@ def _triplet(
         return jnp.zeros((), batch.dtype)
     pairs = compare(batch, precision)
     apart = squared_distances(pairs) if distance == "squared" else distances(pairs)
-    if rule.mining == "batch_hard":
-        return _hardest(rule, apart, pairs, margin)
-    totals, counts = triplet_sums(
-        rule, apart, pairs.is_positive, pairs.is_negative, margin
-    )
-    return pairs.mean(totals, counts)
-
-
-def _check_soft(margin: str, mining: str) -> None:
-    if margin != "soft":
-        raise ValueError(f'margin must be a number or "soft", got {margin!r}.')
-    if mining in _BOUNDED_BY_MARGIN:
-        raise ValueError(
-            f'mining={mining!r} asks which negatives lie within the margin, and "soft"'
-            ' is none; give a number, or mine "all", "hard" or "batch_hard".'
+    if mining != "batch_hard":
+        return pairs.mean(
+            *_sum_triplets(
+                mining, is_soft, apart, pairs.is_positive, pairs.is_negative, margin
+            )
         )
-
-
-def _hardest(
-    rule: Rule, apart: jax.Array, pairs: Pairs, margin: jax.Array
-) -> jax.Array:
-    """Farthest positive against nearest negative; ties share the gradient."""
+    # Farthest positive against nearest negative; ties share the gradient.
     farthest = jnp.max(apart, axis=-1, where=pairs.is_positive, initial=-jnp.inf)
     nearest = jnp.min(apart, axis=-1, where=pairs.is_negative, initial=jnp.inf)
-    # This way round, NaN is not taken for nothing.
+    # Not by `isfinite`, which would leave NaN out silently.
     is_anchor = (farthest != -jnp.inf) & (nearest != jnp.inf)
     gap = jnp.where(is_anchor, farthest - nearest + margin, 0.0)
-    losses = jnp.where(is_anchor, cost(rule, gap), 0.0)
+    losses = jnp.where(is_anchor, _cost(gap, is_soft), 0.0)
     return pairs.mean(losses, is_anchor.astype(losses.dtype))
+
+
+def _cost(gap: jax.Array, is_soft: bool) -> jax.Array:
+    """Hinge or soft hinge of ``d_ap - d_an + margin``."""
+    return jax.nn.softplus(gap) if is_soft else jax.nn.relu(gap)
+
+
+# The loop below has no derivative in reverse mode. It adds up the derivatives of the
+# costs with respect to the margin and to every distance as well: for hinges these count
+# the triplets that cost something, in all and by the distance that they contain.
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _sum_triplets(
+    mining: Mining,
+    is_soft: bool,
+    distances: jax.Array,
+    is_positive: jax.Array,
+    is_negative: jax.Array,
+    margin: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Costs and numbers of the mined triplets of every anchor, ``[n]`` each."""
+    sums = _loop_over_positives(
+        mining, is_soft, distances, is_positive, is_negative, margin
+    )
+    return sums.costs, sums.counts
+
+
+@_sum_triplets.defjvp
+def _sum_triplets_jvp(mining, is_soft, primals, tangents):
+    d_distances, _, _, d_margin = tangents
+    sums = _loop_over_positives(mining, is_soft, *primals)
+    d_costs = (
+        jnp.sum(sums.distance_slopes * d_distances, axis=-1)
+        + sums.margin_slopes * d_margin
+    )
+    return (sums.costs, sums.counts), (d_costs, jnp.zeros_like(sums.counts))
+
+
+class _Sums(NamedTuple):
+    """Sums over the triplets so far, in the memory that the pairs take."""
+
+    iteration: jax.Array
+    positive: jax.Array  # column of the positive of this iteration, [n]
+    costs: jax.Array  # of the mined triplets, [n]
+    counts: jax.Array  # of the mined triplets, [n]
+    margin_slopes: jax.Array  # derivatives of the costs by the margin, [n]
+    distance_slopes: jax.Array  # and by the distances, [n, m]
+
+
+def _loop_over_positives(
+    mining, is_soft, distances, is_positive, is_negative, margin
+) -> _Sums:
+    """Iteration r pairs each anchor with its r-th positive and all negatives."""
+    n, m = distances.shape
+    rows, columns = jnp.arange(n, dtype=jnp.int32), jnp.arange(m, dtype=jnp.int32)
+    # The next row of the same class, the first after the last: taken again and again,
+    # it goes through all positives. A row without a positive is followed by itself.
+    steps = (columns[None, :] - rows[:, None]) % m
+    step = jnp.min(jnp.where(is_positive, steps, m), axis=-1, initial=m)
+    following = (rows + step) % m
+    positives = jnp.sum(is_positive, axis=-1, dtype=jnp.int32)
+    # Compared as floating numbers: LLVM of jaxlib 0.10.2 cannot compile, for AVX-512
+    # ("Cannot select ... SUBV_BROADCAST_LOAD"), the choice of float64 numbers by a row
+    # of eight int32 that equal a column of eight.
+    float_columns = jnp.arange(m, dtype=distances.dtype)[None, :]
+
+    def add_positive(sums: _Sums) -> _Sums:
+        positive = sums.positive[:, None]
+        near = jnp.take_along_axis(distances, positive, axis=1)
+        gap = near - distances + margin
+        has_positive = sums.iteration < positives
+        mined = _mined(
+            mining, distances, near, gap, is_negative & has_positive[:, None]
+        )
+        slope = jax.nn.sigmoid(gap) if is_soft else (gap > 0).astype(gap.dtype)
+        slopes = jnp.sum(mined * slope, axis=-1)
+        is_this = float_columns == positive.astype(float_columns.dtype)
+        positive_slopes = jnp.where(is_this, slopes[:, None], 0)
+        return _Sums(
+            sums.iteration + 1,
+            following[sums.positive],
+            sums.costs + jnp.sum(mined * _cost(gap, is_soft), axis=-1),
+            sums.counts + jnp.sum(mined, axis=-1),
+            sums.margin_slopes + slopes,
+            sums.distance_slopes + positive_slopes - mined * slope,
+        )
+
+    zeros = jnp.zeros_like(distances[:, 0])
+    start = _Sums(
+        jnp.zeros((), jnp.int32),
+        following,
+        zeros,
+        zeros,
+        zeros,
+        jnp.zeros_like(distances),
+    )
+    most = jnp.max(positives, initial=0)
+    return jax.lax.while_loop(lambda sums: sums.iteration < most, add_positive, start)
+
+
+def _mined(mining, distances, near, gap, is_candidate) -> jax.Array:
+    """Weight of every negative for a pair at distance ``near``: 1 if it is mined.
+
+    Negatives that tie for one place share it.
+    """
+    # Negated comparisons, so that NaN is mined: left out, it would train silently.
+    is_beyond = ~(distances <= near)
+    is_within_margin = ~(gap <= 0)
+    if mining == "all":
+        return is_candidate.astype(distances.dtype)
+    if mining == "active":
+        return (is_candidate & is_within_margin).astype(distances.dtype)
+    if mining == "hard":
+        return (is_candidate & ~(distances > near)).astype(distances.dtype)
+    if mining == "semi_hard":
+        is_mined = is_candidate & is_beyond & is_within_margin
+        return is_mined.astype(distances.dtype)
+    # "nearest_semi_hard": the nearest candidate beyond, else the farthest of all.
+    nearest = jnp.min(
+        distances, axis=-1, where=is_candidate & is_beyond, initial=jnp.inf
+    )
+    farthest = jnp.max(distances, axis=-1, where=is_candidate, initial=-jnp.inf)
+    chosen = jnp.where(nearest == jnp.inf, farthest, nearest)[:, None]
+    differs = (distances < chosen) | (distances > chosen)
+    mined = (is_candidate & ~differs).astype(distances.dtype)
+    return mined / jnp.maximum(jnp.sum(mined, axis=-1, keepdims=True), 1.0)

@@ -1,21 +1,19 @@
-"""What a margin is: a function psi of the target's angle, with its hyperparameters."""
+"""The base class of margins, and the target that a margin sees."""
 
 import abc
-import dataclasses
 import math
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
-from sphax import _checks
 from sphax._foreign_names import OF_MARGINS
 from sphax._numerics import sin2_noise_floor
 from sphax.sphere import arcsin
 
 
 class Target(NamedTuple):
-    """What a margin may know of its batch: the target of every example.
+    """What a margin may know of a batch: the target of every example.
 
     Attributes:
         angle: To the target's prototype, in radians, ``[...]``, float32 at least.
@@ -35,16 +33,32 @@ class Target(NamedTuple):
     is_kept: jax.Array
 
 
+# Hooks that cost something or change what a loss returns, and what announces them.
+_ANNOUNCED_BY = {"negatives": "modifies_negatives", "update": "keeps_state"}
+
+
 class Margin(abc.ABC):
-    r"""Base of all margins: what becomes of the target's cosine.
+    r"""Base class of all margins, which modify the cosine of the target.
 
     A margin is a frozen dataclass registered as a pytree. Its real hyperparameters are
     leaves: they may be traced, differentiated, scheduled without compiling again, and
     given per example with the shape of the batch.
 
-    Only a call, :math:`\psi`, is required of a margin. What else it may do is asked for
-    by :func:`sphax.losses.margin_softmax` in every step, in this order:
-    :meth:`update`, :meth:`for_batch`, :meth:`penalty`, :meth:`negatives`.
+    Subclasses must implement ``__call__``, the function :math:`\psi`.
+    :func:`sphax.losses.margin_softmax` calls the optional hooks in this order:
+    :meth:`update`, :meth:`for_batch`, :meth:`penalty`, :meth:`negatives`. A subclass
+    that overrides :meth:`negatives` or :meth:`update` sets the class attribute that
+    announces it.
+
+    Attributes:
+        modifies_negatives: Whether :meth:`negatives` is not the identity; False unless
+            the subclass sets it.
+        keeps_state: Whether :meth:`update` is not the identity; False unless the
+            subclass sets it.
+
+    Raises:
+        TypeError: Where a subclass is defined that overrides :meth:`negatives` or
+            :meth:`update` without setting its attribute.
 
     Example:
         >>> margin = sx.margins.CosFace(margin=jnp.array([0.1, 0.2]))  # per example
@@ -53,6 +67,19 @@ class Margin(abc.ABC):
     """
 
     other_names = OF_MARGINS
+    modifies_negatives = False
+    keeps_state = False
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        for hook, flag in _ANNOUNCED_BY.items():
+            is_overridden = getattr(cls, hook) is not getattr(Margin, hook)
+            # False is the default; a property of the subclass is not False.
+            if is_overridden and getattr(cls, flag) is False:
+                raise TypeError(
+                    f"{cls.__name__} overrides {hook}: set {flag} = True in the class,"
+                    " or the losses would not call it."
+                )
 
     @abc.abstractmethod
     def __call__(self, angle: jax.Array) -> jax.Array:
@@ -75,27 +102,22 @@ class Margin(abc.ABC):
             angle: Angle to the target in radians, ``[...]``.
 
         Returns:
-            What takes the place of the cosines, ``[..., classes]``; here, they
-            themselves.
+            What takes the place of the cosines, ``[..., classes]``; by default, the
+            cosines themselves.
         """
         del angle
         return cosines
 
-    @property
-    def modifies_negatives(self) -> bool:
-        """Whether :meth:`negatives` is anything but the identity."""
-        return type(self).negatives is not Margin.negatives
-
     def for_batch(self, target: Target, key: jax.Array | None = None) -> "Margin":
-        """The margin of this batch, where it depends on the batch or on chance.
+        """The margin for one batch, if it depends on the batch or is random.
 
         Args:
             target: The targets of the batch; gradients pass through it.
-            key: Of what is drawn.
+            key: Random key, for margins that draw.
 
         Returns:
-            A margin whose hyperparameters may have the shape of the batch; here, the
-            margin itself.
+            A margin whose hyperparameters may have the shape of the batch; by default,
+            the margin itself.
 
         Raises:
             ValueError: If the margin draws, and there is no key.
@@ -104,42 +126,25 @@ class Margin(abc.ABC):
         return self
 
     def penalty(self, target: Target) -> jax.typing.ArrayLike:
-        """What is added to the loss of every example, ``[...]``; here, 0."""
+        """What is added to the loss of every example, ``[...]``; by default, 0."""
         del target
         return 0.0
 
     def update(self, target: Target) -> Self:
-        """The margin with its running state brought up to this batch.
+        """The margin with its running state updated by this batch.
 
         Args:
             target: The targets of the batch, without gradient. Examples that are not
                 kept count for nothing.
 
         Returns:
-            A margin of the same structure; here, the margin itself.
+            A margin of the same structure; by default, the margin itself.
         """
         del target
         return self
 
-    @property
-    def keeps_state(self) -> bool:
-        """Whether :meth:`update` is anything but the identity."""
-        return type(self).update is not Margin.update
 
-
-def replace(margin: Any, **leaves: Any) -> Any:
-    """A margin with other leaves."""
-    return dataclasses.replace(margin, **leaves)
-
-
-def check_choice(margin: Margin, name: str, choices: tuple[Any, ...]) -> None:
-    """Raises a ``ValueError`` if a static field is none of ``choices``."""
-    _checks.check_choice(
-        f"{type(margin).__name__}: {name}", getattr(margin, name), choices
-    )
-
-
-def per_row(leaf: Any) -> Any:
+def expand_last(leaf: Any) -> Any:
     """A hyperparameter of shape ``[...]`` made to broadcast with ``[..., classes]``."""
     return jnp.expand_dims(leaf, -1) if jnp.ndim(leaf) else leaf
 

@@ -86,7 +86,7 @@ CALLS = [
     ),
     by_class("margin_softmax[state]", with_state),
     Call(
-        "losses.margin_softmax[drawn, smoothed, sub-centres]",
+        "losses.margin_softmax[drawn, smoothed, sub-centers]",
         lambda x, w, labels, key, scale: losses.margin_softmax(
             x,
             w,
@@ -132,6 +132,13 @@ CALLS = [
     ),
     Call("losses.uniform_face", losses.uniform_face, (CENTERS,), (CLASSES,)),
     Call(
+        "losses.class_logits",
+        lambda x, w: losses.class_logits(x, w, scale=8.0),
+        (X, W),
+        (ROWS, CLASSES),
+        (0, 1),
+    ),
+    Call(
         "losses.subcenter_cosines",
         losses.subcenter_cosines,
         (X, SUBCENTERS),
@@ -150,7 +157,7 @@ CALLS = [
         (0, 1),
     ),
     Call(
-        "layers.MarginHead[sub-centres]",
+        "layers.MarginHead[sub-centers]",
         head_of(margins.ArcFace(), subcenters=2),
         (X, SUBCENTERS, LABELS),
         (ROWS, ("classes", None, "features"), EACH),
@@ -185,6 +192,7 @@ CALLS = [
     ),
 ]
 EXEMPT: dict[str, str] = {
+    "losses.check_margin_softmax": "checks options, returns nothing",
     "losses.adacos_fixed_scale": "arithmetic on a Python number",
     "losses.sphereface2_bias": "arithmetic on Python numbers",
 }

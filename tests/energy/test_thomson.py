@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sphax as sx
-from experiments import thomson
+from experiments.thomson.config import lowest_known
 
 minimize = sx.energy.minimize_energy
 # Of these small problems, it is the compiler that takes time.
@@ -66,7 +66,7 @@ def test_finds_the_optima_that_are_proved(key, n, d, power, optimum):
 @pytest.mark.parametrize("n", [7, 20])
 def test_finds_the_published_energies_of_thomsons_problem(key, n):
     found = compiled(n, 3, power=1.0)(key)
-    known = thomson.published()[n]
+    known = lowest_known()[n]
     total = energy(found.points, 1) * n * (n - 1) / 2
     assert known * (1 - 1e-8) <= total <= known * (1 + 1e-6)
     assert found.energy == pytest.approx(energy(found.points, 1), rel=1e-13)

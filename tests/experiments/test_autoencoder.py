@@ -1,7 +1,6 @@
-"""The autoencoder of Figure 1.1, how alike images are, and its experiment."""
+"""The autoencoder study: factors of codes, how alike images are, and a short run."""
 
 import dataclasses
-import json
 from functools import partial
 
 import jax
@@ -10,17 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import (
-    _autoencoder,
-    _autoencoder_training,
-    _data,
-    _similarity,
-    autoencoder,
-    report,
-)
-from experiments._autoencoder import Autoencoder
-from experiments._autoencoder_sources import BASELINES, SOURCES
-from experiments._autoencoder_training import Recipe
+from experiments.autoencoder import config, report, train
+from experiments.autoencoder.__main__ import parse
+from experiments.autoencoder.config import SOURCES
+from experiments.common import images, runs, store
 
 
 def draw(*shape, seed=0):
@@ -31,7 +23,7 @@ def test_correlation_is_that_of_numpy():
     images, others = draw(3, 4, 5, 2), draw(3, 4, 5, 2, seed=1)
     others[1] = 2.0 - 3.0 * images[1]
     others[2] = 0.5
-    found = _similarity.correlation(jnp.asarray(images), jnp.asarray(others))
+    found = train.correlation(jnp.asarray(images), jnp.asarray(others))
     expected = np.corrcoef(images[0].ravel(), others[0].ravel())[0, 1]
     np.testing.assert_allclose(found, [expected, -1.0, 0.0], atol=1e-6)
 
@@ -39,7 +31,7 @@ def test_correlation_is_that_of_numpy():
 def test_matched_images_have_the_mean_and_contrast_of_the_others():
     images, others = 5.0 * draw(3, 4, 4, 2) - 1.0, draw(3, 4, 4, 2, seed=1)
     images[2] = 0.0
-    found = np.asarray(_similarity.matched(jnp.asarray(images), jnp.asarray(others)))
+    found = np.asarray(train.matched(jnp.asarray(images), jnp.asarray(others)))
     space = (1, 2, 3)
     np.testing.assert_allclose(found.mean(space), others.mean(space), rtol=1e-5)
     deviations = [*others.std(space)[:2], 0.0]
@@ -62,7 +54,7 @@ def test_structural_similarity_window_by_window():
         expected[image] += product / (
             (x.mean() ** 2 + y.mean() ** 2 + c1) * (xx + yy + c2)
         )
-    found = _similarity.structural_similarity(
+    found = train.structural_similarity(
         jnp.asarray(images), jnp.asarray(others), window=3
     )
     np.testing.assert_allclose(found, expected / 24, rtol=1e-4)
@@ -78,18 +70,7 @@ def weights_of_numpy(monkeypatch):
         weights = np.random.default_rng(seed).normal(size=shape)
         return jnp.asarray(weights / np.sqrt(np.prod(shape[:-1])), dtype)
 
-    monkeypatch.setattr(_autoencoder, "_INIT", init)
-
-
-def decode(model, images):
-    """From all sources, compiled."""
-    run = nnx.jit(
-        lambda model, images: {
-            name: model(images, emit=source.emit, everywhere=source.everywhere)
-            for name, source in SOURCES.items()
-        }
-    )
-    return run(model, images)
+    monkeypatch.setattr(train, "_INIT", init)
 
 
 def by_hand(model, images):
@@ -122,20 +103,27 @@ def by_hand(model, images):
 
     found = {}
     for name, source in SOURCES.items():
-        early = source.emit if source.everywhere else "output"
+        early = source.factor if source.everywhere else "output"
         hidden = np.maximum(factors(images, kernels[0])[early], 0.0)
-        codes = np.maximum(factors(hidden, kernels[1])[source.emit], 0.0)
+        codes = np.maximum(factors(hidden, kernels[1])[source.factor], 0.0)
         hidden = np.maximum(spread(convolve(codes, back[0], 1)), 0.0)
         found[name] = spread(convolve(hidden, back[1], 1))
     return found
 
 
-def test_the_decoder_is_given_what_is_asked_for():
-    model = Autoencoder((8, 8, 1), (3, 5), rngs=nnx.Rngs(0))
+def test_the_decoder_is_given_the_factor_that_is_named():
+    model = train.Autoencoder((8, 8, 1), (3, 5), rngs=nnx.Rngs(0))
     images = draw(3, 8, 8, 1)
     images[0, :4] = 0.0
     images[2] = 3.0 * images[1]
-    found, expected = decode(model, images), by_hand(model, jnp.asarray(images))
+    expected = by_hand(model, jnp.asarray(images))
+    decode = nnx.jit(
+        lambda model, images: {
+            name: model(images, factor=source.factor, everywhere=source.everywhere)
+            for name, source in SOURCES.items()
+        }
+    )
+    found = decode(model, images)
     for name in SOURCES:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
         # The contrast of an image is in all but its angles.
@@ -147,97 +135,67 @@ def test_the_decoder_is_given_what_is_asked_for():
 
 def test_images_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"2 convolutions halve 8 x 6 .* 4 does not"):
-        Autoencoder((8, 6, 1), (3, 5), rngs=nnx.Rngs(0))
+        train.Autoencoder((8, 6, 1), (3, 5), rngs=nnx.Rngs(0))
 
 
 @pytest.fixture
-def few_images(monkeypatch):
-    digits = _data.load("digits")
-    small = dataclasses.replace(
-        digits, test=_data.Images(*(part[:40] for part in digits.test))
-    )
-    monkeypatch.setattr(_data, "load", lambda name, data_dir: small)
+def few(monkeypatch):
+    digits = images.load("digits")
+    test = images.Images(*(part[:40] for part in digits.test))
+    small = dataclasses.replace(digits, test=test)
+    monkeypatch.setattr(train, "load", lambda name, data_dir: small)
     return small
 
 
-@pytest.fixture
-def config(tmp_path):
-    return autoencoder.Config(
-        channels=(4, 3),
-        steps=4,
-        seeds=2,
-        checkpoint_every=2,
-        checkpoints=tmp_path / "checkpoints",
-        results=tmp_path / "results",
-    )
-
-
-@pytest.mark.slow
-def test_the_experiment_leaves_its_results_and_goes_on_where_it_was_killed(
-    config, few_images, monkeypatch
-):
-    results = autoencoder.train(config)
-    path = config.results / "autoencoder_digits.json"
-    assert json.loads(path.read_text()) == results
-    assert str(config.results.parent) not in path.read_text()
-    assert results["recipe"]["channels"] == [4, 3]
-    assert list(results["sources"]) == [*SOURCES, *BASELINES]
-    assert path.with_suffix(".png").stat().st_size > 10_000
-    assert not list(config.checkpoints.iterdir())
-    lines = list(autoencoder.table(results))
+def test_three_steps_are_stored_and_repeat_themselves(tmp_path, few):
+    chosen = config.Config(runs=tmp_path, channels=(4, 3), steps=3, seeds=2)
+    planned = config.planned(chosen)
+    store.complete(planned, train.train, tmp_path)
+    found = [(run, store.load(run, tmp_path / "autoencoder") or {}) for run in planned]
+    metrics = found[0][1]["metrics"]
+    assert set(metrics) == {"sources", "images", "decoded"}
+    assert metrics["sources"].keys() == {*SOURCES, "mean", "another"}
+    assert metrics["decoded"].keys() == SOURCES.keys()
+    assert runs.unpack(metrics["decoded"]["angle"]).shape == (12, 8, 8, 1)
+    report.draw(chosen, found, tmp_path)
+    assert (tmp_path / "digits-images.png").stat().st_size > 10_000
+    lines = list(report.table(chosen, found))
     assert lines[0].startswith("| decoded from (2 seeds) | correlation |")
     assert lines[2].startswith("| inner product | ")
-    text = report.rewrite("<!-- autoencoder_digits -->\n<!-- end -->", config.results)
-    assert "`python -m experiments.autoencoder --seeds 2 --channels 4 3" in text
+    # Runs of before have neither images nor a deviation over them.
+    before = {"images": None, "decoded": None, "sources": {}}
+    for name, row in metrics["sources"].items():
+        values = {"mean": row["ssim"]["mean"], "deviation": None}
+        before["sources"][name] = {"correlation": values, "ssim": values}
+    old = [(run, record | {"metrics": before}) for run, record in found]
+    report.draw(chosen, old, tmp_path / "nothing is written")
+    mean = metrics["sources"]["mean"]["ssim"]["mean"]
+    assert (
+        f"| *the mean image* | {mean:.3f} |  | " in list(report.table(chosen, old))[7]
+    )
 
-    steps = []
-    step = _autoencoder_training._step
-
-    def killed(*arguments):
-        steps.append(None)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(_autoencoder_training, "_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        autoencoder.train(config)
-    again = autoencoder.train(config)
-    # Three before it was killed, of which two were kept; six after it.
-    assert len(steps) == 4 + 6
-    assert again["sources"] == results["sources"]
+    assert found[1][1]["metrics"]["sources"] != metrics["sources"]
+    store.complete(planned[:1], train.train, tmp_path / "again")
+    again = store.load(planned[0], tmp_path / "again/autoencoder") or {}
+    assert again["metrics"] == metrics
 
     # The baselines by hand, in float64.
-    images = few_images.test.images.astype(float) / 255.0
-    mean = few_images.train.images.mean(0) / 255.0
+    pixels = few.test.images.astype(float) / 255.0
+    average = few.train.images.mean(0) / 255.0
     for name, others in (
-        ("mean", np.broadcast_to(mean, images.shape)),
-        ("another", np.roll(images, 1, axis=0)),
+        ("mean", np.broadcast_to(average, pixels.shape)),
+        ("another", np.roll(pixels, 1, axis=0)),
     ):
-        pairs = zip(images, others, strict=True)
+        pairs = zip(pixels, others, strict=True)
         expected = [np.corrcoef(x.ravel(), y.ravel())[0, 1] for x, y in pairs]
-        row = results["sources"][name]["correlation"]
-        np.testing.assert_allclose(row["means"], np.mean(expected), rtol=1e-5)
+        row = metrics["sources"][name]["correlation"]
+        np.testing.assert_allclose(row["mean"], np.mean(expected), rtol=1e-5)
         np.testing.assert_allclose(row["deviation"], np.std(expected), rtol=1e-5)
 
 
-@pytest.mark.usefixtures("few_images")
-def test_a_loss_that_is_no_number_is_told(config):
-    wild = dataclasses.replace(config, learning_rate=1e38)
-    with pytest.raises(FloatingPointError, match=r"seed 0: the loss is nan in step 1"):
-        autoencoder.train(wild)
-
-
-def test_settings_out_of_range_are_refused(config):
-    with pytest.raises(ValueError, match="steps must be positive, got 0"):
-        dataclasses.replace(config, steps=0)
-    with pytest.raises(ValueError, match=r"channels must be one or more numbers"):
-        dataclasses.replace(config, channels=())
-    with pytest.raises(ValueError, match=r"batch must be at most 898, .*got 1000"):
-        autoencoder.train(dataclasses.replace(config, batch=1000))
-
-
-def test_the_recipe_is_that_of_the_dataset_unless_told_otherwise():
-    assert autoencoder.Config().recipe == Recipe((32, 16), 600)
-    told = autoencoder.Config(dataset="cifar10", steps=7)
-    assert told.recipe == Recipe((32, 64, 64), 7)
+def test_the_settings_are_those_of_the_dataset():
+    digits, cifar = parse([]), parse(["--dataset", "cifar10", "--steps", "7"])
+    assert (digits.channels, digits.steps, digits.seeds) == ((32, 16), 600, 5)
+    assert (cifar.channels, cifar.steps, cifar.group) == ((32, 64, 64), 7, "cifar10")
+    with pytest.raises(ValueError, match="--channels must be one or more numbers"):
+        config.Config(channels=())

@@ -1,27 +1,17 @@
-"""The experiment on Thomson's problem."""
+"""The study of charges on the sphere."""
 
 import dataclasses
-import json
 
 import mpmath
 import numpy as np
 import pytest
 
-from experiments import _spheres, thomson
-
-
-@pytest.fixture
-def config(tmp_path):
-    return thomson.Config(
-        largest=4,
-        restarts=2,
-        checkpoints=tmp_path / "checkpoints",
-        results=tmp_path / "results",
-    )
+from experiments.common import store
+from experiments.thomson import config, report, train
 
 
 def test_published_energies_of_the_regular_polyhedra():
-    known = thomson.published()
+    known = config.lowest_known()
     assert sorted(known) == list(range(2, 101))
     near, far = (np.sqrt(2 + sign * 2 / np.sqrt(5)) for sign in (-1, 1))
     exact = {
@@ -40,67 +30,51 @@ def test_constant_of_the_hexagonal_lattice():
     character = (mpmath.zeta(0.5, third) - mpmath.zeta(0.5, 2 * third)) / mpmath.sqrt(3)
     factor = mpmath.sqrt(mpmath.sqrt(3) / (8 * mpmath.pi))
     constant = -3 * factor * mpmath.zeta(0.5) * character
-    assert float(constant) == pytest.approx(thomson.LATTICE, abs=1e-12)
+    assert float(constant) == pytest.approx(report.LATTICE, abs=1e-12)
 
 
 def test_comparison_by_hand():
     energies = np.array([10.5, 10.0, 11.0, 10.0 + 1e-9, 10.5 + 1e-9])
-    found = thomson.compare(energies, known=10.0 + 2e-9)
-    assert found == {"energy": 10.0, "known": 10.0 + 2e-9, "reached": 2, "minima": 3}
+    found = train.compare(energies, known=10.0 + 2e-9)
+    assert found == {"energy": 10.0, "reached": 2, "minima": 3}
 
 
 def test_gap_of_two_charges():
-    assert thomson.scaled_gap(2, 0.5) == pytest.approx(np.sqrt(2) / 2)
+    assert report.scaled_gap(2, 0.5) == pytest.approx(np.sqrt(2) / 2)
 
 
 def test_edges_of_a_cube_have_no_diagonals():
     cube = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T / np.sqrt(3)
-    edges = _spheres.hull_edges(cube)
+    # As precise as points are stored.
+    edges = report.hull_edges(cube.astype(np.float32).astype(np.float64))
     assert len(edges) == 12
     np.testing.assert_allclose(
         np.linalg.norm(cube[edges[:, 0]] - cube[edges[:, 1]], axis=1), 2 / np.sqrt(3)
     )
 
 
-@pytest.mark.slow
-def test_goes_on_where_it_was_killed_and_leaves_its_results(config, monkeypatch):
-    known, minimize, done = thomson.published(), thomson.minimize, []
-
-    def killed_once(config, n):
-        done.append(n)
-        if done == [2, 3, 4]:
-            raise KeyboardInterrupt
-        if n == 4:
-            return minimize(config, n)
-        # Of the others it does not matter where their energies come from.
-        return {"points": [], "energies": [known[n]] * config.restarts}
-
-    monkeypatch.setattr(thomson, "minimize", killed_once)
-    with pytest.raises(KeyboardInterrupt):
-        thomson.train(config)
-    results = thomson.train(config)
-    assert done == [2, 3, 4, 4]
-    path = config.results / "thomson.json"
-    assert json.loads(path.read_text()) == results
-    assert str(config.results.parent) not in path.read_text()
-    assert path.with_suffix(".png").stat().st_size > 10_000
-    assert not list(config.checkpoints.iterdir())
-    last = results["charges"][-1]
-    assert last["energy"] == pytest.approx(known[4], rel=1e-9)
-    assert (last["n"], last["reached"], last["minima"]) == (4, 2, 1)
-    *table, _, verdict = thomson.table(results)
+def test_four_charges_are_stored_and_repeat_themselves(tmp_path):
+    chosen = config.Config(smallest=4, largest=4, restarts=2, runs=tmp_path)
+    (run,) = config.planned(chosen)
+    for folder in (tmp_path, tmp_path / "again"):
+        store.complete([run], train.train, folder, unit=config.UNIT)
+    record = store.load(run, tmp_path / "thomson") or {}
+    again = store.load(run, tmp_path / "again/thomson") or {}
+    assert record["metrics"] == again["metrics"]
+    assert set(record["metrics"]) == {"energy", "reached", "minima", "points"}
+    *table, _, verdict, _, caption = report.table(chosen, [(run, record)])
     assert table[0].endswith("| of 2 starts, reached it | minima found | gap x √n |")
     assert table[-1].startswith("| 4 | 3.674234614 | 3.674234614 | ")
-    assert verdict.startswith("3 of 3 energies are the lowest known")
+    assert verdict.startswith("1 of 1 energies are the lowest known")
+    command = "`python -m experiments.thomson --smallest 4 --largest 4`; "
+    assert caption.startswith(command)
+    report.draw(chosen, [(run, record)], tmp_path)
+    assert (tmp_path / "charges-spheres.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        (dict(largest=101), r"largest must be in \[2, 100\], got 101"),
-        (dict(restarts=0), "restarts must be positive, got 0"),
-    ],
-)
-def test_settings_out_of_range_are_refused(config, setting, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(config, **setting)
+def test_a_run_is_of_one_number_of_charges_whatever_the_others():
+    (preset,) = config.presets()
+    runs = config.planned(preset)
+    assert len({run.digest for run in runs}) == 99
+    fewer = config.planned(dataclasses.replace(preset, smallest=5, largest=6))
+    assert [run.digest for run in fewer] == [run.digest for run in runs[3:5]]

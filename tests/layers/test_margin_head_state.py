@@ -1,4 +1,4 @@
-"""The margin head: running states, draws, sub-centres, margins of classes."""
+"""The margin head: running states, draws, sub-centers, margins of classes."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sphax import losses, margins
-from sphax.losses._blocks import as_blocks
+from sphax.losses._core.blocked import as_blocks
 
 BATCH, CLASSES, FEATURES = 16, 1008, 8
 RNG = np.random.default_rng(0)

@@ -12,7 +12,18 @@ from tests import reference
 from tests.losses.objectives import OBJECTIVES
 from tests.losses.objectives.pairwise import PAIRWISE
 
-MASKED = [name for name, row in OBJECTIVES.items() if row.masked]
+# One row for each loss: its options and forms share what could go wrong there.
+EACH_LOSS = {name.split("-")[0]: name for name in reversed(OBJECTIVES)}
+EACH_LOSS |= {
+    name: name
+    for name in ("triplet-batch-hard", "margin_softmax-blocked", "sphereface2-blocked")
+}
+each_loss = pytest.mark.parametrize("name", EACH_LOSS.values())
+# Half precision of one row for each loss, single precision of all.
+OF_DTYPES = [
+    *((name, jnp.float32) for name in OBJECTIVES),
+    *((name, jnp.bfloat16) for name in EACH_LOSS.values()),
+]
 
 
 @functools.cache
@@ -89,8 +100,7 @@ def singular_operand(operand, choice):
     return points[rows]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(("name", "dtype"), OF_DTYPES)
 def test_finite_at_every_singular_point(name, dtype):
     row, (operands, labels) = OBJECTIVES[name], draw(name)
     for choice in SINGULAR.values():
@@ -110,11 +120,9 @@ def test_finite_at_every_singular_point(name, dtype):
             assert np.all(np.asarray(gradients[i], np.float32)[is_zero] == 0)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(jnp.bfloat16, 4e-2), (jnp.float32, 2e-5)]
-)
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_dtypes(name, dtype, tolerance):
+@pytest.mark.parametrize(("name", "dtype"), OF_DTYPES)
+def test_dtypes(name, dtype):
+    tolerance = 4e-2 if dtype == jnp.bfloat16 else 2e-5
     operands, labels = draw(name, seed=1)
     rounded = [jnp.asarray(operand, dtype) for operand in operands]
     value, gradients = step_of(name)(rounded, labels, None)
@@ -129,7 +137,9 @@ def test_dtypes(name, dtype, tolerance):
         assert error <= tolerance * np.linalg.norm(slope)
 
 
-@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize(
+    "name", [name for name in EACH_LOSS.values() if OBJECTIVES[name].masked]
+)
 @pytest.mark.usefixtures("x64")
 def test_where_drops_rows_whatever_is_in_them(name):
     row, (operands, labels) = OBJECTIVES[name], draw(name, seed=2)
@@ -164,7 +174,7 @@ def test_where_drops_rows_whatever_is_in_them(name):
     assert all(np.all(np.asarray(gradient) == 0) for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@each_loss
 def test_not_compiled_and_of_numpy_arrays(name):
     row, (operands, labels) = OBJECTIVES[name], draw(name)
     operands = [operand.astype(np.float32) for operand in operands]
@@ -174,12 +184,12 @@ def test_not_compiled_and_of_numpy_arrays(name):
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@each_loss
 @pytest.mark.usefixtures("x64")
 def test_vmap_is_a_loop(name):
     _, labels = draw(name)
     batches = [draw(name, seed)[0] for seed in (0, 1)]
-    # Labels that differ, too: what is looped over may have another number of turns.
+    # Labels that differ, too: a loop may then have another number of iterations.
     labels = labels if labels is None else np.stack([labels, np.roll(labels, 1)])
     if labels is not None and OBJECTIVES[name].classes is None:
         labels[1] = np.where(labels[1] == 2, 4, labels[1])
@@ -187,8 +197,8 @@ def test_vmap_is_a_loop(name):
     step = step_of(name)
     value, gradients = jax.jit(jax.vmap(lambda x, y: step(x, y, None)))(stacked, labels)
     for b, operands in enumerate(batches):
-        own = labels if labels is None else labels[b]
-        expected, slopes = step(operands, own, None)
+        labels_b = labels if labels is None else labels[b]
+        expected, slopes = step(operands, labels_b, None)
         np.testing.assert_allclose(value[b], expected, rtol=1e-12)
         taken = [gradient[b] for gradient in gradients]
         assert_close(taken, slopes, rtol=1e-9, atol=1e-12)
@@ -196,18 +206,18 @@ def test_vmap_is_a_loop(name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.usefixtures("x64")
-def test_a_turn_of_the_space_turns_the_gradients(name):
+def test_a_rotation_of_the_space_rotates_the_gradients(name):
     row, (operands, labels) = OBJECTIVES[name], draw(name)
     d = operands[0].shape[-1]
-    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(d, d)))[0]
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(d, d)))[0]
 
-    def turned(arrays):
-        return [a @ turn if i in row.rotated else a for i, a in enumerate(arrays)]
+    def rotated(arrays):
+        return [a @ rotation if i in row.rotated else a for i, a in enumerate(arrays)]
 
     expected, slopes = step_of(name)(operands, labels, None)
-    value, gradients = step_of(name)(turned(operands), labels, None)
+    value, gradients = step_of(name)(rotated(operands), labels, None)
     np.testing.assert_allclose(value, expected, rtol=1e-11)
-    assert_close(gradients, turned(slopes), rtol=1e-7, atol=1e-9)
+    assert_close(gradients, rotated(slopes), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", [name for name, r in OBJECTIVES.items() if r.scales])
@@ -236,12 +246,6 @@ def test_an_unknown_label_never_trains_silently(name):
         value, gradients = step_of(name)(operands, wrong, None)
         assert np.isnan(float(value))
         assert any(np.isnan(np.asarray(gradient)).any() for gradient in gradients)
-
-
-# One row for each loss: its options and forms share what could go wrong here.
-EACH_LOSS = {name.split("-")[0]: name for name in reversed(OBJECTIVES)}
-EACH_LOSS |= {name: name for name in ("triplet-batch-hard", "margin_softmax-blocked")}
-each_loss = pytest.mark.parametrize("name", EACH_LOSS.values())
 
 
 @each_loss
@@ -285,7 +289,9 @@ def test_a_collapsed_batch_costs_what_the_definition_says(name):
 
 
 @pytest.mark.parametrize("length", [1e20, 2e38, 1e-30])
-@pytest.mark.parametrize("name", [name for name, r in OBJECTIVES.items() if r.scales])
+@pytest.mark.parametrize(
+    "name", [n for n in EACH_LOSS.values() if OBJECTIVES[n].scales]
+)
 def test_huge_and_tiny_lengths_do_not_count(name, length):
     row, (operands, labels) = OBJECTIVES[name], draw(name)
 

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def test_negatives_equally_near_share_one_place(mining):
 
 @pytest.mark.usefixtures("x64")
 def test_triplets_of_one_large_class():
-    """As many turns as the class has positives, and none for anchors without."""
+    """As many iterations as the class has positives; anchors without have no cost."""
     x, labels = draw(1, n=12), np.array([3] * 9 + [5, 6, 7])
     row = PAIRWISE["triplet"]
     value, gradient = step_of("triplet")(x, labels)
@@ -129,13 +130,14 @@ def test_first_and_second_derivatives_of_the_triplet_loss(name):
 @pytest.mark.usefixtures("x64")
 def test_hyperparameters_may_be_traced_and_differentiated(loss, option, value):
     x, labels = draw(4), np.array(LABELS)
-    of = jax.jit(lambda number: loss(x, labels, **{option: number}))
-    if (
-        loss is losses.circle
-    ):  # the weights depend on the margin and are detached from x
-        np.testing.assert_allclose(of(value), loss(x, labels, margin=value), rtol=1e-12)
-    ahead, behind = (float(of(value + step)) for step in (1e-6, -1e-6))
-    slope = jax.grad(of)(value)
+    step = jax.jit(
+        jax.value_and_grad(lambda number: loss(x, labels, **{option: number}))
+    )
+    found, slope = step(value)
+    if loss is losses.circle:
+        # Its weights depend on the margin and are detached from x.
+        np.testing.assert_allclose(found, loss(x, labels, margin=value), rtol=1e-12)
+    ahead, behind = (float(step(value + change)[0]) for change in (1e-6, -1e-6))
     assert slope != 0
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6)
 
@@ -284,7 +286,15 @@ def test_a_memory_can_be_donated_and_holds_half_precision():
     assert value.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", PAIRWISE)
+# One row for each loss, and both ways in which triplets are summed: options and kinds
+# of mining come after the anchors have met the memory.
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("contrastive", "triplet", "triplet-batch-hard", "n-pair", "nt-xent"),
+        *("supcon-out", "circle"),
+    ],
+)
 @pytest.mark.usefixtures("x64")
 def test_rows_of_a_memory_are_further_negatives(name):
     """Those of the anchor's own class are left out, and none is an anchor."""
@@ -304,12 +314,12 @@ def test_rows_of_a_memory_are_further_negatives(name):
             lambda x, m: loss(x, labels, memory=m), (0, 1), allow_int=True
         )
     )
-    value, (gradient, of_memory) = step(x, memory)
+    value, (gradient, d_memory) = step(x, memory)
     assert abs(definition(x) - PAIRWISE[name].definition(x, labels)) > 1e-9
     np.testing.assert_allclose(value, definition(x), rtol=1e-11)
     expected = reference.numerical_gradient(definition, x)
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
-    assert np.all(np.asarray(of_memory.embeddings) == 0)
+    assert np.all(np.asarray(d_memory.embeddings) == 0)
 
     empty = losses.init_memory(8, SHAPE[1], dtype=jnp.float64)
     value, (gradient, _) = step(x, empty)
@@ -387,20 +397,58 @@ def test_float64_of_every_small_number_of_rows():
     assert run.stdout.strip() == "True", run.stderr
 
 
-def test_errors_of_the_memory_teach():
-    memory = losses.init_memory(4, 3)
-    with pytest.raises(ValueError, match="size and features must be positive, got 0"):
-        losses.init_memory(0, 3)
-    with pytest.raises(TypeError, match="dtype must be floating, got int32"):
-        losses.init_memory(4, 3, dtype=jnp.int32)
-    with pytest.raises(TypeError, match="label_dtype must be integer, got float32"):
-        losses.init_memory(4, 3, label_dtype=jnp.float32)
-    with pytest.raises(ValueError, match="memory must have the features"):
-        losses.enqueue(memory, jnp.ones((2, 5)), jnp.zeros(2, jnp.int32))
-    with pytest.raises(TypeError, match="labels must be integer"):
-        losses.enqueue(memory, jnp.ones((2, 3)), jnp.zeros(2))
-    with pytest.raises(TypeError, match="memory must be a sphax.losses.MemoryBank"):
-        losses.enqueue(None, jnp.ones((2, 3)), jnp.zeros(2, jnp.int32))  # pyright: ignore[reportArgumentType]
+def push(*arguments):
+    return losses.enqueue(losses.init_memory(4, 3), *arguments)
+
+
+NO_MEMORY: Any = None
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "call"),
+    [
+        (
+            ValueError,
+            "size must be 1 or more, got 0",
+            lambda: losses.init_memory(0, 3),
+        ),
+        (
+            ValueError,
+            "features must be 1 or more, got 0",
+            lambda: losses.init_memory(3, 0),
+        ),
+        (
+            TypeError,
+            "dtype must be floating, got int32",
+            lambda: losses.init_memory(4, 3, dtype=jnp.int32),
+        ),
+        (
+            TypeError,
+            "label_dtype must be integer, got float32",
+            lambda: losses.init_memory(4, 3, label_dtype=jnp.float32),
+        ),
+        (
+            ValueError,
+            "memory must have the features",
+            lambda: push(jnp.ones((2, 5)), jnp.zeros(2, jnp.int32)),
+        ),
+        (
+            TypeError,
+            "labels must be integer",
+            lambda: push(jnp.ones((2, 3)), jnp.zeros(2)),
+        ),
+        (
+            TypeError,
+            "memory must be a sphax.losses.MemoryBank",
+            lambda: losses.enqueue(
+                NO_MEMORY, jnp.ones((2, 3)), jnp.zeros(2, jnp.int32)
+            ),
+        ),
+    ],
+)
+def test_errors_of_the_memory_teach(error, match, call):
+    with pytest.raises(error, match=match):
+        call()
 
 
 @pytest.mark.parametrize("name", PAIRWISE)

@@ -109,6 +109,37 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("classify", "--data-dir x --dataset mnist", 2, "mnist is not prepared in "),
         ("classify", "--batch 100000", 2, "--batch must be at most 898, the number of"),
         ("classify", "--steps 3 --publish", 2, "--publish must have the settings of a"),
+        ("confusion", "--methods", 2, "--methods must name at least one of softmax, l"),
+        ("confusion", "--preset table-2.4 --dataset mnist", 2, "--preset table-2.4 is"),
+        ("hardness", "--methods cosfac", 2, "invalid choice 'cosfac' for argument"),
+        ("hardness", "--human-counts x", 2, "--human-counts are for the test images"),
+        ("verify", "--methods softmax arcfce", 2, "--methods must be some of pixels, "),
+        ("verify", "--preset long --dataset digits", 2, "--preset long is for omni"),
+        ("verify", "--per-class 0", 2, "--per-class must be positive, got 0"),
+        ("verify", "--batch 61", 2, "--batch must be --per-class = 12 times a number"),
+        ("thomson", "--largest 101", 2, "--largest must be in [2, 100], got 101"),
+        ("thomson", "--smallest 33", 2, "--smallest must be in [2, 32], got 33"),
+        ("opt", "--preset cnn-6 --dataset digits", 2, "--preset cnn-6 is for cifar100"),
+        ("opt", "--dataset shapes", 2, "--preset mlp is for digits or mnist or fash"),
+        ("opt", "--dataset x", 2, "invalid choice 'x' for argument '--dataset'"),
+        ("opt", "--methods", 2, "--methods must have at least one name, such as plain"),
+        ("opt", "--rotation-rate -1", 2, "--rotation-rate must be positive, got -1.0"),
+        ("opt", "--batch 100000", 2, "--batch must be at most 898, the number of"),
+        ("opt", "--preset gcn --dataset cora --data-dir x", 2, "x/ind.cora.tx is not"),
+        ("opt", "--preset pointnet --dataset modelnet40", 2, ". (--data-dir) has no"),
+        ("robustness", "--steps 0", 2, "--steps must be positive, got 0"),
+        ("robustness", "--eps 8", 2, "--eps must be in (0, 1], as a pixel is, got"),
+        ("robustness", "--operators", 2, "--operators must name at least one"),
+        ("robustness", "--operators cube", 2, "--operators must be plain, sphere-lear"),
+        ("robustness", "--dataset x", 2, "invalid choice 'x' for argument '--dataset'"),
+        ("robustness", "--images 1000", 2, "--images must be at most 899, the number"),
+        ("energy", "--regularizers", 2, "--regularizers must name at least one, such"),
+        ("energy", "--regularizers mhe", 2, "--regularizers must be of none, decay"),
+        ("energy", "--preset cnn-9 --dataset digits", 2, "--preset cnn-9 is for cifar"),
+        ("energy", "--strength -1", 2, "--strength must be positive, got -1.0"),
+        ("autoencoder", "--batch 1000", 2, "--batch must be at most 898, the number"),
+        ("autoencoder", "--channels 4 4 4 4", 2, "--channels must leave height and"),
+        ("autoencoder", "--learning-rate 1e38", 1, "autoencoder, seed 0: the loss is "),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_that_names_the_flag(study, flags, code, line, run):
@@ -142,7 +173,7 @@ def test_numbers_out_of_range_name_their_flag(bad):
     refused = set()
     for default, name in numbers():
         now = getattr(default, name)
-        value = (bad,) * len(now) if isinstance(now, tuple) else bad
+        value = (bad,) * max(len(now), 1) if isinstance(now, tuple) else bad
         is_zero = bad == 0 and name in (
             "annealing drops label_smoothing momentum orthogonality seed weight_decay"
         )

@@ -14,13 +14,14 @@ from experiments.common import batches, images
 
 
 def write_mnist(folder, size=24):
-    """A prepared set of the name and features of tfds's own, without TensorFlow."""
+    """A prepared set of the name and features of tfds's, with ids as CIFAR-10 has."""
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("3.0.1")
 
         def _info(self):
             features = {
+                "id": tfds.features.Text(),
                 "image": tfds.features.Image(shape=(28, 28, 1)),
                 "label": tfds.features.ClassLabel(num_classes=10),
             }
@@ -36,7 +37,7 @@ def write_mnist(folder, size=24):
 
             for i in range(size):
                 image = Image.fromarray(np.full((28, 28), 10 * (i % 10), np.uint8))
-                yield i, {"image": image, "label": i % 10}
+                yield i, {"id": f"test_{i:05d}", "image": image, "label": i % 10}
 
     Builder.name = "mnist"
     Builder(data_dir=folder, file_format="array_record").download_and_prepare()
@@ -52,6 +53,9 @@ def test_prepared_sets_are_read_through_tfds(tmp_path, monkeypatch):
     assert found.classes == 10
     assert found.train.images.dtype == np.uint8
     np.testing.assert_array_equal(found.test.images[:, 3, 4, 0], 10 * found.test.labels)
+    ids = [int(name.removeprefix("test_")) for name in images.image_ids("mnist")]
+    assert ids != sorted(ids)
+    np.testing.assert_array_equal(np.array(ids) % 10, found.test.labels)
     assert "tensorflow" not in sys.modules
 
 
@@ -63,6 +67,8 @@ def test_a_set_that_is_not_prepared_is_not_looked_for_elsewhere(tmp_path, monkey
         images.load("cifar10", tmp_path)
     assert str(tmp_path) in str(error.value)
     assert "download_and_prepare" in str(error.value)
+    with pytest.raises(images.DatasetNotFoundError, match="no builder for it"):
+        images.read("orl_faces", "train", tmp_path)
 
 
 def write_info(folder, version, file_format):
@@ -150,3 +156,26 @@ def test_batches_cover_an_epoch_and_go_on_where_they_stopped():
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="--batch must be at most 3, .*got 4"):
         batches.check_size(4, 3)
+
+
+def test_batches_are_some_images_of_some_classes():
+    labels = np.array([0] * 5 + [1] * 5 + [2] * 2 + [7] * 4)
+
+    def some(start, number):
+        stream = batches.by_class(9, 3, labels, seed=1, start=start)
+        return [next(stream) for _ in range(number)]
+
+    whole = some(0, 30)
+    drawn = [np.unique(labels[batch], return_counts=True) for batch in whole]
+    for classes, counts in drawn:
+        assert len(classes) == 3
+        assert (counts == 3).all()
+    assert len({tuple(classes) for classes, _ in drawn}) == 4
+    for batch in whole:  # none twice, but for the class that has two images
+        others = batch[labels[batch] != 2]
+        assert len(np.unique(others)) == len(others)
+    for ours, theirs in zip(some(20, 10), whole[20:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for batch in (8, 15):
+        with pytest.raises(ValueError, match=f"at most 4 of them, got {batch}"):
+            batches.check_classes(batch, 3, labels)

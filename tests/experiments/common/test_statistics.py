@@ -66,6 +66,8 @@ def test_gram_schmidt_on_three_seeds_and_ten_methods():
     assert line.endswith(end.format("worse"))
     (_, line) = statistics.verdict("plain", rows | worse, is_error=False)
     assert line.endswith(end.format("better"))
+    (_, line) = statistics.verdict("plain", rows | worse, is_error=None)
+    assert line.endswith(end.format("higher"))
 
 
 def test_one_seed_says_nothing():

@@ -1,0 +1,1 @@
+"""Regularizers that keep neurons apart: what they do to energies, and to the error."""

@@ -1,0 +1,33 @@
+"""Runs the study from the command line.
+
+    python -m experiments.hardness
+    python -m experiments.hardness --dataset cifar10 --data-dir DIR
+    python -m experiments.hardness --dataset cifar10 --human-counts cifar10h-counts.npy
+
+Ends with a table and a figure of its runs; those that are finished are not made again,
+and one that was killed goes on from its last checkpoint.
+"""
+
+from experiments.common import cli
+from experiments.hardness import config, report
+from experiments.hardness.train import train
+
+
+def parse(arguments: list[str] | None = None) -> config.Config:
+    """The command line's settings: flags over the defaults of their preset."""
+    chosen = cli.peek(arguments, "preset", "dataset", "augment?")
+    name, dataset = chosen["preset"] or "quick", chosen["dataset"]
+    default = config.preset("quick")
+    # Other names are refused with everything else that is wrong.
+    if name in config.FITTING and dataset in (None, *config.FITTING["quick"]):
+        default = config.preset(name, dataset, chosen["augment"])
+    return cli.parse("experiments.hardness", config.Config, arguments, default)
+
+
+def main() -> None:
+    """Runs from the command line."""
+    cli.main(parse, config, train, report)
+
+
+if __name__ == "__main__":
+    main()

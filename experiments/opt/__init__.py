@@ -1,0 +1,1 @@
+"""Orthogonal training and its descendants: energies, losses and errors."""

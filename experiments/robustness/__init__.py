@@ -1,0 +1,1 @@
+"""Decoupled networks under adversarial attacks, trained naturally and on attacks."""

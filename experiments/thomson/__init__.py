@@ -1,0 +1,1 @@
+"""Least energies of charges on the sphere (Thomson problem), against the published."""

@@ -1,0 +1,1 @@
+"""Verification and identification of classes never seen in training (open set)."""

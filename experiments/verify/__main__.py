@@ -1,0 +1,32 @@
+"""Runs the study from the command line.
+
+    python -m experiments.verify
+    python -m experiments.verify --dataset lfw_aligned --data-dir DIR
+
+Ends with a table and a figure of its runs; those that are finished are not made again,
+and one that was killed goes on from its last checkpoint.
+"""
+
+from experiments.common import cli
+from experiments.verify import config, report
+from experiments.verify.train import train
+
+
+def parse(arguments: list[str] | None = None) -> config.Config:
+    """The command line's settings: flags over the defaults of their preset."""
+    chosen = cli.peek(arguments, "preset", "dataset")
+    name, dataset = chosen["preset"] or "quick", chosen["dataset"]
+    default = config.preset()
+    # Other names are refused with everything else that is wrong.
+    if name in config.FITTING and dataset in (None, *config.FITTING["quick"]):
+        default = config.preset(name, dataset)
+    return cli.parse("experiments.verify", config.Config, arguments, default)
+
+
+def main() -> None:
+    """Runs from the command line."""
+    cli.main(parse, config, train, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What the study trains with: every loss of the library, by its name in the table.
+
+Hyperparameters are the papers', which the library has by default; the losses on cosines
+share one scale, where it is not part of their paper's method. The head of a network has
+its parameters and state, and ``loss(embeddings, labels, key=key)``.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import sphax as sx
+
+m, l = sx.margins, sx.losses  # noqa: E741
+
+
+class _Pairs(nnx.Module):
+    """A loss among the embeddings of the batch."""
+
+    def __init__(self, function: Callable[..., jax.Array]):
+        self.function = function
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        return self.function(embeddings, labels)
+
+
+class _Prototypes(nnx.Module):
+    """A loss between embeddings and one learned vector for each class."""
+
+    def __init__(self, function, features: int, classes: int, *, rngs: nnx.Rngs):
+        self.function = function
+        init = nnx.initializers.normal(features**-0.5)
+        self.prototypes = nnx.Param(init(rngs.params(), (classes, features)))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        return self.function(embeddings, self.prototypes[...], labels)
+
+
+class _SphereFace2(_Prototypes):
+    """A binary problem for each class, with one learned bias."""
+
+    def __init__(self, variant, features: int, classes: int, *, rngs: nnx.Rngs):
+        super().__init__(sx.losses.sphereface2, features, classes, rngs=rngs)
+        self.variant = variant
+        bias = sx.losses.sphereface2_bias(classes, variant=variant)
+        self.bias = nnx.Param(jnp.asarray(bias))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        weights = self.prototypes[...], labels, self.bias[...]
+        return self.function(embeddings, *weights, variant=self.variant)
+
+
+class _AdaCos(_Prototypes):
+    """Softmax of the cosines, with a scale that follows the angles."""
+
+    def __init__(self, features: int, classes: int, *, rngs: nnx.Rngs):
+        super().__init__(sx.losses.margin_softmax, features, classes, rngs=rngs)
+        self.scale = nnx.Variable(jnp.asarray(sx.losses.adacos_fixed_scale(classes)))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        """Of the batch, with the scale that it asks for."""
+        batch = embeddings, self.prototypes[...], labels
+        self.scale[...] = sx.losses.adacos_dynamic_scale(*batch, self.scale[...])
+        return self.function(*batch, sx.margins.NoMargin(), scale=self.scale[...])
+
+
+class _Centers(nnx.Module):
+    """Distance from centers that follow their classes (center loss)."""
+
+    def __init__(self, features: int, classes: int):
+        self.centers = nnx.Variable(jnp.zeros((classes, features)))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        """From the centers before this batch, which then move."""
+        centers = self.centers[...]
+        self.centers[...] = sx.losses.update_centers(centers, embeddings, labels)
+        return sx.losses.center(embeddings, centers, labels)
+
+
+class _UniformFace(_Centers):
+    """Repulsion of the centers of all classes."""
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        """Of the centers that this batch has moved, through which it has a gradient."""
+        centers = sx.losses.update_centers(self.centers[...], embeddings, labels)
+        self.centers[...] = centers
+        return sx.losses.uniform_face(centers)
+
+
+class _Ring(nnx.Module):
+    """Distance of the norms from a learned one."""
+
+    def __init__(self, features: int, classes: int):
+        # The norm that batch normalization gives to an embedding at first.
+        self.radius = nnx.Param(jnp.asarray(math.sqrt(features)))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        return sx.losses.ring(embeddings, self.radius[...])
+
+
+class _Sum(nnx.Module):
+    """Two losses at once, each with its parameters."""
+
+    def __init__(self, first: nnx.Module, second: nnx.Module):
+        self.first: Any = first
+        self.second: Any = second
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        first = self.first.loss(embeddings, labels, key=key)
+        return first + self.second.loss(embeddings, labels, key=key)
+
+
+def alignment_and_uniformity(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """Of a batch in which neighbors of one class are each other's positives."""
+    order = jnp.argsort(labels)
+    x, y = embeddings[order], labels[order]
+    alignment = sx.energy.alignment(x[1:], x[:-1], where=y[1:] == y[:-1])
+    return alignment + sx.energy.uniformity(embeddings)
+
+
+class Method(NamedTuple):
+    """A loss: its name in tables, its head, and whether it asks for a margin."""
+
+    title: str
+    build: Callable[[int, int, float, nnx.Rngs], nnx.Module]
+    has_margin: bool = False
+
+    def head(
+        self, features: int, classes: int, scale: float, *, rngs: nnx.Rngs
+    ) -> nnx.Module:
+        """The head of the network while it trains; ``scale`` if it is used."""
+        return self.build(features, classes, scale, rngs)
+
+
+def _softmax(
+    title: str,
+    margin: sx.margins.Margin | None = None,
+    normalize: Literal["none", "prototypes", "both"] = "both",
+    **options: Any,
+) -> Method:
+    def build(features, classes, scale, rngs):
+        given = {"scale": scale} if normalize == "both" else {}
+        return sx.layers.MarginHead(
+            features,
+            classes,
+            margin=margin or m.NoMargin(),
+            normalize=normalize,
+            **given | options,
+            rngs=rngs,
+        )
+
+    return Method(title, build, margin is not None)
+
+
+def _adacos_fixed(title: str) -> Method:
+    def build(features, classes, scale, rngs):
+        scale = l.adacos_fixed_scale(classes)
+        return _softmax("").head(features, classes, scale, rngs=rngs)
+
+    return Method(title, build)
+
+
+def _sphereface2(title: str, variant: Literal["A", "C", "M"]) -> Method:
+    def build(features, classes, scale, rngs):
+        return _SphereFace2(variant, features, classes, rngs=rngs)
+
+    return Method(title, build, True)
+
+
+def _prototypes(title: str, function: Callable[..., jax.Array]) -> Method:
+    def build(features, classes, scale, rngs):
+        return _Prototypes(function, features, classes, rngs=rngs)
+
+    return Method(title, build)
+
+
+def _pairs(title: str, function: Callable[..., jax.Array], **options: Any) -> Method:
+    # Bound once: a partial equals itself alone, and the steps of all seeds are one.
+    bound = partial(function, **options)
+    return Method(title, lambda features, classes, scale, rngs: _Pairs(bound))
+
+
+def _with_softmax(title: str, other: Callable[[int, int], nnx.Module]) -> Method:
+    def build(features, classes, scale, rngs):
+        softmax = METHODS["softmax"].head(features, classes, scale, rngs=rngs)
+        return _Sum(softmax, other(features, classes))
+
+    return Method(title, build)
+
+
+METHODS: dict[str, Method] = {
+    "softmax": _softmax("Softmax", normalize="none"),
+    "softmax-smoothed": _softmax(
+        "Softmax, label smoothing 0.1", normalize="none", label_smoothing=0.1
+    ),
+    "weight-normalized": _softmax("Weight-normalized softmax", normalize="prototypes"),
+    "normface": _softmax("NormFace"),
+    "adacos-fixed": _adacos_fixed("AdaCos, fixed scale"),
+    "adacos": Method(
+        "AdaCos, dynamic scale",
+        lambda features, classes, scale, rngs: _AdaCos(features, classes, rngs=rngs),
+    ),
+    "hinge": _prototypes("Hinge", l.hinge),
+    "p2sgrad": _prototypes("P2SGrad", l.p2sgrad),
+    "l-softmax-2": _softmax("L-Softmax, m = 2", m.SphereFace(m=2), "none"),
+    "l-softmax-3": _softmax("L-Softmax, m = 3", m.SphereFace(m=3), "none"),
+    "l-softmax-4": _softmax("L-Softmax, m = 4", m.SphereFace(m=4), "none"),
+    "sphereface": _softmax(
+        "SphereFace (A-Softmax), m = 4", m.SphereFace(m=4), "prototypes"
+    ),
+    "sphereface-r1": _softmax(
+        "SphereFace-R v1, m = 1.5", m.SphereFaceR(m=1.5, version=1)
+    ),
+    "sphereface-r2": _softmax(
+        "SphereFace-R v2, m = 1.5", m.SphereFaceR(m=1.5, version=2)
+    ),
+    "cosface": _softmax("CosFace, m = 0.35", m.CosFace()),
+    "arcface": _softmax("ArcFace, m = 0.5", m.ArcFace()),
+    "combined": _softmax(
+        "Combined, m = 1, 0.3, 0.2", m.Combined(m1=1.0, m2=0.3, m3=0.2)
+    ),
+    "li-arcface": _softmax("Li-ArcFace, m = 0.45", m.LiArcFace()),
+    "subcenter-arcface": _softmax(
+        "Sub-center ArcFace, K = 3", m.ArcFace(), subcenters=3
+    ),
+    "filtered-arcface": _softmax(
+        "ArcFace, inter-class filter", m.InterClassFilter(m.ArcFace())
+    ),
+    "curricularface": _softmax("CurricularFace", m.CurricularFace()),
+    "mv-cosface": _softmax("MV-Softmax on CosFace", m.MVSoftmax()),
+    "mv-arcface": _softmax("MV-Softmax on ArcFace", m.MVSoftmax(m.ArcFace())),
+    "magface": _softmax("MagFace", m.MagFace()),
+    "adaface": _softmax("AdaFace", m.AdaFace()),
+    "elasticface": _softmax("ElasticFace", m.ElasticFace()),
+    # The paper's scale: the loss has its optimum at fixed cosines, whatever it is.
+    "circle-classes": _softmax("Circle, class level", m.Circle(), scale=256.0),
+    "sphereface2-c": _sphereface2("SphereFace2, C", "C"),
+    "sphereface2-a": _sphereface2("SphereFace2, A", "A"),
+    "sphereface2-m": _sphereface2("SphereFace2, M", "M"),
+    "softmax-center": _with_softmax("Softmax + center", _Centers),
+    "softmax-ring": _with_softmax("Softmax + ring", _Ring),
+    "softmax-uniformface": _with_softmax("Softmax + UniformFace", _UniformFace),
+    "softmax-contrastive": _with_softmax(
+        "Softmax + contrastive", lambda *_: _Pairs(l.contrastive)
+    ),
+    "contrastive": _pairs("Contrastive", l.contrastive),
+    "triplet": _pairs("Triplet, semi-hard", l.triplet, mining="semi_hard"),
+    "triplet-all": _pairs("Triplet, all", l.triplet, mining="all"),
+    "triplet-batch-hard": _pairs("Triplet, batch-hard", l.triplet, mining="batch_hard"),
+    "n-pair": _pairs("N-pair", l.n_pair),
+    "nt-xent": _pairs("NT-Xent", l.nt_xent),
+    "supcon": _pairs("SupCon", l.supervised_contrastive),
+    "circle": _pairs("Circle, pair level", l.circle),
+    "proxy-nca": _prototypes("Proxy-NCA", l.proxy_nca),
+    "proxy-anchor": _prototypes("Proxy-Anchor", l.proxy_anchor),
+    "alignment-uniformity": _pairs("Alignment + uniformity", alignment_and_uniformity),
+}

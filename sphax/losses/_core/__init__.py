@@ -1,0 +1,1 @@
+"""What several objectives share; every objective has a file of its own beside it."""
