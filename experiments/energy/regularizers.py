@@ -76,46 +76,21 @@ class Regularizer(NamedTuple):
         ]
 
 
-class StatefulPenalty(NamedTuple):
-    """A penalty that keeps something of a layer from step to step, such as a pole."""
+def _penalty(weight: float, penalty: Any) -> Part:
+    """A penalty of rows and a key, or one that keeps a state from step to step."""
 
-    init: Callable[..., Any]  # of rows and a key to the first state
-    apply: Callable[..., tuple[jax.Array, Any]]  # of rows, state, key: penalty, state
-
-
-def add_penalty(weight, penalty, key=None, *, mask) -> optax.GradientTransformation:
-    """Adds the gradient of a penalty, of rows and a key, summed over layers."""
-    if not isinstance(penalty, StatefulPenalty):
+    def add(weight, *, mask):
         return sx.optim.add_penalty_gradient(
-            weight, penalty, reduce="sum", key=key, neurons=_NEURONS, mask=mask
+            penalty,
+            weight,
+            reduce="sum",
+            # An array for a key, as checkpoints have them.
+            key=jax.random.PRNGKey(_SEED),
+            neurons=_NEURONS,
+            mask=mask,
         )
 
-    def init(params):
-        start = jax.random.key(_SEED)
-        layers = enumerate(neurons(params).items())
-        return {
-            name: penalty.init(rows, jax.random.fold_in(start, number))
-            for number, (name, rows) in layers
-        }
-
-    def update(updates, state, params=None):
-        def total(params):
-            found = {
-                name: penalty.apply(rows, state[name], None)
-                for name, rows in neurons(params).items()
-            }
-            states = {name: new for name, (_, new) in found.items()}
-            return sum(value for value, _ in found.values()), states
-
-        gradients, states = jax.grad(total, has_aux=True)(params)
-        updates = jax.tree.map(lambda u, g: u + weight * g, updates, gradients)
-        return updates, jax.lax.stop_gradient(states)
-
-    return optax.masked(optax.GradientTransformation(init, update), mask)
-
-
-def _penalty(weight: float, penalty: Any, key: Any = None) -> Part:
-    return Part(partial(add_penalty, penalty=penalty, key=key), weight)
+    return Part(add, weight)
 
 
 def _energy(weight: float, **options: Any) -> Part:
@@ -140,7 +115,7 @@ def _pole(weight: float, energy: Callable[..., Any], **options: Any) -> Part:
     def apply(rows, pole, key):
         return energy(rows, pole, **options)
 
-    return _penalty(weight, StatefulPenalty(init, apply))
+    return _penalty(weight, sx.optim.StatefulPenalty(init, apply))
 
 
 def _line_energy(rows: jax.Array) -> jax.Array:
@@ -169,7 +144,7 @@ def _learned_projection(improve: Callable[..., jax.Array], **options: Any) -> Pa
         projection = improve(rows, projection, **options)
         return sx.energy.compressive_energy(rows, projection), projection
 
-    return _penalty(1.0, StatefulPenalty(init, apply))
+    return _penalty(1.0, sx.optim.StatefulPenalty(init, apply))
 
 
 def _energies() -> dict[str, Regularizer]:
@@ -217,8 +192,7 @@ REGULARIZERS: Mapping[str, Regularizer] = MappingProxyType(
         **_energies(),
         "rp-comhe": _long(
             "CoMHE, random",
-            # An array for a key, as checkpoints have them.
-            hidden=_penalty(1.0, _new_projections, jax.random.PRNGKey(_SEED)),
+            hidden=_penalty(1.0, _new_projections),
             output=_end,
         ),
         "ap-comhe": _long(

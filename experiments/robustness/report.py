@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import ticker
 
 from experiments.common import figures, statistics, tables
 from experiments.common.operators import operator
@@ -34,8 +35,7 @@ _CHECKS = {
 # Curves of operators nearly coincide: dashes of all show where they do.
 _LINES = ("-", (0, (5, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)), "--")
 
-# Metrics by training, operator and seed.
-_Rows = dict[str, dict[str, dict[int, dict[str, Any]]]]
+_Rows = dict[str, dict[str, dict[int, dict[str, Any]]]]  # by training, operator, seed
 
 
 def table(config: Config, found: Found) -> Iterator[str]:
@@ -53,13 +53,12 @@ def table(config: Config, found: Found) -> Iterator[str]:
                 largest = max(run["checks"][key] for run in runs.values())
                 text = f"{largest:.1f}"
                 checks[-1].append(text if largest <= limit else f"**{text}**")
-    yield f"Accuracy, % ({tables.number_of_seeds(found)}; eps = {config.eps:.3g}):"
-    yield ""
+    seeds = tables.number_of_seeds(found)
+    yield from (f"Accuracy, % ({seeds}; eps = {config.eps:.3g}):", "")
     yield from tables.markdown(accuracies)
     yield from _verdict(_rows(found))
-    yield ""
-    yield "Checks, the largest value over the seeds; bold if it does not pass:"
-    yield ""
+    text = "Checks, the largest value over the seeds; bold if it does not pass:"
+    yield from ("", text, "")
     yield from tables.markdown(checks)
     yield ""
     yield tables.caption(config.command, found)
@@ -167,7 +166,7 @@ def _surfaces(rows: _Rows) -> Any:
             axis.set_title(name, fontsize=8)
             axis.tick_params(labelsize=7)
         row[0].set_ylabel(f"{training} training\nrandom signs / eps")
-        figure.colorbar(image, ax=row, label="mean loss", format="%.1f")
+        figure.colorbar(image, ax=row, label="mean loss", ticks=ticker.MaxNLocator(6))
     for axis in axes[-1]:
         axis.set_xlabel("gradient's sign / eps")
     return figure

@@ -89,29 +89,6 @@ def test_excess_over_random_neurons(params):
     assert least["output"] == pytest.approx(100 * (1 / 3 - 1))
 
 
-def test_a_stateful_penalty_moves_its_layers_and_keeps_its_state(params):
-    def apply(rows, state, key):
-        return 0.5 * jnp.sum((rows - state) ** 2), 0.5 * (rows + state)
-
-    pull = regularizers.StatefulPenalty(lambda rows, key: jnp.zeros_like(rows), apply)
-    add = regularizers.add_penalty(3.0, pull, mask=regularizers.hidden)
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    state = add.init(params)
-    first: Any
-    second: Any
-    first, state = add.update(zeros, state, params)
-    second, _ = add.update(first, state, params)
-    for layer in ("conv", "linear"):
-        kernel, one, two = (
-            tree["network"][layer]["kernel"] for tree in (params, first, second)
-        )
-        np.testing.assert_allclose(one, 3.0 * kernel, rtol=1e-6)
-        # The state is half the way to the rows.
-        np.testing.assert_allclose(two, 4.5 * kernel, rtol=1e-6)
-    np.testing.assert_array_equal(second["head"]["prototypes"], 0.0)
-    np.testing.assert_array_equal(second["network"]["norm"]["scale"], 0.0)
-
-
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_regularizer_fits_a_classifier(name, params):
     """Without compiling: shapes and dtypes of updates and state stay."""
