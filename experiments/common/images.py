@@ -146,11 +146,11 @@ def _builder(name: str, data_dir: pathlib.Path | None):
     builder = tfds.builder_from_directory(str(max(prepared, key=_version)))
     kind = builder.info.file_format
     if kind is None or kind.value not in ("array_record", "parquet"):
-        anew = folder.with_name(f"{folder.name}_array_record")
+        elsewhere = folder.with_name(f"{folder.name}_array_record")
         raise DatasetNotFoundError(
             f"{name} in {folder} is prepared as {kind and kind.value}, which only"
             " TensorFlow reads: prepare it as array_record, in another folder."
-            f" {_how_to_prepare(name, anew)}"
+            f" {_how_to_prepare(name, elsewhere)}"
         )
     return builder
 
