@@ -131,14 +131,13 @@ def main(
         folder, results = chosen.runs / study, store.published(study)
         store.writable("--runs", folder)
         planned = config.planned(chosen)
-        differences = _differences(config, planned)
+        difference = _difference(config, planned)
         if chosen.publish:
             store.writable("--publish", results)
-            if differences:
+            if difference:
                 raise ValueError(
-                    "--publish must have the settings of a preset; here,"
-                    f" {'; '.join(differences)}. Leave --publish out, or change the"
-                    " preset."
+                    f"--publish must have the settings of a preset: {difference}. Leave"
+                    " --publish out, or change the preset."
                 )
         store.complete(
             planned,
@@ -157,21 +156,18 @@ def main(
                 for run in store.with_all_seeds(planned, results)
             ]
         print("\n".join(report.table(chosen, found)))
-        if differences:
-            print(
-                f"\nOther settings than those of the preset: {'; '.join(differences)}."
-            )
+        if difference:
+            print(f"\nOther settings than those of the preset: {difference}.")
         place = results if chosen.publish else folder
         report.draw(chosen, found, place)
         seconds = sum(record["provenance"]["seconds"] or 0.0 for _, record in found)
         print(f"\n{seconds:.0f} s; written to {place}/{planned[0].group}*")
 
 
-def _differences(config: Any, planned: Sequence[Run]) -> list[str]:
-    """How the settings of runs differ from those of their presets, flag by flag."""
+def _difference(config: Any, planned: Sequence[Run]) -> str:
+    """How the first run that is in no preset differs from that of its preset."""
     declared = [run for preset in config.presets() for run in config.planned(preset)]
     places = {(run.group, run.digest) for run in declared}
-    found: dict[str, None] = {}
     for run in planned:
         if (run.group, run.digest) in places:
             continue
@@ -179,10 +175,11 @@ def _differences(config: Any, planned: Sequence[Run]) -> list[str]:
         same = [each for each in table if each.method == run.method]
         usual = (same or table)[0].settings if table else {}
         words = [
-            f"{flag(key)} is {shown(value)}, not {shown(usual[key])}"
+            f"{flag(key)} {shown(value)}, not {shown(usual[key])}"
             for key, value in run.settings.items()
             if key in usual and usual[key] != value
         ]
-        words = words or [f"no preset has {run.group}, {run.method}"]
-        found |= dict.fromkeys(words)
-    return list(found)
+        if words:
+            return f"{run.method} has {'; '.join(words)}"
+        return f"{run.method} is in no preset of {run.group}"
+    return ""

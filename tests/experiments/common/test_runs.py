@@ -225,11 +225,12 @@ def test_published_are_runs_of_a_preset_alone(tmp_path, monkeypatch, capsys):
         run("--steps", "3", "--publish")
     err = capsys.readouterr().err
     assert err.startswith("error: --publish must have the settings of a preset")
-    assert "; here, --steps is 3, not 50. Leave --publish out" in err
+    assert "of a preset: slow has --steps 3, not 50. Leave --publish out" in err
     assert len(list(results.glob("quick-toy/*.json"))) == 4
     # Without it, the settings that differ stand under the table.
     out = run("--steps", "3", "--seeds", "1")
-    assert out[-3] == "Other settings than those of the preset: --steps is 3, not 50."
+    line = "Other settings than those of the preset: slow has --steps 3, not 50."
+    assert out[-3] == line
     assert not any("Other settings" in line for line in run("--seeds", "1"))
 
 
