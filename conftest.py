@@ -41,6 +41,18 @@ def _doctest_names(doctest_namespace):
     doctest_namespace.update(jax=jax, jnp=jnp, nnx=nnx, np=np, sx=sx)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """Drops compiled programs after a module of tests, once they take much memory."""
+    yield
+    pages = pathlib.Path("/proc/self/statm")
+    if pages.exists():  # on Linux
+        resident = int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if resident > 1.5 * 2**30:
+            jax.clear_caches()
+            gc.collect()
+
+
 @pytest.fixture
 def x64():
     """Runs the test in float64."""

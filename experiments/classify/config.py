@@ -62,8 +62,8 @@ class Config(recipes.Recipe):
     """Operators in place of convolutions: plain, sphere-learned-sigmoid, sphere-norm,
     or any MAGNITUDE-ANGULAR[-weighted|-nonlinear], such as tanh-cosine."""
     network: str = "small"
-    """A small network for a CPU, a column of the dissertation's Table 2.1 (mnist,
-    cifar10, cifar100), or one of sphax.networks.BACKBONES."""
+    """A small network for a CPU, OPT's cnn-6, a column of the dissertation's Table 2.1
+    (mnist, cifar10, cifar100), or one of sphax.networks.BACKBONES."""
     width: float = 1.0
     """Share of the network's published filters."""
     gray: bool = False

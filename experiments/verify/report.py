@@ -43,12 +43,12 @@ def table(config: Config, found: Found) -> Iterator[str]:
     keys = dict.fromkeys(key for _, r in found for key in r["metrics"])
     measures = {key: head for key, head in _MEASURES.items() if key in keys}
     is_published = config.dataset == "lfw_aligned"
-    several = any(len(seeds) > 1 for seeds in by_method.values())
-    spread = "" if several else ", ± error over the folds"
-    if trained:
-        spread = f"{tables.number_of_seeds(trained)}{spread}"
     head, *heads = measures.values()
-    lines = [["", f"{head} ({spread})", *heads]]
+    if trained:
+        several = any(len(seeds) > 1 for seeds in by_method.values())
+        spread = "" if several else ", ± error over the folds"
+        head += f" ({tables.number_of_seeds(trained)}{spread})"
+    lines = [["", head, *heads]]
     lines[0] += ["dissertation, accuracy, %"] * is_published
     if pixels is not None:
         cells = [f"{pixels[key]:.2f}" if key in pixels else "" for key in measures]
@@ -62,7 +62,7 @@ def table(config: Config, found: Found) -> Iterator[str]:
         lines.append([METHODS[name].title, *cells])
     yield from tables.markdown(lines)
     yield ""
-    if pixels is not None:
+    if pixels is not None and by_method:
         means = [
             np.mean([x["accuracy"] for x in s.values()]) for s in by_method.values()
         ]
@@ -105,6 +105,8 @@ def _verdict(by_method: Mapping[str, _Seeds]) -> Iterator[str]:
         error = float(np.hypot(one["standard_error"], base["standard_error"]))
         difference = one["accuracy"] - base["accuracy"]
         differences[name] = statistics.between(difference, error, 2 * (FOLDS - 1))
+    if not differences:
+        return
     signs = statistics.signs(differences)
     mean = np.mean(list(accuracy["softmax"].values()))
     yield f"Accuracy less softmax's ({mean:.2f} %), in points, {rule}:"

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments.common import runs, store
+from experiments.common import networks, runs, store
 from experiments.opt import config, report, train
 from experiments.opt.__main__ import parse
 
@@ -279,6 +279,17 @@ def test_the_preset_is_the_authors_recipe():
     quick = parse(["--preset", "cnn", "--dataset", "mnist", "--seeds", "2"])
     assert (quick.group, quick.seeds, quick.steps) == ("cnn-mnist", 2, 300)
     assert not quick.drops
+
+
+def test_cnn_6_has_the_published_sizes_or_a_share_of_them():
+    published = networks.cnn_6((32, 32, 3))
+    sizes = [(stage.features, stage.convolutions) for stage in published.stages]
+    assert (sizes, published.features) == ([(64, 2)] * 3, 64)
+    narrow, small = (
+        networks.design("cnn-6", shape, 0.25) for shape in ((28, 28, 1), (8, 8, 1))
+    )
+    assert [stage.features for stage in narrow.stages] == [16] * 3
+    assert [stage.features for stage in small.stages] == [16, 32]
 
 
 def test_networks_of_one_data_set_have_different_digests():
