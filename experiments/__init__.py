@@ -1,4 +1,4 @@
-"""One small script for each result; they use sphax as a stranger would."""
+"""The experiments: one command for each result, with public names of sphax alone."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments.common import interrupts
 
-# OpenBLAS factorises matrices for JAX on a CPU. After each call its threads wait busily
-# for the next, 2^26 cycles unless told otherwise, on cores that XLA's threads need.
+# OpenBLAS factorizes matrices for JAX on a CPU. After each call its threads spin, by
+# default for 2^26 cycles, on cores that the threads of XLA need.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 
@@ -19,8 +19,8 @@ def _without_traceback(kind: type[BaseException], error: Any, trace: Any) -> Non
         sys.__excepthook__(kind, error, trace)
 
 
-# For Ctrl-C in the seconds that a command takes to import. While ``python -m`` imports
-# the package, this is what the command is called.
+# For Ctrl-C during the seconds of the imports. While ``python -m`` imports the package,
+# the name of the command is still "-m".
 if sys.argv[0] == "-m":
     signal.signal(signal.SIGINT, interrupts.stop)
     sys.excepthook = _without_traceback

@@ -12,14 +12,14 @@ from experiments.common import cli
 
 @dataclasses.dataclass(frozen=True)
 class _List:
-    """Lists the commands, each of which has --help."""
+    """Lists the commands. Each has --help."""
 
 
 def list_commands(package: str, folder: pathlib.Path) -> None:
-    """Prints the commands of a package, with the first line of each one's docstring."""
+    """Prints the commands of a package and the first line of each docstring."""
     with cli.ending(package, "run the same command again."):
         cli.parse(package, _List)
-        # Only their texts: importing them takes seconds.
+        # Their text is read, because importing them takes seconds.
         paths = [
             *folder.glob("[!_]*.py"),
             *(path.parent / "__init__.py" for path in folder.glob("*/__main__.py")),

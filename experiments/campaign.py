@@ -1,10 +1,10 @@
-"""Makes the runs that the published tables are missing, the most valuable ones first.
+"""Makes the runs that are missing from published tables, the most valuable ones first.
 
     python -m experiments.campaign --minutes 9
     python -m experiments.campaign --dry-run
 
-Any device will do. A run that is finished is saved at once; the one that is being made
-when the time is over, or the process is killed, goes on from its checkpoint next time.
+It runs on any device. A finished run is saved at once. A run that is unfinished when
+the time is over, or the process is killed, continues from its checkpoint next time.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from experiments.common.images import DatasetNotFoundError
 from experiments.common.progress import Progress
 from experiments.common.runs import Run
 
-# Tables in the order of their worth: study, and beginning of the name of the group.
-# All others follow in the order of their studies' names.
+# Study and first part of the group's name, in order of priority. All other tables
+# follow, by the names of their studies.
 _ORDER = (
     ("classify", "table-2.2-mnist"),
     ("classify", "spherenet-9-cifar10"),
@@ -35,11 +35,11 @@ _ORDER = (
     ("classify", "table-2.4-cifar100"),
     ("classify", "dcnet-32"),
 )
-# Methods that come before the others of their table.
+# Methods that are run before the others of their table.
 _FIRST = ("softmax", "l-softmax-2", "l-softmax-3", "l-softmax-4")
-# Seeds of all methods of a table that come before any further ones.
+# So many seeds of all methods of a table are run before any further ones.
 _SEEDS = 3
-# Seconds of a step where nothing is known, and of compiling a step.
+# Seconds of a step if no run is stored, and of compiling a step.
 _STEP = {"cpu": 0.5}
 _ACCELERATED_STEP = 0.01
 _COMPILATION = 40.0
@@ -50,21 +50,21 @@ class Config:
     """Makes missing runs of the published tables, the most valuable ones first.
 
     Runs that are in the folder of runs, or published, are not made again. To publish
-    what a campaign has made, run the studies with --publish.
+    the runs of a campaign, run the studies with --publish.
     """
 
     minutes: float = 10.0
-    """Time after which no run is begun, and the present one is left at a checkpoint."""
+    """Time after which no run is started and the current one stops at a checkpoint."""
     runs: pathlib.Path = pathlib.Path("runs")
     """Folder of the runs, and of their checkpoints."""
     data_dir: pathlib.Path | None = None
-    """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
+    """Folder of the data; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
     studies: tuple[str, ...] = ()
-    """Studies to take runs of; all of them if none is named."""
+    """Studies whose runs are made; all of them by default."""
     dry_run: bool = False
-    """List the missing runs in their order, with estimated minutes, and make none."""
+    """Only list the missing runs in their order, with estimated minutes."""
     list: bool = False
-    """List how many runs each table has and lacks, and make none."""
+    """Only list how many runs each table has, and which are missing."""
 
     def __post_init__(self):
         if not 0.0 < self.minutes < float("inf"):
@@ -78,7 +78,7 @@ class Config:
 
 
 class Job(NamedTuple):
-    """Runs that are made together: they differ in their seeds alone."""
+    """Runs that are made together; they differ only in their seeds."""
 
     study: str
     runs: list[Run]
@@ -86,7 +86,7 @@ class Job(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What is made, as it is listed."""
+        """The runs, as they are listed."""
         first, seeds = self.runs[0], [run.seed for run in self.runs]
         several = f"s {seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f" {seeds[0]}"
         return f"{self.study}, {first.group}, {first.method}, seed{several}"
@@ -110,14 +110,14 @@ class _Until(Progress):
 
 
 def names_of_studies() -> list[str]:
-    """The folders of studies."""
+    """Names of the studies, in alphabetical order."""
     root = pathlib.Path(__file__).parent
     paths = (path.parent for path in root.glob("*/__main__.py"))
     return sorted(path.name for path in paths if (path / "config.py").exists())
 
 
 def planned(config: Config) -> Iterator[tuple[str, list[Run]]]:
-    """The runs of each published table, by study."""
+    """Study and runs of each published table."""
     for study in config.studies or names_of_studies():
         module = importlib.import_module(f"experiments.{study}.config")
         for preset in module.presets():
@@ -128,14 +128,14 @@ def planned(config: Config) -> Iterator[tuple[str, list[Run]]]:
 
 
 def missing(config: Config) -> list[Job]:
-    """What is to be made, in its order."""
+    """The missing runs, in the order in which they are made."""
     together = jax.default_backend() != "cpu"
     jobs: list[Job] = []
     for place, (study, runs) in enumerate(planned(config)):
         folders = config.runs / study, store.published(study)
         lacking = [run for run in runs if store.load(run, *folders) is None]
         methods = list(dict.fromkeys(run.method for run in runs))
-        # One table's name may begin with another's: the longest beginning counts.
+        # If several names match, the longest one counts.
         places = [
             (len(group), number)
             for number, (name, group) in enumerate(_ORDER)
@@ -154,9 +154,9 @@ def missing(config: Config) -> list[Job]:
 
 
 def seconds_of(config: Config) -> dict[tuple[str, ...], float]:
-    """Seconds of a step of one run on this kind of device, from the stored runs.
+    """Seconds of a step on this kind of device, medians over the stored runs.
 
-    Of a method in a table, of the table, and of the study.
+    The keys are ``(study,)``, ``(study, group)`` and ``(study, group, method)``.
     """
     found: dict[tuple[str, ...], list[float]] = {}
     for study, runs in planned(config):
@@ -174,7 +174,7 @@ def seconds_of(config: Config) -> dict[tuple[str, ...], float]:
 
 
 def estimate(job: Job, seconds: Mapping[tuple[str, ...], float]) -> float:
-    """Seconds that a job is going to take."""
+    """Estimated seconds of a job."""
     run = job.runs[0]
     usual = _STEP.get(jax.default_backend(), _ACCELERATED_STEP)
     keys = (job.study, run.group, run.method), (job.study, run.group), (job.study,)
@@ -183,7 +183,7 @@ def estimate(job: Job, seconds: Mapping[tuple[str, ...], float]) -> float:
 
 
 def show(config: Config) -> None:
-    """Prints what each table has and lacks."""
+    """Prints how many runs each table has, and which are missing."""
     for study, runs in planned(config):
         folders = config.runs / study, store.published(study)
         lacking = [run for run in runs if store.load(run, *folders) is None]
@@ -205,7 +205,7 @@ def make(config: Config) -> None:
     try:
         for job in jobs:
             name = (job.study, job.runs[0].group)
-            # What is left would not be enough to compile a step.
+            # The rest would not be enough to compile a step.
             if end - time.monotonic() < _COMPILATION:
                 raise _TimeIsOver
             if name in without_data:

@@ -3,9 +3,8 @@
     python -m experiments.report
     python -m experiments.report --figures
 
-A table stands between ``<!-- STUDY/TABLE -->`` and ``<!-- end -->``; in the README of
-the study itself, ``STUDY/`` is left out. ``benchmarks`` counts as a study. Nothing is
-run.
+A table is between ``<!-- STUDY/TABLE -->`` and ``<!-- end -->``; in the README of the
+study, ``STUDY/`` is left out. ``benchmarks`` counts as a study. Nothing is run.
 """
 
 import dataclasses
@@ -26,11 +25,11 @@ _PLACE = re.compile(r"(<!-- ([\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 class Config:
     """Writes the tables of all READMEs from the committed results, in place.
 
-    Nothing is run, and nothing outside of the marks of the tables is changed.
+    Nothing is run, and nothing outside of the marks is changed.
     """
 
     figures: bool = False
-    """Draw the studies' figures anew, too."""
+    """Also draw the figures of all studies again."""
 
 
 def readmes() -> list[pathlib.Path]:
@@ -40,23 +39,30 @@ def readmes() -> list[pathlib.Path]:
 
 
 def rewrite(path: pathlib.Path) -> str:
-    """The text of a README, with each of its tables made again.
+    """The text of a README with new tables between its marks.
 
     Raises:
-        ValueError: If there is no such table, or no result for it.
+        ValueError: If a mark is not that of a table, or there are no results for it.
     """
 
     def table(match: re.Match) -> str:
         study, _, name = match[2].rpartition("/")
         study = study or path.parent.name
         make = _benchmark if study == "benchmarks" else _study
-        return match[1] + "\n".join(make(study, name)) + "\n" + match[3]
+        try:
+            lines = make(study, name)
+        except ValueError as error:
+            place = f"{path.relative_to(ROOT)}, <!-- {match[2]} -->"
+            raise ValueError(f"{place}: {error}") from error
+        return match[1] + "\n".join(lines) + "\n" + match[3]
 
     return _PLACE.sub(table, path.read_text())
 
 
 def found(study: str, name: str) -> tuple[Any, list[tuple[Run, dict[str, Any]]]]:
     """The settings of a table, and its published runs with their records."""
+    if not (ROOT / "experiments" / study / "config.py").exists():
+        raise ValueError(f"there is no study {study}.")
     config = importlib.import_module(f"experiments.{study}.config")
     chosen = [preset for preset in config.presets() if preset.group == name]
     if not chosen:
@@ -64,17 +70,20 @@ def found(study: str, name: str) -> tuple[Any, list[tuple[Run, dict[str, Any]]]]
     results = store.published(study)
     runs = store.with_all_seeds(config.planned(chosen[0]), results)
     if not runs:
-        raise ValueError(f"{study} has no published runs of {name}.")
+        raise ValueError(f"{results / name} has no runs.")
     return chosen[0], [(run, store.load(run, results) or {}) for run in runs]
 
 
 def _study(study: str, name: str) -> list[str]:
+    config, runs = found(study, name)
     report = importlib.import_module(f"experiments.{study}.report")
-    return [*report.table(*found(study, name))]
+    return [*report.table(config, runs)]
 
 
 def _benchmark(study: str, name: str) -> list[str]:
     path = ROOT / "experiments" / study / "results" / f"{name}.json"
+    if not path.exists():
+        raise ValueError(f"there is no {path}.")
     figures = json.loads(path.read_text())
     # One benchmark may have several files, such as margin_softmax_million.
     modules = path.parents[1].glob("[!_]*.py")
@@ -94,7 +103,7 @@ def _benchmark(study: str, name: str) -> list[str]:
 
 
 def draw() -> None:
-    """Draws the figures of all studies anew."""
+    """Draws the figures of all studies again."""
     for config in sorted((ROOT / "experiments").glob("*/config.py")):
         study = config.parent.name
         report = importlib.import_module(f"experiments.{study}.report")
@@ -108,13 +117,12 @@ def main() -> None:
     """Runs from the command line."""
     with cli.ending("experiments.report", "run the same command again."):
         chosen = cli.parse("experiments.report", Config)
-        for path in readmes():
-            before = path.read_text()
-            after = rewrite(path)
-            if after != before:
-                path.write_text(after)
-            state = "left as it is" if after == before else "written"
-            print(f"{path.relative_to(ROOT)}: {state}")
+        # All of them first: an error leaves every file as it is.
+        for path, text in [(path, rewrite(path)) for path in readmes()]:
+            is_new = text != path.read_text()
+            if is_new:
+                path.write_text(text)
+            print(f"{path.relative_to(ROOT)}: {'written' if is_new else 'unchanged'}")
         if chosen.figures:
             draw()
 

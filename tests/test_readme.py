@@ -1,4 +1,4 @@
-"""What the README promises: its code runs, CI runs its test command, tables are new."""
+"""The READMEs: the code runs, CI runs the test command, tables and links are right."""
 
 import pathlib
 import re
@@ -33,13 +33,29 @@ def test_ci_calls_the_test_command():
     assert test in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("path", ["README.md", "experiments/README.md"])
-def test_tables_are_those_of_the_result_files(path):
-    text = (ROOT / path).read_text()
-    assert report.rewrite(text, ROOT / "experiments" / "results") == text
+READMES = pytest.mark.parametrize(
+    "path", report.readmes(), ids=lambda path: str(path.relative_to(ROOT))
+)
 
 
-def test_links_lead_somewhere():
-    for path in (ROOT / "README.md", ROOT / "experiments" / "README.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), target
+@READMES
+def test_tables_are_those_of_the_stored_results(path):
+    assert report.rewrite(path) == path.read_text()
+
+
+def anchors(text):
+    """The anchors that GitHub gives to headings."""
+    for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@READMES
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found.read_text()), target

@@ -1,4 +1,4 @@
-"""What a benchmark does with what it has measured: it shows it, and keeps it."""
+"""The command line of the benchmarks: figures are printed and written to a file."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ class Config:
     the name of the file. Figures that are there with other settings are not
     overwritten: remove them first. Those of a busy machine are not published."""
 
-    # Settings that zero leaves out.
+    # Settings that may be zero, which leaves something out.
     may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
@@ -48,8 +48,8 @@ def main(
     Args:
         name: Name of its module.
         config: Class of its settings.
-        measure: What is measured, by name.
-        tables: Markdown of the figures.
+        measure: ``measure(config)`` gives the figures, by name.
+        tables: ``tables(figures)`` gives their lines of Markdown.
     """
     module = f"experiments.benchmarks.{name}"
     with cli.ending(module, "nothing was kept; the same command starts anew."):
@@ -68,10 +68,10 @@ def main(
 
 
 def _place(config: Config) -> pathlib.Path | None:
-    """Where the figures go, if they can go there.
+    """The file for the figures, before anything is timed.
 
     Raises:
-        ValueError: If they cannot.
+        ValueError: If it cannot be written, or has published figures of other settings.
     """
     if config.output is None:
         return None
@@ -85,7 +85,7 @@ def _place(config: Config) -> pathlib.Path | None:
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """All settings but where the figures go."""
+    """All settings except those of the file."""
     found = dataclasses.asdict(config)
     return {name: x for name, x in found.items() if name not in ("output", "publish")}
 
@@ -121,7 +121,7 @@ def _keep(figures: dict[str, Any], path: pathlib.Path, publish: bool) -> None:
 
 
 def _all_quietness(figures: Any) -> Iterator[float]:
-    """All measures of quietness, wherever they are."""
+    """All values of ``quietness`` in the figures, at any depth."""
     if isinstance(figures, Mapping):
         if figures.get("quietness") is not None:
             yield figures["quietness"]
@@ -132,13 +132,13 @@ def _all_quietness(figures: Any) -> Iterator[float]:
 
 
 def end_of_table(quietness: float | None) -> Iterator[str]:
-    """What follows a table: an empty line, and what to think of its figures."""
+    """The lines after a table: an empty one, and a warning if the machine was busy."""
     yield ""
     if quietness is not None and quietness >= _timing.QUIET:
         yield (
             "Other programs ran on this machine meanwhile: a probe took"
-            f" {quietness:.2f} times its fastest time. Candidates take turns, so that"
-            " ratios suffer less than times, but those that differ by less than this"
-            " factor are not told apart."
+            f" {quietness:.2f} times its fastest time. Candidates run in interleaved"
+            " rounds, so ratios suffer less than times; ratios that differ by less than"
+            " this factor cannot be distinguished."
         )
         yield ""

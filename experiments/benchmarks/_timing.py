@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments.common import progress
 
-# A bare product that took this much longer after than before, or whose repetitions
-# spread this widely, says that something else was running.
+# If the median of a bare product, before or after the rounds, is this multiple of its
+# fastest time, something else was running.
 QUIET = 1.15
 
 
@@ -30,7 +30,7 @@ def compile_candidate(function: Callable[..., Any], *arguments: Any) -> Candidat
 
 
 def temporary_bytes(compiled: Any) -> int:
-    """What XLA plans for temporaries, beside arguments and results; -1 if untold."""
+    """Bytes that XLA plans for temporaries, beside arguments and results, or -1."""
     memory = compiled.memory_analysis()
     return memory.temp_size_in_bytes if memory else -1
 
@@ -46,21 +46,21 @@ def seconds(candidate: Candidate) -> float:
 
 
 def interleave(
-    candidates: Mapping[str, Candidate], repetitions: int, told: str | None = None
+    candidates: Mapping[str, Candidate], repetitions: int, unit: str | None = None
 ) -> dict[str, np.ndarray]:
-    """Times of every candidate, ``[repetitions]`` each, taken in turns.
+    """Times of every candidate, ``[repetitions]`` each, in interleaved rounds.
 
-    Turns that take long are told as progress, by the name given.
+    In a round, every candidate runs once. Progress counts rounds, if it has a unit.
     """
-    turns = range(repetitions)
+    rounds = range(repetitions)
     taken = [
         {name: seconds(candidate) for name, candidate in candidates.items()}
-        for _ in (turns if told is None else progress.each(turns, told))
+        for _ in (rounds if unit is None else progress.each(rounds, unit))
     ]
     return {name: np.array([row[name] for row in taken]) for name in candidates}
 
 
 def quietness(before: np.ndarray, after: np.ndarray) -> float:
-    """Slowest median of a probe over its fastest time: 1 on a machine left alone."""
+    """Slower median of a probe over its fastest time: 1 on a machine left alone."""
     fastest = min(before.min(), after.min())
     return float(max(np.median(before), np.median(after)) / fastest)

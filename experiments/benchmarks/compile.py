@@ -1,12 +1,12 @@
-"""Tracing and compiling what looks at all kernels of a network, in CPU seconds.
+"""CPU seconds to trace and compile programs over all kernels of a network.
 
     python -m experiments.benchmarks.compile
 
 For the kernels of a ResNet-50 and of a transformer, without running anything: updates
 of transforms, and value and gradient of a loss of the kernels that a reparameterization
-makes. Beside them stand Adam's update and the energy of all kernels in ten plain lines,
-with neither their accuracy at close pairs nor their memory of a tile. CPU seconds
-depend less on what else is running than time does, but are not free of it.
+makes. For comparison: Adam's update, and the energy of all kernels in ten plain lines,
+which is less accurate at close pairs and needs the memory of all pairs. CPU seconds
+depend less than wall time on what else is running, but still depend on it.
 """
 
 import pathlib
@@ -103,7 +103,7 @@ def transformer(features: int, blocks: int) -> dict[str, Any]:
 
 
 def plain_energy(params: dict[str, Any]) -> jax.Array:
-    """Mean energy of all kernels, as one writes it down."""
+    """Mean energy of all kernels, in ten lines, differentiated by JAX."""
 
     def energy(kernel):
         rows = kernel.reshape(-1, kernel.shape[-1]).T
@@ -126,16 +126,16 @@ def _params(kernels):
 def _measure(name: str, params: dict[str, Any]) -> dict[str, Any]:
     programs = {
         "energy in ten plain lines": (jax.value_and_grad(plain_energy), (params,)),
-        **{own: _update(tx, params) for own, tx in TRANSFORMS.items()},
-        **{f"orthogonal, {own}": _rotation(own, params) for own in METHODS},
+        **{key: _update(tx, params) for key, tx in TRANSFORMS.items()},
+        **{f"orthogonal, {key}": _rotation(key, params) for key in METHODS},
     }
     probe = programs["Adam"]
     _cpu_seconds(*probe)  # the first compilation of a process takes longer
     before = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])
     rows = []
-    for own, program in progress.each(list(programs.items()), name):
+    for key, program in progress.each(list(programs.items()), name):
         tracing, compiling = _cpu_seconds(*program)
-        rows.append({"name": own, "tracing": tracing, "compiling": compiling})
+        rows.append({"name": key, "tracing": tracing, "compiling": compiling})
     after = np.array([sum(_cpu_seconds(*probe)) for _ in range(_PROBES)])
     leaves = jax.tree.leaves(params)
     return {
@@ -164,7 +164,7 @@ def _rotation(method, params):
 
 
 def _cpu_seconds(function: Callable[..., Any], arguments: tuple) -> tuple[float, float]:
-    """Of tracing and of compiling, from nothing: no cache has any part of it."""
+    """CPU seconds of tracing and of compiling, without any cache."""
     config: Any = jax.config
     cache = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)

@@ -40,11 +40,11 @@ class Config(_figures.Config):
     plain_points: int = 4096
     """The largest number for which the plain forms are timed, in 4 n^2 memory."""
     repetitions: tuple[int, ...] = (15, 9, 3)
-    """Turns taken by each candidate, for each number; the median is reported."""
+    """Rounds, for each number of directions; medians are reported."""
     batch: int = 128
     """Images of a training step; 0 leaves it out."""
     step_repetitions: int = 5
-    """Turns taken by the training step."""
+    """Repetitions of the training step; the median is reported."""
     large: tuple[int, int] = (100_000, 128)
     """Number and dimension of one large set, swept once; 0 directions leave it out."""
     may_be_zero: ClassVar[tuple[str, ...]] = ("batch", "large")
@@ -86,7 +86,7 @@ def measure(config: Config) -> dict[str, Any]:
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
-    """Markdown tables of the figures, and what the step and the large set took."""
+    """Markdown tables of the figures, then the step and the large set."""
     features = figures["config"]["features"]
     for size in figures["sizes"]:
         yield f"| {size['points']:,} directions | ms | / products | bytes |"

@@ -1,4 +1,4 @@
-"""Margin softmax against the matrix products that it cannot do without.
+"""Margin softmax against the matrix products that it needs at least.
 
     python -m experiments.benchmarks.margin_softmax
 
@@ -43,11 +43,11 @@ class Config(_figures.Config):
     features: int = 512
     """Width of embeddings and prototypes."""
     block_size: int = 2_500
-    """Classes handled at a time by the blocked form."""
+    """Classes in a block of the blocked form."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of embeddings and prototypes."""
     repetitions: int = 15
-    """Turns taken by each candidate; the median is reported."""
+    """Rounds, in each of which all candidates run; medians are reported."""
     blocked_only: bool = False
     """Run the blocked form once and nothing else: for sizes that only it can hold."""
 

@@ -5,7 +5,7 @@
 Times the output and both gradients, given a cotangent, of every magnitude with every
 angular function, as ratios to those of the plain convolution, and of every weighting of
 one of them. Memory is what XLA plans to hold at once: arguments, results and
-temporaries. A ratio is the median over turns, in each of which all candidates run once.
+temporaries. A ratio is the median over rounds, in which all candidates run once each.
 Runs unchanged on a GPU or TPU, in bfloat16 with ``--dtype bfloat16``.
 """
 
@@ -42,7 +42,7 @@ class Config(_figures.Config):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of inputs and kernel."""
     repetitions: int = 9
-    """Turns taken by each candidate."""
+    """Rounds, in each of which all candidates run; medians are reported."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -77,7 +77,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def _operators() -> dict[str, Callable[..., jax.Array]]:
-    """Every pair of functions, and the weightings of a cheap and a dear one."""
+    """All pairs of functions, and both weightings of a cheap and of a costly pair."""
     magnitudes = (
         so.Sphere(),
         so.Ball(rho=30.0),
@@ -135,7 +135,7 @@ def _measure(config: Config, side: int, channels: int) -> dict[str, Any]:
         name: _timing.compile_candidate(_step(operator), *arguments)
         for name, operator in ({PLAIN: _plain} | _operators()).items()
     }
-    # The plain step returns an array in the place of each argument.
+    # The plain step returns an array for each argument.
     held = 2 * sum(argument.nbytes for argument in arguments)
     probe = {"probe": candidates[PLAIN]}
     before = _timing.interleave(probe, 5)["probe"]

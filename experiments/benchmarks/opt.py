@@ -1,10 +1,10 @@
-"""A training step of CNN-6 in a learned orientation, against the plain step.
+"""A training step of CNN-6 with orthogonal reparameterization, against a plain one.
 
     python -m experiments.benchmarks.opt
 
 The network is that of the paper for CIFAR-100, with PReLU: two 3 x 3 convolutions at
 each of three sizes of the map, and one over all of the last map, 64 filters each; all
-of these kernels are reparameterised, the classifier is not. A step is value, gradient
+of these kernels are reparameterized, the classifier is not. A step is value, gradient
 and update of gradient descent with momentum. Inference is timed on the merged params,
 as any plain network. Runs unchanged on a GPU or TPU; to use two cores of a CPU, start
 it with ``taskset -c 0,1``.
@@ -34,7 +34,7 @@ class Config(_figures.Config):
     batch: int = 128
     """Images in a batch, 32 x 32."""
     repetitions: int = 5
-    """Turns taken by each candidate; the median is reported."""
+    """Rounds, in each of which all candidates run; medians are reported."""
 
 
 _MOMENTUM = optax.sgd(0.1, momentum=0.9)
@@ -99,10 +99,10 @@ def measure(config: Config) -> dict[str, Any]:
             images,
             labels,
         )
-    for name, own in {"plain": params, "merged": merged}.items():
-        inference = _timing.compile_candidate(logits, own, images)
+    for name, kernels in {"plain": params, "merged": merged}.items():
+        inference = _timing.compile_candidate(logits, kernels, images)
         candidates[f"inference, {name}"] = inference
-    return _turns(config, candidates)
+    return _rounds(config, candidates)
 
 
 def _step(logits, training) -> Callable[..., Any]:
@@ -119,11 +119,11 @@ def _step(logits, training) -> Callable[..., Any]:
     return step
 
 
-def _turns(config: Config, candidates: dict[str, _timing.Candidate]) -> dict[str, Any]:
+def _rounds(config: Config, candidates: dict[str, _timing.Candidate]) -> dict[str, Any]:
     square = jax.random.normal(jax.random.key(4), (_PROBE, _PROBE))
     probe = {"probe": _timing.compile_candidate(jnp.matmul, square, square)}
     before = _timing.interleave(probe, _PROBES)["probe"]
-    times = _timing.interleave(candidates, config.repetitions, "turns")
+    times = _timing.interleave(candidates, config.repetitions, "rounds")
     after = _timing.interleave(probe, _PROBES)["probe"]
     rows = []
     for name, taken in times.items():

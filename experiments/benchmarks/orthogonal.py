@@ -3,10 +3,10 @@
     python -m experiments.benchmarks.orthogonal
 
 Times value and gradient, given a cotangent, of every map at a Gaussian matrix, as
-ratios to one ``n x n`` product. A ratio is the median over turns, in each of which all
-candidates run once and the product several times, the median of which counts. The error
-of orthogonality of the value is beside it. Runs unchanged on a GPU or TPU; to use two
-cores of a CPU, start it with ``taskset -c 0,1``.
+ratios to one ``n x n`` product. A ratio is the median over rounds, in which all
+candidates run once each and the product several times, the median of which counts. The
+error of orthogonality of the value is beside it. Runs unchanged on a GPU or TPU; to use
+two cores of a CPU, start it with ``taskset -c 0,1``.
 """
 
 import pathlib
@@ -31,11 +31,11 @@ class Config(_figures.Config):
     sizes: tuple[int, ...] = (256, 512, 1024)
     """Rows and columns of the matrices, one table each."""
     repetitions: int = 15
-    """Turns taken by each candidate; the median is reported."""
+    """Rounds, in each of which all candidates run; medians are reported."""
 
 
 def _neumann(a: jax.Array) -> jax.Array:
-    """Of an array of small norm: the series of a large one is not near its limit."""
+    """Cayley-Neumann of a small matrix, where four terms are near the limit."""
     return sx.orthogonal.cayley_neumann(a / (8.0 * len(a) ** 0.5), terms=4)
 
 
@@ -48,7 +48,7 @@ MAPS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "exponential": sx.orthogonal.exponential,
 }
 
-# In every turn, the product runs this often.
+# Runs of the product in a round.
 _PRODUCTS = 5
 
 
@@ -97,13 +97,13 @@ def _measure(config: Config, n: int) -> dict[str, Any]:
         for name, candidate in candidates.items()
     }
     before = _timing.interleave(product, _PRODUCTS)["product"]
-    turns = [
+    rounds = [
         _timing.interleave(product, _PRODUCTS) | _timing.interleave(candidates, 1)
         for _ in range(config.repetitions)
     ]
     after = _timing.interleave(product, _PRODUCTS)["product"]
-    bare = np.array([np.median(turn["product"]) for turn in turns])
-    taken = {name: np.array([turn[name][0] for turn in turns]) for name in candidates}
+    bare = np.array([np.median(each["product"]) for each in rounds])
+    taken = {name: np.array([each[name][0] for each in rounds]) for name in candidates}
     return {
         "n": n,
         "quietness": _timing.quietness(before, after),

@@ -1,4 +1,4 @@
-"""Pairwise objectives against the one matrix product that they cannot do without.
+"""Pairwise objectives against the Gram product that they need at least.
 
     python -m experiments.benchmarks.pairwise
 
@@ -36,7 +36,7 @@ class Config(_figures.Config):
     per_class: int = 4
     """Embeddings of every class."""
     repetitions: int = 15
-    """Turns taken by each candidate; the median is reported."""
+    """Rounds, in each of which all candidates run; medians are reported."""
     optax: bool = False
     """Time optax's NT-Xent as well, for up to 1024 embeddings: 16 s a call, 6 GiB."""
 
@@ -71,9 +71,9 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
 
 def _three_products(embeddings, cotangent):
     gram = embeddings @ embeddings.T
-    of_anchors = cotangent @ embeddings
-    of_references = jax.lax.dot_general(cotangent, embeddings, (((0,), (0,)), ((), ())))
-    return gram, of_anchors, of_references
+    to_anchors = cotangent @ embeddings
+    to_references = jax.lax.dot_general(cotangent, embeddings, (((0,), (0,)), ((), ())))
+    return gram, to_anchors, to_references
 
 
 def _candidates(config: Config, n: int) -> dict[str, _timing.Candidate]:

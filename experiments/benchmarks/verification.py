@@ -1,12 +1,12 @@
-"""A ROC over millions of pairs, held and streamed, against what it cannot do without.
+"""ROC curves of millions of pairs, held and streamed, against their lower bounds.
 
     python -m experiments.benchmarks.verification
 
-Streamed: all pairs of as many embeddings as it takes, counted block by block as the
-products come from the device; beside it the bare products of the same blocks. Held: a
-ROC of scores in one array; beside it ``np.sort`` of that array. Memory is the largest
-total of the host's arrays while a form runs (tracemalloc), its input apart; the product
-of one block on the device comes on top.
+Streamed: all pairs of enough embeddings, counted block by block as the products come
+from the device; the bound is the bare products of the same blocks. Held: scores in one
+array; the bound is ``np.sort`` of that array. Memory is the peak of the host's arrays
+while a form runs (tracemalloc), without its input and without the product of one block,
+which is on the device.
 """
 
 import math
@@ -32,7 +32,7 @@ class Config(_figures.Config):
 
     output: pathlib.Path | None = pathlib.Path("runs/benchmarks/verification.json")
     pairs: tuple[int, ...] = (10_000_000, 100_000_000)
-    """Numbers of pairs, at least: all are streamed, and the first is held as well."""
+    """Least numbers of pairs: each is streamed, and the first is held as well."""
     features: int = 512
     """Width of the embeddings."""
     identities: int = 500
@@ -40,7 +40,7 @@ class Config(_figures.Config):
     block_size: int = 1024
     """Embeddings on each side of a block of pairs."""
     repetitions: int = 5
-    """Runs of each form and its bound, in turns; the medians are reported."""
+    """Interleaved runs of each form and its bound; medians are reported."""
 
 
 def measure(config: Config) -> dict[str, Any]:

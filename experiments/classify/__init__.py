@@ -1,1 +1,1 @@
-"""Any network with any operator, by softmax with and without margins, on images."""
+"""Image classification by softmax with and without margins, with any operator."""

@@ -1,1 +1,1 @@
-"""What the studies share; nothing here knows a study."""
+"""Code that the studies share. Nothing here imports a study."""

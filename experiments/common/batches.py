@@ -1,4 +1,4 @@
-"""The indices of the images of each step: they follow from seed and step alone."""
+"""Indices of the images in each step, as functions of seed and step alone."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def check_size(batch: int, number: int) -> None:
-    """Refuses a batch of more images than there are.
+    """Raises an error if a batch has more images than the training set.
 
     Raises:
-        ValueError: Names the flag.
+        ValueError: If so; names the flag.
     """
     if batch > number:
         raise ValueError(
@@ -19,10 +19,10 @@ def check_size(batch: int, number: int) -> None:
 
 
 def by_epoch(batch: int, number: int, seed: int, start: int) -> Iterator[np.ndarray]:
-    """Indices of every step from ``start`` on; each epoch takes each image once.
+    """Yields the indices of each step from ``start`` on; an epoch has each image once.
 
-    What does not fill a batch is left out of its epoch; epochs differ in their order.
-    Check the size first: an iterator raises only when it is used.
+    Images that do not fill a batch are left out of their epoch; each epoch has another
+    order. Call :func:`check_size` first: an iterator raises only when it is used.
     """
     per_epoch, current = number // batch, -1
     order, count = np.arange(number), start
@@ -36,10 +36,10 @@ def by_epoch(batch: int, number: int, seed: int, start: int) -> Iterator[np.ndar
 
 
 def check_classes(batch: int, per_class: int, labels: np.ndarray) -> None:
-    """Refuses a batch that is not of enough images of each of its classes.
+    """Raises an error if a batch cannot have ``per_class`` images of its classes.
 
     Raises:
-        ValueError: Names the flag.
+        ValueError: If so; names the flag.
     """
     classes = len(np.unique(labels))
     if batch % per_class or batch // per_class > classes:
@@ -52,10 +52,10 @@ def check_classes(batch: int, per_class: int, labels: np.ndarray) -> None:
 def by_class(
     batch: int, per_class: int, labels: np.ndarray, seed: int, start: int
 ) -> Iterator[np.ndarray]:
-    """Every step takes ``per_class`` images of each of ``batch / per_class`` classes.
+    """Yields ``per_class`` images of each of ``batch / per_class`` classes.
 
-    Classes are drawn without repetition, and so are the images of a class if it has
-    that many.
+    Classes are drawn without replacement, and so are the images of a class that has at
+    least ``per_class``.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     count = start

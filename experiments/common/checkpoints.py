@@ -1,8 +1,8 @@
 """Files that survive being killed at any moment: checkpoints of pytrees, and JSON.
 
-A checkpoint is the SHA-256 of its content followed by the content, written beside its
-place and moved into it: a reader finds it whole or knows that it is not. The last two
-are kept, so that there is one before a damaged one.
+A checkpoint file has the SHA-256 of its content before the content. It is written under
+another name and then renamed, so a reader either finds all of it or detects the damage.
+The last two checkpoints are kept, so that there is one if the other is damaged.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _KEPT = 2
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
+    """Writes a file completely or, if the process is killed, not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -30,7 +30,7 @@ def write(path: pathlib.Path, content: bytes) -> None:
 
 
 def save(folder: pathlib.Path, step: int, tree: Any) -> None:
-    """Writes a pytree of arrays as the newest checkpoint, and drops the oldest."""
+    """Writes a pytree of arrays as the newest checkpoint, and removes the oldest."""
     leaves = enumerate(jax.tree.leaves(tree))
     content = serialization.msgpack_serialize(
         {str(index): np.asarray(leaf) for index, leaf in leaves}
@@ -41,14 +41,14 @@ def save(folder: pathlib.Path, step: int, tree: Any) -> None:
 
 
 def restore(folder: pathlib.Path, like: Any) -> tuple[int, Any] | None:
-    """Step and tree of the newest checkpoint that is whole, or ``None``.
+    """Step and tree of the newest undamaged checkpoint, or ``None``.
 
     Args:
-        folder: Where :func:`save` wrote.
-        like: A tree of the structure, shapes and dtypes that were saved.
+        folder: The folder of :func:`save`.
+        like: A tree with the structure, shapes and dtypes of the saved one.
 
     Raises:
-        ValueError: If a checkpoint is whole and holds another tree.
+        ValueError: If an undamaged checkpoint holds another tree.
     """
     leaves, structure = jax.tree.flatten(like)
     expected = [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves]

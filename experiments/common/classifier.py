@@ -18,18 +18,18 @@ from experiments.common.networks import Design
 from experiments.common.recipes import Recipe
 from experiments.common.runs import Work
 
-# Seeds of what is drawn outside of the step, apart from those of the runs.
+# Added to the seed of a run, for the random numbers of `perturb`.
 _PERTURBED = 1_000_000
 _BATCH = 500
 _PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "tensorfloat32"}
 
 
 class Method(Protocol):
-    """What a network is trained with: a row in the table of a study."""
+    """The training objective of a network: a row in the table of a study."""
 
     @property
     def title(self) -> str:
-        """Its name in tables."""
+        """Name in tables."""
         ...
 
     def head(
@@ -40,7 +40,7 @@ class Method(Protocol):
 
 
 class Classifier(nnx.Module):
-    """A network, and the head that it is trained with."""
+    """A network with the head for its training."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Classifier(nnx.Module):
 
 
 class State(NamedTuple):
-    """What a step changes; with a leading axis for seeds if they train together."""
+    """The state of a training; with a leading axis if several seeds train together."""
 
     params: Any
     rest: Any  # running statistics, the margin, centers
@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a step is compiled for. Methods with the same kind of margin share it."""
+    """Static argument of the step. Methods with the same kind of margin share it."""
 
     graph: Any
     config: Recipe
@@ -94,7 +94,7 @@ def step(setting: Setting, mean, state: State, batch: Any, count, seed):
     config = setting.config
     key = jax.random.fold_in(jax.random.key(seed), count)
     pixels = images.prepare(batch.images, mean)
-    # The augmentation draws from what would be the first two of three.
+    # `augmented` splits the same key in two, which are the first two of these three.
     _, flip_key, loss_key = jax.random.split(key, 3)
     if config.augment:
         pixels = images.augmented(key, pixels)
@@ -126,7 +126,7 @@ def step(setting: Setting, mean, state: State, batch: Any, count, seed):
     return State(params, rest, optimizer), {"loss": value, **shown}
 
 
-# Apart from the step, which would be compiled again for another number of images.
+# Not in the step, which would be compiled again for another number of images.
 @jax.jit
 def _take(split: images.Images, indices: jax.Array) -> images.Images:
     return images.Images(split.images[indices], split.labels[indices])
@@ -149,19 +149,22 @@ def fit(
 
     Args:
         config: The recipe.
-        design: Of the network.
-        method: Of the head.
-        data: Images.
-        seeds: One, or several for one vmapped step.
-        work: Of the run.
+        design: The design of the network.
+        method: The method, which makes the head.
+        data: The images.
+        seeds: One seed, or several for one vmapped step.
+        work: Folder of the checkpoints, and where progress is reported.
         conv: Constructor of the network's convolutions.
-        perturb: ``perturb(setting, state, batch, mean, key)`` gives the batch that is
-            trained on instead, of a single seed.
-        record: As for :func:`.loop.fit`.
-        record_every: As for :func:`.loop.fit`.
+        perturb: ``perturb(setting, state, batch, mean, key)`` replaces a batch before
+            its step; for a single seed.
+        record: ``record(state, done)``, as in :func:`.loop.fit`.
+        record_every: Steps between records.
+
+    Returns:
+        The setting, and for each seed the :class:`.loop.Fitted` of its training.
 
     Raises:
-        FloatingPointError: If the loss is not a number; says in which step.
+        FloatingPointError: If the loss is not a number; names the step.
         ValueError: If there are too few images for a batch.
     """
     labels, number = data.train.labels, len(data.train.labels)
@@ -209,7 +212,7 @@ def fit(
 
 
 class Outputs(NamedTuple):
-    """The model's outputs for some images, ``[n, ...]``."""
+    """Outputs of a model for images, ``[n, ...]`` each."""
 
     predictions: Any
     cosines: Any  # to all prototypes
@@ -221,9 +224,9 @@ def evaluate(setting: Setting, state: State, data: images.ImageSet) -> dict[str,
 
     Returns:
         ``error``: wrong predictions, in percent. ``margin``: angle to the nearest other
-        prototype less the angle to the target's, mean over the images, in degrees.
-        ``within``: the latter alone. ``parameters``: a digest of the trained ones, by
-        which two runs can be seen to be the same.
+        prototype minus the angle to the target's, mean over the images, in degrees.
+        ``within``: the latter alone. ``parameters``: a digest of the trained ones, the
+        same for two runs that ended with the same bits.
     """
     predictions, cosines, _ = outputs(setting, state, data, data.test.images)
     labels = data.test.labels[:, None]
@@ -243,8 +246,8 @@ def evaluate(setting: Setting, state: State, data: images.ImageSet) -> dict[str,
 def outputs(
     setting: Setting, state: State, data: images.ImageSet, raw: np.ndarray
 ) -> Outputs:
-    """The model's outputs for raw images, ``[n, ...]`` each."""
-    # Without the optimizer's state, so that one compiled function serves all.
+    """Outputs of the model for raw images, ``[n, ...]`` each."""
+    # Without the state of the optimizer, so that all share one compiled function.
     arrays = state.params, state.rest
     return _in_batches(
         lambda part: _forward(setting.graph, arrays, part, data.mean), raw
@@ -254,9 +257,9 @@ def outputs(
 def embeddings(
     setting: Setting, state: State, data: images.ImageSet, raw: np.ndarray
 ) -> np.ndarray:
-    """The embeddings of raw images by the network alone, ``[n, features]``."""
+    """Embeddings of raw images, ``[n, features]``, without the head."""
     model = nnx.merge(setting.graph, state.params, state.rest)
-    # Without the head, so that one compiled function serves all losses.
+    # Without the head, so that all losses share one compiled function.
     graph, variables = nnx.split(model.network)
     return _in_batches(lambda part: _embed(graph, variables, part, data.mean), raw)
 

@@ -1,8 +1,8 @@
-"""The command line of the studies: arguments, errors, and how a command ends.
+"""The command line of the studies: arguments, errors, exit codes.
 
-A command is a module, run as ``python -m experiments.NAME``. An error that its user can
+A command is a module, run as ``python -m experiments.NAME``. An error that the user can
 correct is one line on stderr, with exit code 2; a failed training has exit code 1.
-Stopped by Ctrl-C or by SIGTERM it ends in one line as well, with 130 or 143.
+Ctrl-C and SIGTERM end in one line too, with exit codes 130 and 143.
 """
 
 import argparse
@@ -25,13 +25,13 @@ _Config = TypeVar("_Config")
 
 
 class UsageError(ValueError):
-    """Arguments that the command does not have, or that it cannot read."""
+    """Arguments that the command does not have or cannot read."""
 
 
 def peek(arguments: Sequence[str] | None, *names: str) -> dict[str, Any]:
-    """Values of some flags, before the others are read: those that set the defaults.
+    """Values of the flags that set the defaults, before all flags are read.
 
-    A name that ends in ``?`` is of a flag without a value.
+    A name with ``?`` at the end is that of a flag without a value.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
@@ -53,11 +53,11 @@ def parse(
     Args:
         name: Name of the module, such as ``"experiments.verify"``.
         config: A dataclass; its docstrings are the help.
-        arguments: Words of the command line; those of the process if not given.
-        default: Where the defaults come from, if not from the class.
+        arguments: Words of the command line; by default those of the process.
+        default: Default settings; by default those of the class.
 
     Raises:
-        UsageError: If the arguments are not those of the class; in one line.
+        UsageError: If the arguments do not fit the class; one line.
     """
     said = io.StringIO()
     defaults: dict[str, Any] = {} if default is None else {"default": default}
@@ -69,7 +69,7 @@ def parse(
     except SystemExit as stop:
         if not stop.code:  # after --help
             raise
-    # The message in the box that tyro draws around a title and its explanations.
+    # tyro draws a box around a title, the message and explanations.
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
     title, *lines = (line.strip(" │╭╮╰╯") for line in plain.splitlines())
     paragraphs = [[]]
@@ -85,18 +85,18 @@ def parse(
 
 @contextlib.contextmanager
 def ending(name: str, interrupted: str) -> Iterator[None]:
-    """Ends the process in one line if something goes wrong inside.
+    """Ends the process with one line on stderr if the block raises an error.
 
     Args:
         name: Name of the module.
-        interrupted: What is said after Ctrl-C or SIGTERM.
+        interrupted: The end of the line after Ctrl-C or SIGTERM.
     """
     try:
         with interrupts.handled():
             yield
     except BaseException as error:
-        # The exception of a signal may come out as another one: jaxlib makes a
-        # ValueError of everything that is raised while it compares metadata of pytrees.
+        # The exception of a signal may have become another one: jaxlib raises a
+        # ValueError for any exception while it compares metadata of pytrees.
         if interrupts.received or isinstance(error, KeyboardInterrupt):
             number = interrupts.received[-1] if interrupts.received else signal.SIGINT
             interrupts.received.clear()
@@ -116,13 +116,13 @@ def ending(name: str, interrupted: str) -> Iterator[None]:
 def main(
     parse: Callable[[], Any], config: Any, train: Callable[..., Any], report: Any
 ) -> None:
-    """Runs a study: makes what is missing, prints its table, writes its figures.
+    """Runs a study: makes missing runs, prints the table, writes the figures.
 
     Args:
-        parse: Its settings, from the command line.
-        config: The study's module of settings.
-        train: Its function that trains.
-        report: Its module of table and figures.
+        parse: Returns the settings of the command line.
+        config: The module ``config`` of the study.
+        train: The function ``train`` of the study.
+        report: The module ``report`` of the study.
     """
     study = config.Config.study
     name = f"experiments.{study}"
@@ -131,9 +131,14 @@ def main(
         folder, results = chosen.runs / study, store.published(study)
         store.writable("--runs", folder)
         planned = config.planned(chosen)
+        difference = _difference(config, planned)
         if chosen.publish:
             store.writable("--publish", results)
-            _check_declared(config, planned)
+            if difference:
+                raise ValueError(
+                    f"--publish must have the settings of a preset: {difference}. Leave"
+                    " --publish out, or change the preset."
+                )
         store.complete(
             planned,
             train,
@@ -151,30 +156,30 @@ def main(
                 for run in store.with_all_seeds(planned, results)
             ]
         print("\n".join(report.table(chosen, found)))
+        if difference:
+            print(f"\nOther settings than those of the preset: {difference}.")
         place = results if chosen.publish else folder
         report.draw(chosen, found, place)
         seconds = sum(record["provenance"]["seconds"] or 0.0 for _, record in found)
         print(f"\n{seconds:.0f} s; written to {place}/{planned[0].group}*")
 
 
-def _check_declared(config: Any, planned: Sequence[Run]) -> None:
+def _difference(config: Any, planned: Sequence[Run]) -> str:
+    """How the first run that is in no preset differs from that of its preset."""
     declared = [run for preset in config.presets() for run in config.planned(preset)]
     places = {(run.group, run.digest) for run in declared}
     for run in planned:
         if (run.group, run.digest) in places:
             continue
-        usual = next(
-            (x for x in declared if (x.group, x.method) == (run.group, run.method)),
-            None,
-        )
-        settings = usual.settings if usual else {}
-        differences = [
-            f"{flag(key)} {shown(settings[key])}, not {shown(value)}"
+        table = [each for each in declared if each.group == run.group]
+        same = [each for each in table if each.method == run.method]
+        usual = (same or table)[0].settings if table else {}
+        words = [
+            f"{flag(key)} {shown(value)}, not {shown(usual[key])}"
             for key, value in run.settings.items()
-            if key in settings and settings[key] != value
+            if key in usual and usual[key] != value
         ]
-        raise ValueError(
-            f"--publish must have the settings of a preset: that of {run.group},"
-            f" {run.method} has {'; '.join(differences) or 'no such run'}. Leave"
-            " --publish out, or change the preset."
-        )
+        if words:
+            return f"{run.method} has {'; '.join(words)}"
+        return f"{run.method} is in no preset of {run.group}"
+    return ""

@@ -1,11 +1,11 @@
-"""The style of the figures, and how they are written."""
+"""Style and files of the figures."""
 
 import pathlib
 from typing import Any
 
 import matplotlib
 
-# Before pyplot: figures are written, and no window opens.
+# Before pyplot is imported: figures are written to files, without a window.
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
@@ -21,6 +21,6 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Any, path: pathlib.Path) -> None:
-    """Writes a figure, the same bytes for the same content, and forgets it."""
+    """Writes a figure, the same bytes for the same content, and closes it."""
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)

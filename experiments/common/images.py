@@ -1,4 +1,4 @@
-"""Image sets as arrays, and how their pixels enter a network."""
+"""Image sets as arrays, and their preprocessing and augmentation."""
 
 import dataclasses
 import functools
@@ -28,10 +28,10 @@ class ImageSet:
     """Training and test split of one set.
 
     Attributes:
-        train: What is trained on.
-        test: What is tested on.
+        train: Training images.
+        test: Test images.
         classes: Number of classes.
-        gray: Whether pixels are centred on 127.5, and not on the mean training image.
+        gray: Whether pixels are centered on 127.5, and not on the mean training image.
     """
 
     train: Images
@@ -47,7 +47,7 @@ class ImageSet:
 
     @functools.cached_property
     def mean(self) -> np.ndarray:
-        """Centre of the pixels, in [0, 1], ``[height, width, channels]``."""
+        """Subtracted from pixels in [0, 1], ``[height, width, channels]``."""
         if self.gray:
             return np.full(self.shape, 0.5, np.float32)
         mean = self.train.images.mean(0, dtype=np.float64) / 255.0
@@ -55,16 +55,16 @@ class ImageSet:
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """The set is not prepared in the folder looked in, as it can be read."""
+    """The set is not in the folder, or not in a format that can be read."""
 
 
 @functools.lru_cache(maxsize=2)
 def load(name: Name, data_dir: pathlib.Path | None = None) -> ImageSet:
-    """Decodes a set, once, to arrays.
+    """Decodes a set to arrays; the last two sets are cached.
 
     Args:
-        name: ``"digits"`` comes with scikit-learn; all others are read through
-            TensorFlow Datasets, which needs no TensorFlow for that.
+        name: ``"digits"`` comes with scikit-learn; all others are read by TensorFlow
+            Datasets, without TensorFlow.
         data_dir: Folder of the prepared sets; ``TFDS_DATA_DIR`` or
             ``~/tensorflow_datasets`` if not given.
 
@@ -113,16 +113,16 @@ def read(
     data_dir: pathlib.Path | None = None,
     size: tuple[int, int] | None = None,
 ) -> tuple[Images, list[dict[str, Any]]]:
-    """A split of any prepared set that has images and labels, and all else it has.
+    """A split of any prepared set with images and labels, and its other features.
 
     Args:
-        name: Of the set.
-        split: Of its splits.
+        name: Name of the set.
+        split: Name of the split.
         data_dir: As for :func:`load`.
-        size: Height and width to which images are brought, and made grey.
+        size: Height and width to which images are resized, in gray.
 
     Returns:
-        The images, and the rows that they were decoded from, in the same order.
+        The images, and the rows from which they were decoded, in the same order.
 
     Raises:
         DatasetNotFoundError: If the set is not prepared there.
@@ -134,7 +134,7 @@ def read(
 def _builder(name: str, data_dir: pathlib.Path | None):
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = pathlib.Path(folder).expanduser().resolve()
-    # Asked for here: by itself, tfds would try to download for minutes.
+    # Checked here, because tfds would try to download for minutes.
     prepared = [path.parent for path in folder.glob(f"{name}/*/dataset_info.json")]
     if not prepared:
         raise DatasetNotFoundError(
@@ -146,17 +146,17 @@ def _builder(name: str, data_dir: pathlib.Path | None):
     builder = tfds.builder_from_directory(str(max(prepared, key=_version)))
     kind = builder.info.file_format
     if kind is None or kind.value not in ("array_record", "parquet"):
-        anew = folder.with_name(f"{folder.name}_array_record")
+        elsewhere = folder.with_name(f"{folder.name}_array_record")
         raise DatasetNotFoundError(
             f"{name} in {folder} is prepared as {kind and kind.value}, which only"
             " TensorFlow reads: prepare it as array_record, in another folder."
-            f" {_how_to_prepare(name, anew)}"
+            f" {_how_to_prepare(name, elsewhere)}"
         )
     return builder
 
 
 def _version(folder: pathlib.Path) -> tuple[int, ...]:
-    """Numbers of a version, the folder's name: 3.0.10 is later than 3.0.2."""
+    """Numbers of the version in the folder's name: 3.0.10 is later than 3.0.2."""
     return tuple(map(int, re.findall(r"\d+", folder.name)))
 
 
@@ -177,7 +177,7 @@ def _how_to_prepare(name: str, folder: pathlib.Path) -> str:
 def _rows(builder, split: str) -> list[dict[str, Any]]:
     import tensorflow_datasets as tfds
 
-    # Raw bytes and Pillow: three quarters of the time that the image feature takes.
+    # Raw bytes, for Pillow: three quarters of the time of the image feature.
     decoders = {"image": tfds.decode.SkipDecoding()}
     source = builder.as_data_source(split, decoders=decoders)
     return source.__getitems__(range(len(source)))
@@ -199,12 +199,12 @@ def _pixels(file: bytes, size: tuple[int, int] | None) -> np.ndarray:
 
 
 def prepare(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """Pixels in [0, 1] less the mean image of the training set: nothing else."""
+    """Pixels in [0, 1] minus the mean training image."""
     return images.astype(jnp.float32) / 255.0 - mean[None]
 
 
 def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Padded by four zeros, cropped to size, flipped, each at random."""
+    """Images padded by four zeros, cropped to size at random, and flipped at random."""
     where_key, flip_key = jax.random.split(key)
     number, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
@@ -216,6 +216,6 @@ def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def flipped(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Left for right, every second image at random."""
+    """Images flipped from left to right, each with probability 1/2."""
     is_flipped = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
     return jnp.where(is_flipped, images[:, :, ::-1], images)

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: both raise, and raise again if the exception was lost.
+"""Ctrl-C and SIGTERM raise an exception, and again if Python discarded it.
 
-Python discards an exception raised in a destructor or in a callback of its garbage
-collector, such as jaxlib's; a run that is stopped there would go on.
+Python discards exceptions in a destructor or in a callback of the garbage collector,
+such as that of jaxlib. A run that is interrupted there would otherwise continue.
 """
 
 import contextlib
@@ -11,33 +11,33 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# The signals that have come.
+# Numbers of the signals that were received.
 received: list[int] = []
 
 
 def stop(number: int, frame: Any) -> None:
-    """Handles a signal."""
+    """Signal handler that raises ``KeyboardInterrupt``."""
     del frame
     received.append(number)
     raise KeyboardInterrupt
 
 
 def check() -> None:
-    """Raises if a signal has come, whatever became of its exception."""
+    """Raises if a signal was received, even if its exception was discarded."""
     if received:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Makes both signals raise inside."""
+    """Both signals raise ``KeyboardInterrupt`` in the block."""
     numbers, hook = (signal.SIGINT, signal.SIGTERM), sys.unraisablehook
 
     def unraisable(lost: Any) -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             hook(lost)
 
-    # Python lets no other thread set a handler.
+    # Only the main thread may set a handler.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

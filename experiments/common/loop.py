@@ -1,8 +1,8 @@
 """The training loop of all studies: seeds side by side, and checkpoints.
 
-A step is a pure function of the state and its batch; batches and all random numbers
-follow from the seed and the number of the step. So a run that starts again from a
-checkpoint computes the same bits that it would have computed without a stop.
+A step is a pure function of the state and the batch; batches and random numbers are
+functions of the seed and the number of the step. So a run that continues from a
+checkpoint computes the same bits as one that was never stopped.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,17 +16,17 @@ import numpy as np
 from experiments.common import checkpoints
 from experiments.common.runs import Work
 
-# Steps whose metrics are read together, late, so that the device does not wait.
+# Metrics of so many steps are read together, so that the device does not wait.
 _QUEUED = 20
 
 
 class Fitted(NamedTuple):
-    """One trained seed.
+    """The result of one seed.
 
     Attributes:
-        state: After the last step.
-        losses: Of each step, ``[steps]``.
-        records: What ``record`` returned, stacked, ``[records, ...]``; or ``None``.
+        state: State after the last step.
+        losses: Loss of each step, ``[steps]``.
+        records: Stacked results of ``record``, ``[records, ...]``, or ``None``.
     """
 
     state: Any
@@ -68,25 +68,26 @@ def fit(
 
     Args:
         step: ``step(setting, shared, state, batch, count, seed)`` gives the next state
-            and metrics, ``"loss"`` among them. A function of a module, which is
-            compiled once for each ``setting``.
-        setting: Hashable; what the step is compiled for.
-        states: The first state of each seed.
-        batches: ``batches(seed, start)`` iterates over the batches from a step on.
+            and metrics, including ``"loss"``. A function of a module; it is compiled
+            once for each ``setting``.
+        setting: Static, hashable argument of the step.
+        states: The initial state of each seed.
+        batches: ``batches(seed, start)`` iterates over the batches from step ``start``.
         work: Folder of the checkpoints, and where progress is reported.
         title: Name of the method, for errors.
-        advice: What to do if the loss is not a number, for errors.
-        seeds: One, or several for one vmapped step.
+        advice: Last sentence of the error if the loss is not a number.
+        seeds: One seed, or several for one vmapped step.
         steps: Number of steps.
         checkpoint_every: Steps between checkpoints.
         shared: Arrays that are the same for all seeds.
-        before: ``before(state, batch, count)`` changes both on the host, before a step.
+        before: ``before(state, batch, count)`` gives the state and the batch of a step;
+            not compiled.
         record: ``record(state, done)`` measures the state of one seed after ``done``
             steps: at 0, at every multiple of ``record_every``, and at the end.
-        record_every: See ``record``.
+        record_every: Steps between records.
 
     Raises:
-        FloatingPointError: If the loss is not a number; says in which step.
+        FloatingPointError: If the loss is not a number; names the step.
     """
     several = len(seeds) > 1
     state: Any = (
@@ -118,7 +119,7 @@ def fit(
         0,
         first,
     )
-    # What is restored cannot be written to.
+    # Restored arrays are read-only.
     losses, records = jax.tree.map(np.array, (losses, records))
     work.report(begun, {})
     run = _step_all if several else _step_one
@@ -155,7 +156,7 @@ def fit(
         try:
             work.report(done - start, found)
         except BaseException:
-            # Told to stop: the steps since the last checkpoint are not lost.
+            # Interrupted: do not lose the steps since the last checkpoint.
             if not is_saved:
                 checkpoints.save(work.folder, done, (state, losses, records))
             raise

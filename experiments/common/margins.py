@@ -8,7 +8,7 @@ import sphax as sx
 
 
 class Method(NamedTuple):
-    """Softmax with a margin: what it normalizes, and its name in tables."""
+    """Softmax loss with a margin."""
 
     title: str
     margin: sx.margins.Margin
@@ -18,7 +18,7 @@ class Method(NamedTuple):
     def head(
         self, features: int, classes: int, scale: float, *, rngs: nnx.Rngs
     ) -> sx.layers.MarginHead:
-        """The head of the network while it trains; ``scale`` if it is used."""
+        """The head for training; ``scale`` matters only if both are normalized."""
         return sx.layers.MarginHead(
             features,
             classes,

@@ -15,10 +15,10 @@ _HE_INIT = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 def check(name: str) -> None:
-    """Refuses a name that is not one.
+    """Raises an error if there is no such network.
 
     Raises:
-        ValueError: Names the flag.
+        ValueError: If so; names the flag.
     """
     if name not in NAMES:
         raise ValueError(
@@ -33,15 +33,15 @@ def design(
     *,
     in_plane: bool = False,
 ) -> Design:
-    """The network of a name for images of a shape, with a share of its filters.
+    """The named network for images of a shape, with a share of its filters.
 
     Args:
         name: "small", for a CPU; "cnn-6", OPT's; a column of
             ``sx.networks.TABLE_2_1``, or a row of ``sx.networks.BACKBONES``.
         shape: ``(height, width, channels)`` of an image.
-        width: Share of the published filters, and of a size of the embedding that the
-            network names.
-        in_plane: Whether the embedding has two features, to look at.
+        width: Share of the published filters, and of the published size of the
+            embedding if there is one.
+        in_plane: Whether the embedding has two features, to be drawn.
     """
 
     def share(number: int) -> int:
@@ -66,7 +66,7 @@ def design(
 
 
 def small(shape: tuple[int, int, int]) -> Design:
-    """A network for a CPU, of two or three stages."""
+    """A network of two or three stages, for a CPU."""
     stage = sx.networks.Stage
     if shape[0] < 16:
         return Design(shape, (stage(16, 2), stage(32, 2)), 64)

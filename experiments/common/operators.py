@@ -1,8 +1,8 @@
-"""Operators by the names of the command line, in place of a convolution.
+"""Operators that replace convolutions, by the names of the command line.
 
 A name is ``MAGNITUDE-ANGULAR``, such as ``tanh-square-cosine``, and may end in
-``-weighted`` or ``-nonlinear``, for filters whose length counts: 84 in all, beside
-``plain`` and the two forms with more to learn.
+``-weighted`` or ``-nonlinear``, for filters whose length counts. That makes 84; the
+others are ``plain`` and two operators with more parameters.
 """
 
 import itertools
@@ -19,10 +19,10 @@ class Operator(NamedTuple):
     """An operator.
 
     Attributes:
-        title: Its name in tables.
-        conv: Constructor of its convolution, for any network of ``sx.networks``.
-        has_length: Whether the length of a filter counts, and not its direction alone.
-            If so its weights decay; if not, they may be kept orthogonal instead.
+        title: Name in tables.
+        conv: Constructor of the convolution, for any network of ``sx.networks``.
+        has_length: Whether the length of a filter counts, not only its direction. If
+            so, its weights decay; if not, they may be kept orthogonal instead.
     """
 
     title: str
@@ -51,8 +51,8 @@ _WEIGHTED: dict[str, Any] = {
     "-nonlinear": "nonlinear",
 }
 
-# As for the batch normalisation of the networks. The authors' 0.999 forgets the start
-# only after thousands of steps, which the runs of a CPU do not have.
+# As in the batch normalization of the networks. The authors' 0.999 takes thousands of
+# steps to forget the start, more than the quick presets have.
 _MOMENTUM = 0.9
 
 
@@ -64,7 +64,7 @@ def _decoupled(magnitude: str, angular: str, weighted: str) -> Operator:
         sx.layers.DecoupledConv,
         magnitude=h,
         angular=_ANGULAR[angular],
-        # As published, where there is a radius: learned, in units of the mean norm.
+        # As published, a radius is learned, in units of the mean norm.
         radius="learned" if hasattr(h, "rho") else "fixed",
         momentum=_MOMENTUM,
     )
@@ -90,10 +90,10 @@ OPERATORS: dict[str, Operator] = {
 
 
 def operator(name: str, flag: str = "--operator") -> Operator:
-    """The operator of a name.
+    """The named operator.
 
     Raises:
-        ValueError: If it is not a name; says which names the flag takes.
+        ValueError: If there is no such operator; lists the names.
     """
     if name not in OPERATORS:
         raise ValueError(

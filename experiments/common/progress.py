@@ -1,4 +1,4 @@
-"""The progress of a command: a bar on a terminal, in a log a line every half minute."""
+"""Progress: a bar on a terminal, or a line every half minute in a log."""
 
 import sys
 import time
@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from experiments.common import interrupts
 
-# Seconds from one line of a log to the next.
+# Seconds between the lines of a log.
 _SILENCE = 30.0
 _Item = TypeVar("_Item")
 
 
 class Progress:
-    """What is done of a total, and the latest metrics."""
+    """Number of steps done, of a total, with the latest metrics."""
 
     def __init__(self, total: int, unit: str = "steps"):
         self._is_log = not sys.stderr.isatty()
@@ -28,12 +28,12 @@ class Progress:
         self._begun = self._printed = time.monotonic()
 
     def begin(self, job: str) -> None:
-        """Says what is done next."""
+        """Shows the name of the next job."""
         self._job, self._shown = job, ""
         self._bar.set_description(job)
 
     def advance(self, number: int, metrics: Mapping[str, Any] | None = None) -> None:
-        """Counts what has been done; raises if Ctrl-C or SIGTERM has come."""
+        """Counts steps; raises if Ctrl-C or SIGTERM was received."""
         interrupts.check()
         if metrics:
             means = {key: np.mean(values) for key, values in metrics.items()}
@@ -53,7 +53,7 @@ class Progress:
             print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Ends the bar, which stays on the screen."""
         self._bar.close()
 
 

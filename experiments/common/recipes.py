@@ -1,4 +1,4 @@
-"""The recipe of an image classifier: the settings that several studies have."""
+"""Recipes of image classifiers: the settings that several studies share."""
 
 import dataclasses
 import pathlib
@@ -14,26 +14,26 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(runs.Config):
-    """How one method is trained, and on what."""
+    """Settings of the training of an image classifier."""
 
     data_dir: pathlib.Path | None = None
-    """Folder of the prepared sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
+    """Folder of the data; TFDS_DATA_DIR or ~/tensorflow_datasets if None."""
     seeds: int = 5
     """Runs of each method, with seeds 0, 1, ..."""
     side_by_side: bool | None = None
-    """Whether the seeds of a method train in one vmapped step; None: on accelerators.
+    """Whether the seeds of a method train in one vmapped step; None: on an accelerator.
     """
     augment: bool = False
     """Pad by 4 pixels, crop at random, flip at random."""
     flip: bool = False
     """Flip at random, without cropping."""
     steps: int = 400
-    """Optimization steps of a run; the settings below do not move with them."""
+    """Optimization steps of a run; the settings below do not change with them."""
     batch: int = 64
     """Images in a step."""
     per_class: int | None = None
-    """Images of one class in a step, of classes drawn at random; if None, images come
-    in epochs, whatever their class."""
+    """Images of each class in a step, for classes drawn at random; if None, a step
+    takes the next images of an epoch, whatever their class."""
     learning_rate: float = 0.03
     """Learning rate at the start."""
     drops: tuple[int, ...] = (267, 333)
@@ -43,13 +43,13 @@ class Recipe(runs.Config):
     scale: float = 30.0
     """Scale s of the losses on cosines."""
     annealing: tuple[float, float, float, float] = (1000.0, 1.125e-3, 35.0, 0.0)
-    """Base, gamma, power and minimum of lambda, with which a multiplicative margin is
-    approached."""
+    """Base, gamma, power and minimum of lambda, by which a multiplicative margin is
+    introduced gradually."""
     precision: Precision = "float32"
-    """Of convolutions and products on an accelerator; with bfloat16, convolutions
-    compute in that type, and products in TF32."""
+    """Precision of convolutions and products on an accelerator; with bfloat16,
+    convolutions compute in that type, and products in TF32."""
     checkpoint_every: int = 100
-    """Steps between checkpoints, from which a killed run goes on."""
+    """Steps between checkpoints, from which a killed run continues."""
 
     @property
     def rate(self) -> optax.Schedule:
@@ -60,7 +60,7 @@ class Recipe(runs.Config):
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """The optimizer: momentum, with decay of the kernels."""
+        """Gradient descent with momentum and decay of the kernels."""
         return optax.chain(
             optax.add_decayed_weights(self.weight_decay, mask=kernels),
             optax.sgd(self.rate, momentum=0.9),
@@ -71,7 +71,7 @@ _AnyRecipe = TypeVar("_AnyRecipe", bound=Recipe)
 
 
 def stretched(config: _AnyRecipe, steps: int) -> _AnyRecipe:
-    """The same recipe in another number of steps: rate and lambda fall as much."""
+    """The same recipe in another number of steps: rate and lambda fall by as much."""
     base, gamma, power, minimum = config.annealing
     factor = steps / config.steps
     return dataclasses.replace(
@@ -100,7 +100,7 @@ def dissertation(config: _AnyRecipe, dataset: str) -> _AnyRecipe:
 
 
 def quick(config: _AnyRecipe, dataset: str) -> _AnyRecipe:
-    """What a CPU can do: the defaults for digits, else the tables in fewer steps."""
+    """A recipe for a CPU: the defaults for digits, else the tables' in fewer steps."""
     if dataset == "digits":
         return config
     paper = dissertation(config, dataset)
@@ -116,17 +116,17 @@ def kernels(params: Any) -> Any:
 
 
 def filters(params: Any) -> Any:
-    """Mask of the filters of the operator: not those of a shortcut."""
+    """Mask of the filters of convolutions, except those of shortcuts."""
     return jax.tree.map_with_path(_is_filter, params)
 
 
 def decaying(params: Any, *, has_length: bool, norms: bool) -> Any:
-    """Mask of the parameters that decay, if those of a normalization may do so too.
+    """Mask of the parameters that decay.
 
     Args:
         params: The parameters.
-        has_length: Whether the length of a filter counts. If not, filters are left out.
-        norms: Whether scales and shifts decay beside kernels.
+        has_length: Whether the length of a filter counts. If not, filters do not decay.
+        norms: Whether scales and shifts of normalizations decay too.
     """
 
     def decays(path, leaf):

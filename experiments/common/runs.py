@@ -1,17 +1,17 @@
-"""What a run is: the settings that it depends on, and the work of making it.
+"""Runs: their settings, their digests, and what a study has to define.
 
-A run is one training of a study, by one method with one seed. It is identified by a
-digest of all settings that it depends on: not of paths, device or number of seeds. Its
-record is one JSON file, which :mod:`.store` writes.
+A run is one training of a study, with one method and one seed. It is identified by a
+digest of all settings that it depends on, which paths, device and number of seeds are
+not. Its record is one JSON file, written by :mod:`.store`.
 
-A study offers, for ``python -m experiments.STUDY`` and ``experiments.campaign``:
+A study defines, for ``python -m experiments.STUDY`` and ``experiments.campaign``:
 
-- ``config.Config``, a dataclass on :class:`Config`;
+- ``config.Config``, a dataclass that extends :class:`Config`;
 - ``config.presets()``, the settings of its published tables;
-- ``config.planned(config)``, the runs of some settings;
-- ``train.train(runs, work)``, the metrics of runs that differ in their seeds alone;
-- ``report.table(config, found)`` and ``report.draw(config, found, folder)`` of pairs of
-  a run and its record.
+- ``config.planned(config)``, the runs of a table;
+- ``train.train(runs, work)``, the metrics of runs that differ only in their seeds;
+- ``report.table(config, found)`` and ``report.draw(config, found, folder)``, the table
+  and the figures from pairs of a run and its record.
 """
 
 import base64
@@ -27,10 +27,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-# What is stored of a run: settings, metrics, provenance.
+# The stored content of a run: settings, metrics, provenance.
 Record = dict[str, Any]
 Found = Sequence[tuple["Run", Record]]
-# Settings that may be zero, and what they must be less than. All others are positive.
+# Settings that may be zero, with their upper bounds. All others are positive.
 _FROM_ZERO = {
     "annealing": math.inf,
     "drops": math.inf,
@@ -44,13 +44,13 @@ _FROM_ZERO = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings that every study has: where its runs go."""
+    """Settings of every study: where its runs are written."""
 
     runs: pathlib.Path = pathlib.Path("runs")
-    """Folder of the runs and, until they are finished, of their checkpoints. Runs that
-    are there are not made again."""
+    """Folder of the runs and of the checkpoints of unfinished ones. Runs that it has
+    are not made again."""
     publish: bool = False
-    """Copy the runs, and write the figures, to the committed results of the study."""
+    """Copy the runs, and write the figures, into the committed results of the study."""
 
     study: ClassVar[str]
     # Settings that a run does not depend on.
@@ -63,7 +63,7 @@ class Config:
         "side_by_side",
         "checkpoint_every",
     )
-    # Settings that zero switches off, beside those that may be zero in all studies.
+    # Further settings that may be zero.
     may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
@@ -76,10 +76,10 @@ class Run:
 
     Attributes:
         config: The settings of this run alone.
-        group: Name of the table that it belongs to, ``PRESET-DATASET``.
-        method: Name of what is compared in the table.
-        seed: Of all random numbers.
-        steps: How far progress goes with it.
+        group: Name of its table, ``PRESET-DATASET``.
+        method: Name of its row in the table.
+        seed: Seed of all random numbers.
+        steps: Number of steps, for the progress.
     """
 
     config: Any
@@ -90,7 +90,7 @@ class Run:
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
-        """All that it depends on; of what is a path, the name alone."""
+        """All settings that it depends on; only the last part of a path."""
         return {
             name: value.name if isinstance(value, pathlib.Path) else value
             for name, value in dataclasses.asdict(self.config).items()
@@ -99,24 +99,24 @@ class Run:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the study, the method and the settings."""
+        """Eight digits that identify study, method and settings."""
         content = [self.config.study, self.method, self.settings]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def path(self, folder: pathlib.Path) -> pathlib.Path:
-        """Its file, in a folder of runs of this study."""
+        """Its file, in a folder with runs of this study."""
         return folder / self.group / f"{self.method}-{self.seed}-{self.digest}.json"
 
 
 class Work(NamedTuple):
-    """Where a run keeps its checkpoints, and what it calls with steps and metrics."""
+    """Folder of the checkpoints of a run, and ``report(steps, metrics)``."""
 
     folder: pathlib.Path
     report: Callable[[int, dict[str, np.ndarray]], None]
 
     def part(self, name: str) -> "Work":
-        """The same for one of several trainings in a run."""
+        """The same for one of several trainings of a run."""
         return Work(self.folder / name, self.report)
 
 
@@ -126,19 +126,19 @@ def flag(name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A setting as it is written on the command line."""
+    """The text of a setting on the command line."""
     return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def check_numbers(config: Any, *, may_be_zero: Sequence[str] = ()) -> None:
-    """Refuses settings that are not positive, finite numbers.
+    """Raises an error if a number is not positive and finite.
 
     Args:
         config: A dataclass.
-        may_be_zero: Settings that may be zero, beside those that may be in all studies.
+        may_be_zero: Settings that may be zero, besides those of all studies.
 
     Raises:
-        ValueError: Names the flag of the setting.
+        ValueError: If so; names the flag of the setting.
     """
     from_zero = _FROM_ZERO | dict.fromkeys(may_be_zero, math.inf)
     for field in dataclasses.fields(config):
@@ -160,7 +160,7 @@ def check_numbers(config: Any, *, may_be_zero: Sequence[str] = ()) -> None:
 
 
 def pack(array: Any, dtype: Any) -> dict[str, Any]:
-    """An array as a short value of JSON, for figures."""
+    """An array as a compressed JSON value, for figures."""
     values = np.asarray(array, dtype)
     content = base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
     return {"shape": values.shape, "dtype": values.dtype.str, "zlib": content}

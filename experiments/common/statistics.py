@@ -1,10 +1,10 @@
-"""When two rows of a table differ significantly: one rule, whatever the table.
+"""The test of significance of all tables.
 
-Two runs with one seed begin with the same weights and see the same batches, so the
-differences of two rows, seed by seed, are tested for a mean of zero, by a t-test. With
-many rows some would pass by chance, so the level is that of the table: the chance of
-any false finding in it is at most 5 % (Holm, A Simple Sequentially Rejective Multiple
-Test Procedure, Scandinavian Journal of Statistics 6, 1979).
+Two runs with the same seed start with the same weights and see the same batches, so a
+paired t-test is applied to the differences of two rows, seed by seed. With many rows,
+some would differ by chance. So the level is that of the whole table: the chance of any
+false finding in it is at most 5 % (Holm, A Simple Sequentially Rejective Multiple Test
+Procedure, Scandinavian Journal of Statistics 6, 1979).
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ RULE = "by a paired t-test over the seeds, at 5 % for the whole table (Holm)"
 
 
 class Difference(NamedTuple):
-    """Mean difference of two rows, and its p-value."""
+    """Mean difference of two rows, and its two-sided p-value."""
 
     mean: float
     p: float
 
 
 def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Difference:
-    """Difference of two rows over the seeds that both have, at least two."""
+    """Difference of two rows over the seeds that both have, which are at least two."""
     seeds = sorted(values.keys() & base.keys())
     found = np.array([values[seed] - base[seed] for seed in seeds])
     error = np.std(found, ddof=1) / np.sqrt(len(found))
@@ -33,10 +33,10 @@ def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Difference
 
 
 def between(mean: float, error: float, freedom: int) -> Difference:
-    """A difference with its standard error, which has degrees of freedom.
+    """Difference with a mean, its standard error, and degrees of freedom.
 
-    Without an error, as for percentages of few images that are the same in all seeds,
-    there is nothing to test by: such rows do not differ significantly.
+    If the error is zero, as for a difference that is the same in all seeds, no test is
+    possible: the p-value is 1.
     """
     if error == 0.0:
         return Difference(mean, 1.0)
@@ -44,7 +44,7 @@ def between(mean: float, error: float, freedom: int) -> Difference:
 
 
 def signs(differences: Mapping[str, Difference]) -> dict[str, int]:
-    """By row: 1 or -1 if it is significantly above or below the other one, else 0."""
+    """For each row 1 or -1, if it is significantly above or below the base, else 0."""
     found = dict.fromkeys(differences, 0)
     ordered = sorted(differences, key=lambda name: differences[name].p)
     for rank, name in enumerate(ordered):
@@ -58,7 +58,7 @@ def signs(differences: Mapping[str, Difference]) -> dict[str, int]:
 def listed(
     differences: Mapping[str, Difference], signs: Mapping[str, int], sign: int
 ) -> str:
-    """The rows of one sign, each with its difference, as text; or ``"none"``."""
+    """Text of the rows of one sign with their differences, or ``"none"``."""
     rows = [name for name, found in signs.items() if found == sign]
     return ", ".join(f"{x} ({differences[x].mean:+.2f})" for x in rows) or "none"
 
@@ -66,15 +66,15 @@ def listed(
 def verdict(
     base: str, rows: Mapping[str, Mapping[int, float]], *, is_error: bool | None
 ) -> Iterator[str]:
-    """Says which rows differ significantly from one of them.
+    """Lines that state which rows differ significantly from one of them.
 
     Args:
-        base: Title of that one.
+        base: Title of the row that the others are compared with.
         rows: Values of each row by seed, by title.
-        is_error: Whether the lower value is the better one; ``None`` if neither is.
+        is_error: Whether lower values are better; ``None`` if neither is.
 
     Yields:
-        An empty line and a sentence; nothing without two rows that share two seeds.
+        An empty line and a sentence; nothing if no other row shares two seeds with it.
     """
     differences = {
         title: paired(values, rows[base])

@@ -1,7 +1,7 @@
-"""The store of runs: one JSON file for each finished run, which is made once.
+"""The store of runs: one JSON file for each finished run.
 
-Files are ``RUNS/STUDY/PRESET-DATASET/METHOD-SEED-DIGEST.json`` where runs are made, and
-the same without ``RUNS/STUDY`` in the study's committed folder ``results``.
+A new run is written to ``RUNS/STUDY/PRESET-DATASET/METHOD-SEED-DIGEST.json``; published
+ones are ``PRESET-DATASET/METHOD-SEED-DIGEST.json`` in the study's folder ``results``.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from experiments.common.progress import Progress
 from experiments.common.runs import Record, Run, Work
 
 _ROOT = pathlib.Path(__file__).parents[1]
-# Seconds of work that a kill may leave uncounted.
+# A kill may lose the count of so many seconds.
 _UNCOUNTED = 5.0
 
 
@@ -49,7 +49,7 @@ def load(run: Run, *folders: pathlib.Path) -> Record | None:
 
 
 def with_all_seeds(runs: Iterable[Run], *folders: pathlib.Path) -> list[Run]:
-    """The runs, with each seed instead that there is a file of."""
+    """The runs, with every seed that has a file instead of their seeds."""
     found = []
     for run in {(run.group, run.digest): run for run in runs}.values():
         name = f"{run.method}-*-{run.digest}.json"
@@ -77,11 +77,11 @@ def save(
 
 
 def provenance(seconds: float, together: int) -> dict[str, Any]:
-    """What a run was made with.
+    """Device, versions, commit and time of a run.
 
     Args:
-        seconds: What it took, over all times that it was begun.
-        together: How many seeds were trained side by side.
+        seconds: Its seconds, including those before interruptions.
+        together: Number of seeds that were trained side by side.
     """
     return {
         **environment(),
@@ -92,7 +92,7 @@ def provenance(seconds: float, together: int) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Device, Python, and the versions of the packages that matter."""
+    """Device, and the versions of Python and of the packages."""
     packages = ("sphax", "jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
@@ -103,19 +103,25 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def _commit() -> str | None:
-    command = ["git", "-C", str(_ROOT), "rev-parse", "HEAD"]
-    try:
+    """The commit of the code, with "-dirty" if tracked files are changed."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_ROOT), *arguments]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + "-dirty" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
 
 
 def writable(flag: str, folder: pathlib.Path) -> None:
-    """Makes a folder, and tries whether a file can be written to it.
+    """Makes a folder, and tests whether a file can be written to it.
 
     Raises:
-        ValueError: If not; names the flag.
+        ValueError: If it cannot; names the flag.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,14 +132,6 @@ def writable(flag: str, folder: pathlib.Path) -> None:
             f"{flag} must be a folder that can be written to, got {folder}:"
             f" {error.strerror}."
         ) from error
-
-
-def grouped(runs: Iterable[Run], side_by_side: bool) -> list[list[Run]]:
-    """Runs that train in one step: one each, or all seeds of a method."""
-    if not side_by_side:
-        return [[run] for run in runs]
-    by_digest = itertools.groupby(runs, lambda run: (run.group, run.digest))
-    return [list(found) for _, found in by_digest]
 
 
 def complete(
@@ -147,21 +145,22 @@ def complete(
     """Makes the runs that are missing.
 
     Args:
-        runs: Those of one study.
-        train: Metrics of runs that differ in their seeds alone.
-        root: Folder of all runs; checkpoints are below it until a run is finished.
-        side_by_side: Whether the seeds of a method train in one vmapped step; if
-            ``None`` on an accelerator, because on a CPU a vmapped convolution takes
-            five times as long.
-        unit: Name of what the progress counts.
+        runs: Runs of one study.
+        train: Returns the metrics of runs that differ only in their seeds.
+        root: Folder of all runs, and of the checkpoints of unfinished ones.
+        side_by_side: Whether the seeds of a method train in one vmapped step. ``None``:
+            on an accelerator, since a vmapped convolution on a CPU takes five times as
+            long.
+        unit: Unit of the progress.
     """
     if side_by_side is None:
         side_by_side = jax.default_backend() != "cpu"
     missing = [run for run in runs if load(run, root / run.config.study) is None]
     progress = Progress(sum(run.steps for run in missing), unit)
     try:
-        for together in grouped(missing, side_by_side):
-            make(together, train, root, progress)
+        for _, seeds in itertools.groupby(missing, lambda run: (run.group, run.digest)):
+            for together in [[*seeds]] if side_by_side else [[run] for run in seeds]:
+                make(together, train, root, progress)
     finally:
         progress.close()
 
@@ -172,7 +171,7 @@ def make(
     root: pathlib.Path,
     progress: Progress,
 ) -> None:
-    """Makes runs that differ in their seeds alone, and writes their files."""
+    """Makes runs that differ only in their seeds, and writes their files."""
     run, seeds = together[0], [run.seed for run in together]
     name = "-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
     study = run.config.study

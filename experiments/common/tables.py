@@ -1,4 +1,4 @@
-"""Markdown tables: cells, and the line beneath that says how the runs were made."""
+"""Markdown tables: their cells, and the caption that states how runs were made."""
 
 from collections.abc import Collection, Iterator
 
@@ -8,13 +8,13 @@ from experiments.common.runs import Found
 
 
 def markdown(rows: list[list[str]]) -> Iterator[str]:
-    """A Markdown table of cells, the first row being its head."""
+    """Lines of a Markdown table; the first row is the head."""
     for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]:
         yield f"| {' | '.join(row)} |"
 
 
 def spread(values: Collection[float], digits: int) -> str:
-    """Mean and standard deviation over the seeds; one value as it is."""
+    """Mean ± standard deviation over the seeds; a single value alone."""
     found = np.array([*values])
     if len(found) == 1:
         return f"{found[0]:.{digits}f}"
@@ -22,7 +22,7 @@ def spread(values: Collection[float], digits: int) -> str:
 
 
 def number_of_seeds(found: Found) -> str:
-    """How many seeds the methods have, such as ``"5 seeds"`` or ``"3 to 5 seeds"``."""
+    """Number of seeds of the methods, such as ``"5 seeds"`` or ``"3 to 5 seeds"``."""
     counts: dict[str, int] = {}
     for run, _ in found:
         counts[run.method] = counts.get(run.method, 0) + 1
@@ -32,7 +32,7 @@ def number_of_seeds(found: Found) -> str:
 
 
 def caption(command: str, found: Found) -> str:
-    """The command of a table, devices, versions of JAX, and the seconds of all runs."""
+    """The command of a table, devices, versions of JAX, and seconds of all runs."""
     made = [record["provenance"] for _, record in found]
     devices = dict.fromkeys(x["device"].split(" (")[0] for x in made if x["device"])
     versions = sorted({x["versions"]["jax"] for x in made if x["versions"]})

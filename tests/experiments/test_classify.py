@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments.classify import config, report, train
@@ -63,6 +65,39 @@ def test_presets_are_the_papers_recipes():
         config.preset("table-2.2", "cifar10")
 
 
+def rates(config, steps):
+    return [np.asarray(config.rate(step)) for step in steps]
+
+
+def test_presets_of_operators_are_the_authors_recipes():
+    nine = config.preset("spherenet-9")
+    assert (nine.network, nine.dataset, nine.steps) == ("vgg9", "cifar10", 64_000)
+    assert (nine.batch, nine.flip, nine.augment) == (128, True, False)
+    assert (nine.label_smoothing, nine.orthogonality) == (0.01, 1e-4)
+    assert nine.gray
+    found = rates(nine, (0, 33_999, 34_001, 54_001))
+    np.testing.assert_allclose(found, [1e-3, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+    residual = config.preset("sphereresnet-32")
+    assert (residual.network, residual.augment) == ("sphereresnet32", True)
+    dcnet = config.preset("dcnet-32")
+    assert (dcnet.network, dcnet.dataset) == ("dcnet_resnet32", "cifar100")
+    assert (dcnet.orthogonality, dcnet.of_directions) == (5e-6, True)
+    found = rates(dcnet, (0, 20_001, 30_001, 37_501, 42_501))
+    np.testing.assert_allclose(found, [1e-3, 1e-4, 1e-5, 1e-6, 1e-7], rtol=1e-6)
+    for chosen in (nine, residual, dcnet):
+        assert chosen.operator[0] == "plain"
+        assert chosen.decay_norms
+        optimizer, params = chosen.optimizer, jnp.zeros((2, 2))
+        state = optimizer.init(params)
+        updates, _ = optimizer.update(jnp.full((2, 2), 7.0), state, params)
+        # The first step of Adam is the rate, whatever the gradient.
+        np.testing.assert_allclose(np.asarray(updates), -1e-3, rtol=1e-4)
+    for chosen in (nine, residual):
+        assert set(report._ACCURACIES[chosen.group]) == set(chosen.operator)
+    with pytest.raises(ValueError, match="spherenet-9 is for cifar10, not digits"):
+        config.preset("spherenet-9", "digits")
+
+
 def test_tables_have_the_published_numbers_beside_ours():
     chosen = config.preset("table-2.2")
     row = {"error": 1.0, "margin": 60.0, "within": 20.0, "parameters": "x"}
@@ -85,6 +120,19 @@ def test_tables_have_the_published_numbers_beside_ours():
     lines = list(report.table(sphere, found))
     assert "official, best" in lines[0]
     assert lines[2] == "| Plain | 99.00 | 92.99 | 93.09 |"
+    # Two operators by two losses, the first of which alone has a published number.
+    both = dataclasses.replace(
+        config.preset("operators", "cifar10"),
+        operator=("sphere-linear", "tanh-cosine"),
+        methods=("softmax", "cosface"),
+    )
+    found = [
+        (run, {"metrics": row, "provenance": provenance})
+        for run in config.planned(both)
+    ]
+    lines = list(report.table(both, found))
+    assert lines[2] == "| SphereConv, linear; Softmax | 99.00 | 91.16 | 91.65 |"
+    assert lines[5] == "| TanhConv, cosine; CosFace, m = 0.35 | 99.00 |  |  |"
 
 
 def test_settings_of_a_run_have_no_paths(tmp_path):

@@ -1,8 +1,9 @@
-"""What a person has to read to understand a study: its files, and what they import."""
+"""The size of a study: its files, and the code that they import."""
 
 import ast
 import functools
 import pathlib
+import re
 
 import pytest
 
@@ -14,8 +15,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 @functools.cache
-def imported(file: pathlib.Path) -> frozenset[pathlib.Path]:
-    """The files of ``experiments`` that one imports."""
+def names_in(file: pathlib.Path) -> frozenset[str]:
+    """The modules that a file imports, and what it imports from them."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -23,20 +24,15 @@ def imported(file: pathlib.Path) -> frozenset[pathlib.Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    places = [ROOT.parent.joinpath(*name.split(".")) for name in names]
+    return frozenset(names)
+
+
+@functools.cache
+def imported(file: pathlib.Path) -> frozenset[pathlib.Path]:
+    """The files of ``experiments`` that a file imports."""
+    places = [ROOT.parent.joinpath(*name.split(".")) for name in names_in(file)]
     candidates = {path.with_suffix(".py") for path in places}
     return frozenset(candidates & set(FILES))
-
-
-def behind(file: pathlib.Path) -> set[pathlib.Path]:
-    """All files that one imports, and those that these import."""
-    found: set[pathlib.Path] = set()
-    waiting = {file}
-    while waiting:
-        new = set().union(*map(imported, waiting)) - found
-        found |= new
-        waiting = new
-    return found
 
 
 def folder_of(file: pathlib.Path) -> str:
@@ -89,6 +85,6 @@ def test_nobody_imports_the_report_of_all():
 
 def test_experiments_use_public_names_of_the_library():
     for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text())):
-            module = getattr(node, "module", None) or ""
-            assert not (module.startswith("sphax") and "._" in module), file
+        private = [name for name in names_in(file) if re.match(r"sphax\b.*\._", name)]
+        assert not private, file
+        assert not re.search(r"\bsx(\.\w+)*\._", file.read_text()), file

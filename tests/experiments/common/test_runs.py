@@ -225,8 +225,40 @@ def test_published_are_runs_of_a_preset_alone(tmp_path, monkeypatch, capsys):
         run("--steps", "3", "--publish")
     err = capsys.readouterr().err
     assert err.startswith("error: --publish must have the settings of a preset")
-    assert "--steps 50, not 3" in err
+    assert "of a preset: slow has --steps 3, not 50. Leave --publish out" in err
     assert len(list(results.glob("quick-toy/*.json"))) == 4
+    # Without it, the settings that differ stand under the table.
+    out = run("--steps", "3", "--seeds", "1")
+    line = "Other settings than those of the preset: slow has --steps 3, not 50."
+    assert out[-3] == line
+    assert not any("Other settings" in line for line in run("--seeds", "1"))
+
+
+def test_provenance_says_if_the_code_is_not_that_of_its_commit(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ("-c", "user.name=x", "-c", "user.email=x@x")
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def commit():
+        store._commit.cache_clear()
+        return store.provenance(1.0, 1)["commit"]
+
+    monkeypatch.setattr(store, "_ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    try:
+        assert commit() is None
+        git("init")
+        (tmp_path / "code.py").write_text("a")
+        git("add", ".")
+        git("commit", "-m", "x")
+        (tmp_path / "untracked.py").write_text("a")
+        clean = commit()
+        assert len(clean) == 40
+        (tmp_path / "code.py").write_text("b")
+        assert commit() == f"{clean}-dirty"
+    finally:
+        store._commit.cache_clear()
 
 
 def tree(value):

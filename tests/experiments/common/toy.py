@@ -34,6 +34,7 @@ class Config(runs.Config):
     """Seconds of each step."""
 
     study: ClassVar[str] = "toy"
+    group: ClassVar[str] = "quick-toy"
     free: ClassVar[tuple[str, ...]] = (*runs.Config.free, "pause")
 
 
@@ -45,7 +46,7 @@ def planned(config):
     return [
         runs.Run(
             dataclasses.replace(config, methods=(method,)),
-            "quick-toy",
+            config.group,
             method,
             seed,
             config.steps,
