@@ -1,4 +1,4 @@
-"""What can be told of a function from its jaxpr."""
+"""Properties of a function that its jaxpr shows."""
 
 import math
 

@@ -171,7 +171,7 @@ CASES = {
             )
         ),
         (BASIS,),
-        # Of the other class alone: s e^(s m - s) / 2, on the other axis.
+        # The other class alone has s e^(s m - s) / 2, on the other axis.
         64.0
         / 2
         / (1 + math.exp(64.0 * 0.65))

@@ -21,7 +21,7 @@ class Source(NamedTuple):
     Attributes:
         title: Its name in tables.
         factor: What the last convolution of the encoder emits.
-        everywhere: Whether the convolutions before it emit the same.
+        everywhere: Whether the convolutions before it return the same factor.
     """
 
     title: str

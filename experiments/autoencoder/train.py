@@ -131,7 +131,7 @@ def pixels(images: np.ndarray | jax.Array) -> jax.Array:
 class Autoencoder(nnx.Module):
     """Images to a map of codes and back, by plain convolutions and rectifiers.
 
-    Every convolution of the encoder has stride 2, and can emit one factor of the inner
+    Every convolution of the encoder has stride 2, and can return one factor of the inner
     product of patch and filter. Those of the decoder make four pixels of one. There are
     no biases and no normalization, so that the network is positively homogeneous: codes
     in another unit come out with another contrast, and nothing else changes. The codes
@@ -186,7 +186,7 @@ class Autoencoder(nnx.Module):
             images: Pixels in [0, 1].
             factor: What the last convolution of the encoder emits: the inner product,
                 its magnitude, or the cosine of the angle.
-            everywhere: Whether those before it emit the same.
+            everywhere: Whether those before it return the same factor.
         """
         x = images
         *early, last = self.encoder

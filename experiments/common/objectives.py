@@ -63,7 +63,7 @@ class _AdaCos(_Prototypes):
         self.scale = nnx.Variable(jnp.asarray(sx.losses.adacos_fixed_scale(classes)))
 
     def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
-        """Of the batch, with the scale that it asks for."""
+        """The loss of the batch, with its own scale."""
         batch = embeddings, self.prototypes[...], labels
         self.scale[...] = sx.losses.adacos_dynamic_scale(*batch, self.scale[...])
         return self.function(*batch, sx.margins.NoMargin(), scale=self.scale[...])
@@ -86,7 +86,7 @@ class _UniformFace(_Centers):
     """Repulsion of the centers of all classes."""
 
     def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
-        """Of the centers that this batch has moved, through which it has a gradient."""
+        """The loss with the centers after this batch, which have a gradient."""
         centers = sx.losses.update_centers(self.centers[...], embeddings, labels)
         self.centers[...] = centers
         return sx.losses.uniform_face(centers)
@@ -116,7 +116,7 @@ class _Sum(nnx.Module):
 
 
 def alignment_and_uniformity(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
-    """Of a batch in which neighbors of one class are each other's positives."""
+    """The loss of a batch in which neighbors of one class are positive pairs."""
     order = jnp.argsort(labels)
     x, y = embeddings[order], labels[order]
     alignment = sx.energy.alignment(x[1:], x[:-1], where=y[1:] == y[:-1])

@@ -15,7 +15,7 @@ import optax
 
 import sphax as sx
 
-# Of a classifier, all other layers have kernels in Flax layout.
+# All other layers of a classifier have kernels in Flax layout.
 OUTPUT = "head/prototypes"
 _NEURONS = {OUTPUT: sx.neurons.NeuronDimensions(index_axis=0)}
 # Dimensions of projections, random and learned. Layers of no more are not projected.

@@ -27,7 +27,7 @@ _OFFICIAL = {
     "angular-mhe-2-half": 26.06,
     "rp-comhe": 24.41, "ap-comhe": 24.87, "adversarial-comhe": 25.26,
 }  # fmt: skip
-# Of all regularizers, those that fit into one picture.
+# The regularizers that fit into one picture.
 _DRAWN = (
     *("none", "decay", "orthogonality", "mhe-0", "mhe-2", "mhe-2-half", "rp-comhe"),
     *("separation", "polarization", "uniformity"),
@@ -79,7 +79,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Writes energies during training, if the runs have them, by regularizer."""
     shown: dict[str, list[dict]] = {}
     for run, record in found:
-        # Of runs before there was a file for each run, the end alone is known.
+        # Only the end is known of runs that are older than this format.
         if run.method in _DRAWN and len(record["metrics"]["energies"]["full"]) > 1:
             metrics = record["metrics"] | {"steps": run.steps}
             shown.setdefault(run.method, []).append(metrics)

@@ -153,7 +153,7 @@ class Config(runs.Config):
     drops: tuple[int, ...] = ()
     """Steps at which learning rates fall."""
     precision: Literal["float32", "tf32"] = "float32"
-    """Of convolutions and products on an accelerator."""
+    """Precision of convolutions and products on an accelerator."""
     checkpoint_every: int = 100
     """Steps between checkpoints, from which a killed run goes on."""
 

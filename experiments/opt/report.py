@@ -22,7 +22,7 @@ _PANELS = {
 _STYLES: dict[str, dict[str, Any]] = {
     name: {"color": f"C{place - 1}", "lw": 1.1} for place, name in enumerate(METHODS)
 } | {"plain": {"color": "black", "lw": 1.6, "zorder": 3}}
-# Percent of the energy within which lines cannot be told from zero.
+# Percent of the energy within which lines cannot be distinguished from zero.
 _ZERO = 0.02
 
 

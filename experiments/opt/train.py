@@ -156,7 +156,7 @@ def _call(config, name, *arrays):
     return getattr(config.training, name)(*arrays)
 
 
-# Of merged params, so that one compiled function serves all methods.
+# Measures merged params, so that one compiled function serves all methods.
 @partial(jax.jit, static_argnums=0)
 def _measure(graph, shared, params, rest, examples):
     """Error in percent, and the energy of each layer but the last, ``[layers]``."""

@@ -22,9 +22,9 @@ from experiments.robustness.config import RADII, REACH, STEPS, Config
 
 # How far the steps of an attack in training go together, in units of eps.
 _TRAINED_REACH = 1.5
-# Of the plain networks that attacks are transferred from: no other run has it.
+# Seed of the plain networks that attacks are transferred from; no run has it.
 _SOURCE_SEED = 10_000
-# Of a loss surface: points to a side, and images.
+# Points on a side of a loss surface, and images that it averages.
 _SIDE, _DRAWN = 9, 64
 # What the plain network of a training gave: images at eps, and at each of RADII.
 _TRANSFERRED: dict[Config, tuple[np.ndarray, list[np.ndarray]]] = {}
@@ -41,7 +41,7 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     (run,) = runs
     config: Config = run.config
     with jax.default_matmul_precision("highest"):
-        # Of the same training; other runs of this process have made it already.
+        # Other runs of this process may have made it already.
         plain = dataclasses.replace(config, operators=("plain",))
         if plain not in _TRANSFERRED:
             # Not counted as steps of this run.

@@ -83,7 +83,7 @@ def hyperspherical_energy(
         others_where: Boolean mask or weights of the others, ``[..., m]``.
         self_index: For each point, the number of the one among the others that is the
             point itself, with which it makes no pair; integer, ``[..., n]``. Any number
-            outside ``[0, m)``, such as -1, says that there is none.
+            outside ``[0, m)``, such as -1, stands for no row.
         block_size: Largest number of points on a side of a tile; by default 512.
 
     Returns:

@@ -184,7 +184,7 @@ def margin_softmax(
         TypeError: If an argument has the wrong kind of dtype, ``margin`` is not a
             `Margin`, or ``block_size`` is traced.
         ValueError: If shapes do not fit, an option is out of range, or the margin needs
-            a key or ``has_aux`` and there is none.
+            a key or ``has_aux`` that is not given.
 
     Example:
         >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)

@@ -124,7 +124,7 @@ def _newton(x: jax.Array) -> jax.Array:
 
     def advance(carry):
         x, inverse, difference, count = carry
-        x = _centred_mean(x, inverse, difference)
+        x = _centered_mean(x, inverse, difference)
         inverse = invert(x).mT
         return x, inverse, _spectral_norm(x - inverse), count + 1
 
@@ -134,10 +134,10 @@ def _newton(x: jax.Array) -> jax.Array:
     x, inverse = x / scale, inverse * scale
     start = x, inverse, _spectral_norm(x - inverse), 0
     x, inverse, difference, _ = jax.lax.while_loop(is_far, advance, start)
-    return _centred_mean(x, inverse, difference)
+    return _centered_mean(x, inverse, difference)
 
 
-def _centred_mean(x, inverse, difference):
+def _centered_mean(x, inverse, difference):
     """Mean of a matrix and its inverse, scaled to singular values around 1."""
     # Singular values of x lie in [1 / top, top], and of the mean in
     # [1, (top + 1 / top) / 2].

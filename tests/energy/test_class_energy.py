@@ -31,7 +31,7 @@ def energy(w):
 
 
 def estimates(w, **kwargs):
-    """Of all batches."""
+    """The mean over all batches."""
     estimate = partial(sx.energy.class_energy, w, **kwargs)
     return np.asarray(jax.jit(jax.vmap(estimate))(BATCHES))
 

@@ -46,7 +46,7 @@ def pulled_back(of_cosines, z, x):
 
 
 def uphill(p, x):
-    """Of the energy in full space, power 2: the mean of 1 / (2 - 2 c)."""
+    """The energy in full space, power 2: the mean of 1 / (2 - 2 c)."""
     gaps = 2 - 2 * cosines(x @ p.T) + np.eye(len(x))
     others = 1 - np.eye(len(x))
     return pulled_back(others * 2 / gaps**2 / np.sum(others), x @ p.T, x)

@@ -22,7 +22,7 @@ def at_poles(function, **options):
 
 
 def of_classes(function, **options):
-    """Of two classes, or of no labels where there are no classes."""
+    """Labels of two classes, or none where there are no classes."""
     return lambda x: function(x, LABELS[: len(x)], **options)
 
 
@@ -36,7 +36,7 @@ def learned(function, **options):
     return energy
 
 
-# Of points alone; their lengths do not count. A new energy joins by a row.
+# Energies of points alone, whose lengths do not count. A new energy joins by a row.
 ENERGIES = {
     "full space": se.hyperspherical_energy,
     "steep, half": partial(

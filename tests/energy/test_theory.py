@@ -139,7 +139,7 @@ def test_the_examples_are_what_they_are_called():
 
 @pytest.mark.parametrize("half_space", [False, True], ids=["directions", "lines"])
 def test_sharp_configurations_have_the_bound(half_space):
-    """Of energies and of the closest pair."""
+    """Bounds on energies and on the closest pair."""
     for name, points in (SHARP_LINES if half_space else SHARP).items():
         n, d = points.shape
         for power, geodesic in itertools.product(POWERS, (False, True)):

@@ -12,7 +12,7 @@ import sphax as sx
 from experiments.thomson.config import lowest_known
 
 minimize = sx.energy.minimize_energy
-# Of these small problems, it is the compiler that takes time.
+# These problems are small: the compiler takes the time.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
@@ -36,7 +36,7 @@ def simplex(n, power):
 
 
 def cross_polytope(d):
-    """Of power 2."""
+    """Minimizes the energy of power 2."""
     return (2.0**-2 + (2 * d - 2) * 2.0**-1) / (2 * d - 1)
 
 

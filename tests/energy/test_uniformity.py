@@ -122,7 +122,7 @@ CASES = [
 
 @cache
 def energy_of(name, half):
-    """Of points and weights, nothing else."""
+    """A function of points and weights, nothing else."""
     row = ENERGIES[name]
 
     def energy(points, where):

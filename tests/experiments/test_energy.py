@@ -74,7 +74,7 @@ def test_energies_of_layers_against_pairs_one_by_one(params):
 
 
 def test_excess_over_random_neurons(params):
-    # Of the chord and s = 2, random directions have (d - 2) / (2 (d - 3)).
+    # For the chord and s = 2, random directions have (d - 2) / (2 (d - 3)).
     random = {"network/conv/kernel": 10 / 18, "network/linear/kernel": 4 / 6}
     random["head/prototypes"] = 2 / 2
     shares = {name: np.array([1.1, 1.3]) * value for name, value in random.items()}
@@ -199,7 +199,7 @@ def test_tables_have_decay_and_the_official_numbers_beside_ours(tmp_path):
     ends = dict.fromkeys(("full", "half", "output"), -1.0)
     found = []
     for run in config.planned(dataclasses.replace(chosen, seeds=2)):
-        # Of runs of before the end of the curves alone is known.
+        # Only the end of the curves is known of older runs.
         metrics = {
             "error": 30.0 + run.seed * (2.0 if run.method == "mhe-2" else 1.0),
             "energies": {key: [value] for key, value in ends.items()},

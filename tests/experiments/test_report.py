@@ -115,7 +115,7 @@ def test_figures_are_drawn_on_request(root, monkeypatch, capsys):
 
 @pytest.mark.parametrize("module", [report, campaign])
 def test_help_and_unknown_arguments(module, monkeypatch, capsys):
-    """Of the commands that are no studies; those of studies are in test_cli."""
+    """The commands that are not studies; those of studies are in test_cli."""
     for flags, code in (("--help", 0), ("--stepz", 2)):
         monkeypatch.setattr(sys, "argv", ["-m", flags])
         with pytest.raises(SystemExit) as stop:

@@ -97,7 +97,7 @@ def test_no_prototypes_travel(name, kind):
         collectives = list(travelling(program.as_text()))
         assert collectives
         for operation, size in collectives:
-            # Of a batch that is spread, the gradients of a device's own prototypes are
+            # If the batch is spread, the gradients of a device's own prototypes are
             # added up, as those of any parameter.
             is_sum = operation == "all-reduce" and mesh is grid
             assert size <= (CLASSES // 2 if is_sum else BATCH) * w[0].size

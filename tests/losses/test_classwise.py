@@ -71,7 +71,7 @@ def test_blocked_form_is_the_plain_one(name):
 
 
 def test_blocked_form_sums_in_float32():
-    """Of 256 blocks, the gradient of the embeddings is rounded once."""
+    """The gradient of the embeddings is rounded once, not once for each block."""
     x, w, labels = draw(1, classes=256, d=8)
     half = [jnp.asarray(a, jnp.bfloat16) for a in (x, w)]
     with jax.enable_x64(True):
@@ -339,7 +339,7 @@ def test_uniform_face_of_huge_and_tiny_centers(length):
     value, gradient = step(jnp.asarray(length * np.eye(3, 5), jnp.float32))
     expected = 1 / (np.sqrt(2) * length + 1)
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-37)
-    # Of each center in 4 of 6 pairs, along 2 e_a - e_b - e_c.
+    # The gradient of each center, in 4 of 6 pairs, is along 2 e_a - e_b - e_c.
     slope = -4 / 6 / (np.sqrt(2) * length + 1) ** 2 / np.sqrt(2)
     np.testing.assert_allclose(gradient[0, 0], slope, rtol=1e-5, atol=1e-37)
 

@@ -66,7 +66,7 @@ def test_by_hand():
     np.testing.assert_allclose(metrics.r_precision(x, labels, **sets).precision, 2 / 3)
     found = metrics.mean_average_precision_at_r(x, labels, **sets)
     np.testing.assert_allclose(found.precision, (1 + 2 / 3) / 3)
-    # Of the other class: 0 1 0 1 0 with R = 2: missed at 1, found at 2.
+    # The other class: 0 1 0 1 0 with R = 2: missed at 1, found at 2.
     labels = np.array([1])
     found = metrics.recall_at_k(x, labels, k=(2, 1), **sets)
     np.testing.assert_array_equal(found.recall, [1.0, 0.0])

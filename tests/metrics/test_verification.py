@@ -253,7 +253,7 @@ def test_accuracy_by_hand(rule):
     np.testing.assert_allclose(found.thresholds, thresholds, rtol=1e-12)
     np.testing.assert_allclose(found.per_fold, per_fold)
     np.testing.assert_allclose(found.accuracy, np.mean(per_fold))
-    # Of two values, the standard deviation (N - 1) is the difference over root 2.
+    # For two values, the standard deviation (N - 1) is the difference over root 2.
     error = abs(per_fold[0] - per_fold[1]) / 2
     np.testing.assert_allclose(found.standard_error, error)
     assert found.rule

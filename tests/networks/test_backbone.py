@@ -79,7 +79,7 @@ def statistics_of(network):
 
 
 def changed(before, after):
-    """Of every leaf, whether it changed: one of {True}, {False} or both."""
+    """Whether leaves changed: {True}, {False} or both."""
     leaves = jax.tree.leaves(jax.tree.map(lambda a, b: np.any(a != b), before, after))
     return {bool(leaf) for leaf in leaves}
 
@@ -316,7 +316,7 @@ PRODUCT = functools.partial(
 
 
 def test_the_plain_network_is_that_of_the_product():
-    """Of magnitude |w||x| and the cosine, whatever stands around the operator."""
+    """The operator with magnitude |w||x| and the cosine, in any surroundings."""
     plain, _ = make(SMALL)
     decoupled, _ = make(SMALL, seed=2, conv=PRODUCT)
     images = images_of(SMALL)

@@ -576,7 +576,7 @@ def test_the_gradient_of_an_angle_has_its_full_length_or_none(dtype, end, right,
 
         return jax.grad(output, (0, 1))(x, w)
 
-    # Of the vectors as they are in their dtype.
+    # The reference takes the vectors as they are in their dtype.
     pairs = zip(wide(x), wide(w), strict=True)
     sines = np.sin([_angle(*pair) for pair in pairs])
     for gradient, radius in zip(gradients(x, w), (5.0, 3.0), strict=True):

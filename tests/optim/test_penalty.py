@@ -19,7 +19,7 @@ from tests.optim.transforms import close, run, square
 
 
 def first_update(transform, params) -> Any:
-    """Of gradients that are zero."""
+    """Updates for gradients that are zero."""
     zeros = optax.tree.zeros_like(params)
     return transform.update(zeros, transform.init(params), params)[0]
 

@@ -87,7 +87,7 @@ def test_steps_are_those_of_the_definition(method, manifold):
     params: Any = {"kernel": start(manifold), "bias": np.ones(3)}
     state, update = transform.init(params), jax.jit(transform.update)
     slopes = draw(1, 3, 5, 3)
-    # Of a constant slope of 1, by SGD with momentum 0.8, or by Adam.
+    # For a constant slope of 1, by SGD with momentum 0.8, or by Adam.
     of_bias = {"sgd": (1.0, 1.8, 2.44), "adam": (1 / 1.001,) * 3}[method]
     for slope, size in zip(slopes, of_bias, strict=True):
         updates, state = update({"kernel": slope, "bias": np.ones(3)}, state, params)

@@ -36,7 +36,7 @@ def layer(seed, dtype: Any = jnp.float32) -> dict[str, Any]:
 
 
 def first_step(slope, name):
-    """Of rate 0.1: Adam's is a sign."""
+    """The update at rate 0.1: Adam's is a sign."""
     slope = np.asarray(slope, np.float64)
     return -0.1 * (np.sign(slope) if name == "adam" else slope)
 

@@ -15,7 +15,7 @@ PLOTS = Path(sx.plots.__file__).parent
 
 
 def report(*shapes):
-    """Of random kernels, without their energies, which no figure shows."""
+    """A report of random kernels, without energies, which no figure shows."""
     rng = np.random.default_rng(0)
     kernels = {}
     for number, (n, d) in enumerate(shapes):

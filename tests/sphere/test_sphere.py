@@ -150,7 +150,7 @@ def test_zero_rows(dtype):
         of_x, of_w = gradients[0][i], gradients[1][i]
         assert np.all(np.isfinite(of_x)), name
         assert np.all(np.isfinite(of_w)), name
-        # Of vectors whose direction counts.
+        # The gradient of vectors whose direction counts.
         if name not in ("arcsin", "inner_products", "inner_products[w]"):
             assert np.all(of_x[0, 1] == 0), name
         if name not in ("inner_products", "inner_products[x]"):

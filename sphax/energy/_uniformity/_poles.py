@@ -71,7 +71,7 @@ def at_best_pole(
     """Minus the objective of each set at its best pole, and the new poles."""
     points, weights = zero_masked(points, where), weights_of(points, where)
 
-    def of_set(rows, weights, poles):
+    def optimum_of_one_set(rows, weights, poles):
         fixed = jax.lax.stop_gradient((rows, weights))
         start = jax.lax.stop_gradient(direction(poles.astype(widen(rows).dtype)))
         found = _descend(lambda poles: objective(poles, *fixed), start, descent)
@@ -80,7 +80,9 @@ def at_best_pole(
         return jnp.where(jnp.any(weights != 0), energy, 0.0), found.astype(poles.dtype)
 
     signature = "(n,d),(n),(k,d)->(),(k,d)"
-    return jnp.vectorize(of_set, signature=signature)(points, weights, poles)
+    return jnp.vectorize(optimum_of_one_set, signature=signature)(
+        points, weights, poles
+    )
 
 
 def _descend(objective, poles, descent):

@@ -40,7 +40,7 @@ def test_points_of_a_triangle_are_uniform():
     weights = np.linalg.solve(corners.T, points.T)
     np.testing.assert_allclose(weights.sum(0), 1.0, atol=1e-9)
     assert weights.min() >= 0.0
-    # Of the uniform distribution of three shares.
+    # Moments of the uniform distribution of three shares.
     expected = (1.0 + np.eye(3)) / 12.0
     np.testing.assert_allclose(weights @ weights.T / 20_000, expected, atol=0.006)
 
