@@ -131,7 +131,7 @@ def pixels(images: np.ndarray | jax.Array) -> jax.Array:
 class Autoencoder(nnx.Module):
     """Images to a map of codes and back, by plain convolutions and rectifiers.
 
-    Every convolution of the encoder has stride 2, and can return one factor of the inner
+    Each convolution of the encoder has stride 2, and can return one factor of the inner
     product of patch and filter. Those of the decoder make four pixels of one. There are
     no biases and no normalization, so that the network is positively homogeneous: codes
     in another unit come out with another contrast, and nothing else changes. The codes

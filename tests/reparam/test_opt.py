@@ -27,7 +27,7 @@ METHODS = (
 
 @pytest.mark.parametrize("method", METHODS)
 def test_matrices_are_those_of_the_map_of_that_name(method, key):
-    """Maps of scaled raw arrays; the maps themselves are tested with sphax.orthogonal."""
+    """Maps of scaled raw arrays; sphax.orthogonal has the tests of the maps."""
     scales = {"householder": 1.0}
     training = sr.orthogonal(method=method, neuron_init="given")
     params = {"kernel": draw(4, 3)}
