@@ -277,9 +277,9 @@ for name, title in titles.items():
 # (Every decoded image has the mean and the contrast of its original: the network has no
 # biases, so codes on another scale change the contrast. Mean ± standard deviation over
 # the test images.) The angles reconstruct the image. The reconstruction from magnitudes
-# is nearly the same for every image, and less similar to the image than the mean image,
-# or another image, is. The digit is readable even if every convolution of the encoder
-# ignores all lengths.
+# is nearly the same for every image, less similar to the image than the mean image is,
+# and no more similar than another image. The digit is readable even if every
+# convolution of the encoder ignores all lengths.
 #
 # ## 5. Under attack
 #
