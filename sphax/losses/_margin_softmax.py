@@ -407,13 +407,14 @@ def _losses(
             plain = dot(x_wide, to_direction(target_prototype))
             target_logit = plain + target.norm * added
 
-    # The other classes. Their lengths need no gradient: see `inner_products`.
+    # The other classes. `inner_products` forms the gradients of directions by itself,
+    # but derivatives of these gradients pass through the lengths.
     is_modified = active.modifies_negatives
     x_lengths = w_lengths = None
     if is_modified or normalize == "both":
-        x_lengths = jax.lax.stop_gradient(target.norm)
+        x_lengths = target.norm
     if is_modified or normalize != "none":
-        w_lengths = length(widen(jax.lax.stop_gradient(prototypes)))
+        w_lengths = length(widen(prototypes))
     # Arrays, since the blocked form has a gradient to return for every leaf.
     negatives_margin = jax.tree.map(jnp.asarray, active) if is_modified else None
     others = reduce_classes(

@@ -84,10 +84,9 @@ def inner_products(
     Args:
         x: Vectors, floating, ``[..., d]``.
         w: Vectors, floating, ``[n, d]``.
-        x_lengths: :func:`length` of ``x``, ``[...]``, to normalize ``x``. No gradient
-            passes through this argument.
-        w_lengths: :func:`length` of ``w``, ``[n]``, to normalize ``w``. No gradient
-            passes through this argument.
+        x_lengths: :func:`length` of ``x``, ``[...]``, to normalize ``x``. The gradient
+            does not pass through this argument, but derivatives of the gradient do.
+        w_lengths: :func:`length` of ``w``, ``[n]``, to normalize ``w``; likewise.
         precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:

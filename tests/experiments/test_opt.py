@@ -283,7 +283,7 @@ def test_the_preset_is_the_authors_recipe():
 
 def test_cnn_6_has_the_published_sizes_or_a_share_of_them():
     published = networks.cnn_6((32, 32, 3))
-    sizes = [(stage.features, stage.convolutions) for stage in published.stages]
+    sizes = [(stage.features, stage.repeats) for stage in published.stages]
     assert (sizes, published.features) == ([(64, 2)] * 3, 64)
     narrow, small = (
         networks.design("cnn-6", shape, 0.25) for shape in ((28, 28, 1), (8, 8, 1))
