@@ -41,16 +41,27 @@ def _doctest_names(doctest_namespace):
     doctest_namespace.update(jax=jax, jnp=jnp, nnx=nnx, np=np, sx=sx)
 
 
-@pytest.fixture(autouse=True, scope="module")
+# Bytes of memory from which compiled programs are dropped; after a time, some more.
+_enough = [1.5 * 2**30]
+
+
+@pytest.fixture(autouse=True)
 def _bounded_memory():
-    """Drops compiled programs after a module of tests, once they take much memory."""
+    """Drops compiled programs after a test, once they take much memory."""
     yield
+    if resident_bytes() > _enough[0]:
+        jax.clear_caches()
+        gc.collect()
+        # What the allocator does not give back must not make every test do this.
+        _enough[0] = max(_enough[0], resident_bytes() + 0.4 * 2**30)
+
+
+def resident_bytes() -> int:
+    """The memory of this process; 0 where the system does not say."""
     pages = pathlib.Path("/proc/self/statm")
-    if pages.exists():  # on Linux
-        resident = int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        if resident > 1.5 * 2**30:
-            jax.clear_caches()
-            gc.collect()
+    if not pages.exists():
+        return 0
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
