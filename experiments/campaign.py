@@ -156,7 +156,8 @@ def missing(config: Config) -> list[Job]:
 def seconds_of(config: Config) -> dict[tuple[str, ...], float]:
     """Seconds of a step on this kind of device, medians over the stored runs.
 
-    The keys are ``(study,)``, ``(study, group)`` and ``(study, group, method)``.
+    The keys are ``(study, group)`` and ``(study, group, method)``: other tables of a
+    study may have much larger networks and images.
     """
     found: dict[tuple[str, ...], list[float]] = {}
     for study, runs in planned(config):
@@ -168,7 +169,7 @@ def seconds_of(config: Config) -> dict[tuple[str, ...], float]:
             if f"({jax.default_backend()})" not in made["device"]:
                 continue
             each = made["seconds"] / run.steps
-            for key in ((study,), (study, run.group), (study, run.group, run.method)):
+            for key in ((study, run.group), (study, run.group, run.method)):
                 found.setdefault(key, []).append(each)
     return {key: statistics.median(values) for key, values in found.items()}
 
@@ -177,7 +178,7 @@ def estimate(job: Job, seconds: Mapping[tuple[str, ...], float]) -> float:
     """Estimated seconds of a job."""
     run = job.runs[0]
     usual = _STEP.get(jax.default_backend(), _ACCELERATED_STEP)
-    keys = (job.study, run.group, run.method), (job.study, run.group), (job.study,)
+    keys = (job.study, run.group, run.method), (job.study, run.group)
     step = next((seconds[key] for key in keys if key in seconds), usual)
     return _COMPILATION + step * run.steps * len(job.runs)
 

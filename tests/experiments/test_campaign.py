@@ -88,15 +88,18 @@ def test_the_dry_run_lists_minutes_and_makes_nothing(
 ):
     tables.append(table(tmp_path, seeds=1))
     store.save(tables[0][1][0], tmp_path / "toy", {}, store.provenance(600.0, 1))
+    # Nothing is known of steps in another table: there is a guess.
+    monkeypatch.setattr(campaign, "_STEP", {"cpu": 18.0})
+    monkeypatch.setattr(campaign, "_ACCELERATED_STEP", 18.0)
     tables.append(table(tmp_path, "next", seeds=1))
     flags = ["campaign", "--dry-run", "--minutes", "25", "--runs", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", flags)
     campaign.main()
     assert capsys.readouterr().out.splitlines() == [
         "   10.0 min  toy, quick-toy, fast, seed 0",
-        "   10.0 min  toy, next, slow, seed 0",
-        "   10.0 min  toy, next, fast, seed 0  *",
-        "   30.0 min in all; * not within --minutes 25",
+        "   15.0 min  toy, next, slow, seed 0",
+        "   15.0 min  toy, next, fast, seed 0  *",
+        "   40.0 min in all; * not within --minutes 25",
     ]
     assert len([*tmp_path.rglob("*.json")]) == 1
 
