@@ -83,6 +83,26 @@ def parse(
     raise UsageError(message.rstrip("."))
 
 
+def parse_preset(config: Any, arguments: Sequence[str] | None, *others: str) -> Any:
+    """Settings from the command line, over the defaults of the preset that it names.
+
+    Args:
+        config: A study's module of settings. Its ``FITTING`` has the data sets of each
+            preset; the first preset has all of them, and is the default.
+        arguments: Words of the command line; those of the process if None.
+        *others: Flags that its ``preset`` takes after preset and data set, as in
+            :func:`peek`.
+    """
+    name, dataset, *further = peek(arguments, "preset", "dataset", *others).values()
+    first, datasets = next(iter(config.FITTING.items()))
+    default = config.preset(first)
+    # Other names are refused with everything else that is wrong.
+    if (name or first) in config.FITTING and dataset in (None, *datasets):
+        default = config.preset(name or first, dataset, *further)
+    study = f"experiments.{config.Config.study}"
+    return parse(study, config.Config, arguments, default)
+
+
 @contextlib.contextmanager
 def ending(name: str, interrupted: str) -> Iterator[None]:
     """Ends the process with one line on stderr if the block raises an error.

@@ -15,13 +15,7 @@ from experiments.energy.train import train
 
 def parse(arguments: list[str] | None = None) -> config.Config:
     """The command line's settings: flags over the defaults of their preset."""
-    chosen = cli.peek(arguments, "preset", "dataset")
-    name, dataset = chosen["preset"] or "quick", chosen["dataset"]
-    default = config.preset("quick")
-    # Other names are refused with everything else that is wrong.
-    if name in config.FITTING and dataset in (None, *config.FITTING["quick"]):
-        default = config.preset(name, dataset)
-    return cli.parse("experiments.energy", config.Config, arguments, default)
+    return cli.parse_preset(config, arguments)
 
 
 def main() -> None:
