@@ -114,7 +114,7 @@ def triplet(
         if mining in ("active", "semi_hard"):
             raise ValueError(
                 f"mining={mining!r} asks which negatives lie within the margin, and"
-                ' "soft" is none; give a number, or mine "all", "hard" or'
+                ' "soft" has no width; give a number, or mine "all", "hard" or'
                 ' "batch_hard".'
             )
         margin = 0.0

@@ -38,7 +38,7 @@ def test_the_state_survives_what_it_cannot_learn_from(margin):
     for target in (nothing, broken):
         assert jax.tree.leaves(margin.update(target)) == jax.tree.leaves(margin)
     single = sm.AdaFace().update(sm.Target(one, one, jnp.array([True])))
-    assert float(single.deviation) == 100.0  # of one length there is none
+    assert float(single.deviation) == 100.0  # one length has no deviation
     assert float(single.mean) == pytest.approx(0.99 * 20 + 0.01)
 
 

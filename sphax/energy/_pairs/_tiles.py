@@ -101,8 +101,8 @@ def mean_between(
 ) -> jax.Array:
     """Mean energy of the pairs of points, ``[n, d]``, and others, ``[m, d]``.
 
-    A pair has the product of the weights ``[n]`` and ``[m]``; there is none of point i
-    and the other of number ``self_index[i]``. The mean is 0 without a pair.
+    A pair has the product of the weights ``[n]`` and ``[m]``. Point i makes no pair
+    with the other of number ``self_index[i]``. The mean is 0 without a pair.
     """
     return mean_between_and_gradients(
         options, power, points, weights, others, others_weights, self_index

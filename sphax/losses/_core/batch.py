@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from sphax import _checks
 from sphax._checks import (
     as_array,
     as_classes,
@@ -110,13 +111,9 @@ def check_range(
     *,
     is_open: bool = False,
 ) -> None:
-    """Raises if a Python number lies outside ``[low, high)``, or ``(low, high)``."""
-    if not isinstance(x, (int, float)):
-        return
-    if not low <= x < high or (is_open and x == low):
-        raise ValueError(
-            f"{name} must lie in {'(' if is_open else '['}{low:g}, {high:g}), got {x}."
-        )
+    """Checks Python numbers alone: arrays may have any real dtype and value."""
+    if isinstance(x, (int, float)):
+        _checks.check_range(name, x, low, high, exclude_low=is_open)
 
 
 def masked_batch(
