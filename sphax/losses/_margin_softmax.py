@@ -424,16 +424,12 @@ def _losses(
     # The target, from the vectors themselves: its angle is exact however small.
     x_wide, target_prototype = widen(x), widen(classes.take(prototypes, labels))
     target_prototype = nearest_subcenter(x_wide, target_prototype)
-    theta = angle(x_wide, target_prototype)
-    product = target_length = None
+    measured = [angle(x_wide, target_prototype)]
     if normalize == "none":
-        product = dot(x_wide, target_prototype)
-        target_length = length(target_prototype)
+        measured += dot(x_wide, target_prototype), length(target_prototype)
     elif normalize == "prototypes":
-        product = dot(x_wide, to_direction(target_prototype))
-    theta, product, target_length = classes.from_owners(
-        (theta, product, target_length), labels
-    )
+        measured += [dot(x_wide, to_direction(target_prototype))]
+    theta, *products = classes.from_owners(measured, labels)
     target = Target(theta, x_length, is_kept=weights != 0.0)
     margin = margin.update(jax.lax.stop_gradient(target))
     active = margin.for_batch(target, key)
@@ -447,9 +443,9 @@ def _losses(
         target_logit = logit_scale * (cosine + added)
     else:
         # The product itself keeps digits that lengths times a cosine would lose.
-        logit_scale, plain = target.norm, product
+        logit_scale, plain = target.norm, products[0]
         if normalize == "none":
-            added = target_length * added
+            added = products[1] * added
         target_logit = plain + target.norm * added
 
     # The other classes. `inner_products` forms the gradients of directions by itself,
