@@ -81,6 +81,7 @@ def test_restored_with_another_padding(saved, devices, rows):
         *map(jax.tree.leaves, (tree, found, wanted)), strict=True
     ):
         assert (after.shape, after.sharding) == (leaf.shape, leaf.sharding)
+        before, after = np.asarray(before), np.asarray(after)
         if leaf.ndim:
             np.testing.assert_array_equal(after[:CLASSES], before[:CLASSES])
             assert not after[CLASSES:].any()

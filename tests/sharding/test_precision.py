@@ -94,7 +94,8 @@ def test_embeddings_may_arrive_at_their_prototypes(dtype, block_size):
 
     def loss(params):
         return sx.losses.margin_softmax(
-            *(x.astype(dtype) for x in params),
+            params[0].astype(dtype),
+            params[1].astype(dtype),
             labels,
             sx.margins.ArcFace(),
             scale=4.0,
