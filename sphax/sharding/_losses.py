@@ -543,10 +543,10 @@ def _logits_on_mesh(
     )
     if number == logits.shape[-1]:
         return logits
+    if AxisType.Explicit not in mesh.axis_types:
+        return logits[..., :number]
     is_even = number % _devices(mesh, class_axes) == 0
     spec = _explicit(P(*examples, class_axes if is_even else None), mesh)
-    if not any(spec):
-        return logits[..., :number]
     return jax.sharding.auto_axes(
         lambda logits: logits[..., :number], out_sharding=NamedSharding(mesh, spec)
     )(logits)
