@@ -15,7 +15,7 @@ ROOT = Path(sx.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 # sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics}
-# <- margins <- {losses, sharding};  {energy, orthogonal} <- {optim, reparam};
+# <- margins <- losses <- sharding;  {energy, orthogonal} <- {optim, reparam};
 # all of these <- layers <- networks. A package imports what lies left of it.
 LEFT = {"sphere", "neurons"}
 MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics"}
@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "neurons": {"sphere"},
     **dict.fromkeys(MIDDLE, LEFT),
     "margins": LEFT | MIDDLE,
-    **dict.fromkeys(("losses", "sharding"), {"margins"} | LEFT | MIDDLE),
+    "losses": {"margins"} | LEFT | MIDDLE,
+    "sharding": {"margins", "losses"} | LEFT | MIDDLE,
     **dict.fromkeys(("optim", "reparam"), {"energy", "orthogonal"} | LEFT),
     "layers": {"margins"} | LEFT | MIDDLE | RIGHT,
     "networks": {"margins", "layers"} | LEFT | MIDDLE | RIGHT,
