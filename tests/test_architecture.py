@@ -218,4 +218,5 @@ def test_an_argument_passes_through_few_files(module, function, arguments, files
 
 def test_the_embeddings_of_a_margin_loss_enter_few_functions():
     found = paths.entered(paths.path_of("losses", "margin_softmax", "embeddings"))
-    assert len(found) <= 8, found
+    # One of them, which masks classes, for the labels that go with the embeddings.
+    assert len(found) <= 9, found

@@ -210,7 +210,7 @@ def test_numbers_travel_and_the_gradient_of_the_embeddings(options, numbers):
         )
     ]
     step = jax.jit(jax.value_and_grad(mapped, (0, 1)))
-    program = step.lower(*arguments).compile().as_text()
+    program = str(step.lower(*arguments).compile().as_text())
     sizes, inside = [], ""
     for line in program.splitlines():
         if line and not line.startswith(" "):
@@ -245,7 +245,7 @@ def call(class_axis: Any = "c", inside=True, **options):
         ({"class_axis": ()}, ValueError, r"one axis or more, once, got \(\)"),
         ({"class_axis": ("c", "c")}, ValueError, "one axis or more, once"),
         ({"class_axis": 0}, TypeError, "a mesh axis or a tuple of names, got 0"),
-        ({"num_classes": 25}, ValueError, "is 24, 6 on 4 devices; got 25"),
+        ({"num_classes": 25}, ValueError, "is 24, 6 on each of 4 devices; got 25"),
         ({"num_classes": 0}, ValueError, "num_classes must be 1 or more"),
         ({"num_classes": 3.0}, TypeError, "num_classes must be an integer"),
         ({"num_classes": 3, "class_axis": "d"}, ValueError, "jax.shard_map"),
