@@ -6,7 +6,7 @@ of operations takes the body of a loop once.
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _SHAPE = re.compile(r"\b[a-z]+(\d*)\w*\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?(%[\w.-]+) = (.*?) ([\w-]+)\((.*)")
@@ -25,15 +25,11 @@ class Work(NamedTuple):
     sent: float
 
 
-def work(text: str) -> Work:
-    """The work of a program.
-
-    Args:
-        text: Of a compiled function, ``compiled.as_text()``.
-    """
+def work(compiled: Any) -> Work:
+    """The work of a compiled function."""
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
-    for line in text.splitlines():
+    for line in compiled.as_text().splitlines():
         if line.endswith("{") and not line.startswith(("HloModule", " ")):
             name = next(word for word in line.split() if word.startswith("%"))
             entry = name if line.startswith("ENTRY") else entry

@@ -260,7 +260,7 @@ def _inputs(config: Config, classes: int, devices: int) -> tuple[Any, list, tupl
     """A mesh; prototypes and momentum, which steps replace; and what they keep."""
     mesh = jax.make_mesh((devices,), ("class",), devices=jax.devices()[:devices])
     keys = jax.random.split(jax.random.key(0), 3)
-    rows = costs.padded_classes(classes, devices)
+    rows = sx.sharding.padded_rows(classes, mesh, "class")
     split, whole = (
         NamedSharding(mesh, spec) for spec in (PartitionSpec("class"), PartitionSpec())
     )
@@ -299,10 +299,8 @@ def _measure(config: Config, classes: int, repetitions: int) -> dict[str, Any]:
         for name, form in forms.items():
             step = jax.jit(_step(config, classes, mesh, form), donate_argnums=(0, 1))
             compiled = step.lower(*state, *kept).compile()
-            program, memory = (
-                _program.work(compiled.as_text()),
-                compiled.memory_analysis(),
-            )
+            program, memory = _program.work(compiled), compiled.memory_analysis()
+            assert memory
             call = partial(_call, compiled, state, kept)
             call()
             label = f"{name}, {devices}"

@@ -12,9 +12,9 @@ import dataclasses
 import math
 from typing import Literal, NamedTuple
 
-# Rows of the prototypes come in multiples of this number, so that their shape is the
-# same for any number of devices that divides it.
-_ROWS = 128
+import jax
+
+import sphax as sx
 
 
 class Machine(NamedTuple):
@@ -99,12 +99,6 @@ class Costs:
         )
 
 
-def padded_classes(classes: int, devices: int) -> int:
-    """Rows of the prototypes of all devices: a multiple of 128 and of ``devices``."""
-    multiple = math.lcm(_ROWS, devices)
-    return -(-classes // multiple) * multiple
-
-
 def head_costs(
     classes: int,
     devices: int,
@@ -174,7 +168,8 @@ def head_costs(
         gathered: Whether embeddings arrive split over the ``devices``.
         batch_devices: :math:`n_b`, devices with other examples and the same classes.
     """
-    rows = padded_classes(classes, devices) // devices * subcenters
+    mesh = jax.sharding.AbstractMesh((devices,), ("class",))
+    rows = sx.sharding.padded_rows(classes, mesh, "class") // devices * subcenters
     used = rows if rate == 1.0 else math.ceil(rate * rows)
     examples = batch / batch_devices
     block = used if block_size is None else min(block_size * subcenters, used)

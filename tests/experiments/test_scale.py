@@ -54,7 +54,7 @@ def test_the_work_of_a_program():
         jax.ShapeDtypeStruct((rows, 8), jnp.float32, sharding=NamedSharding(mesh, spec))
         for rows, spec in ((12, split), (64, all_split))
     )
-    work = _program.work(jax.jit(mapped).lower(x, y).compile().as_text())
+    work = _program.work(jax.jit(mapped).lower(x, y).compile())
     # Of each device: [12, 8] @ [8, 8], five times.
     assert work.flops == 5 * 2 * 12 * 8 * 8
     gathered = scattered = 12 * 8 * 4 * 3 / 4

@@ -13,27 +13,9 @@ from experiments.common.costs import (
     Costs,
     backbone_costs,
     head_costs,
-    padded_classes,
 )
 
 B, D = 4096, 512
-
-
-@pytest.mark.parametrize(
-    ("classes", "devices", "rows"),
-    [
-        (93_431, 1, 93_440),
-        (93_431, 8, 93_440),
-        (93_431, 128, 93_440),
-        (93_431, 256, 93_440),
-        (93_431, 12, 93_696),
-        (100_000_000, 256, 100_000_000),
-        (1, 1, 128),
-    ],
-)
-def test_rows_are_the_same_for_all_devices_that_divide_128(classes, devices, rows):
-    assert padded_classes(classes, devices) == rows
-    assert rows % devices == 0
 
 
 @pytest.mark.parametrize(
