@@ -539,23 +539,21 @@ def _logits_on_mesh(
 
     examples = (apart or None, *(None,) * (embeddings.ndim - 2))[: embeddings.ndim - 1]
     specs = P(batch_axes or None), P(class_axes), P()
+    given = jax.tree.map(partial(moved, mesh=mesh), (embeddings, prototypes), specs[:2])
     logits = jax.shard_map(
         on_device, mesh=mesh, in_specs=specs, out_specs=P(*examples, class_axes)
-    )(
-        *(
-            leaf if leaf is None else moved(leaf, spec, mesh)
-            for leaf, spec in zip((embeddings, prototypes, scale), specs, strict=True)
-        )
-    )
+    )(*given, scale)
     if number == logits.shape[-1]:
         return logits
-    if AxisType.Explicit not in mesh.axis_types:
+
+    def cut(logits):
         return logits[..., :number]
-    is_even = number % devices_along(mesh, class_axes) == 0
-    spec = explicit_part(P(*examples, class_axes if is_even else None), mesh)
-    return jax.sharding.auto_axes(
-        lambda logits: logits[..., :number], out_sharding=NamedSharding(mesh, spec)
-    )(logits)
+
+    if AxisType.Explicit in mesh.axis_types:
+        is_even = number % devices_along(mesh, class_axes) == 0
+        spec = explicit_part(P(*examples, class_axes if is_even else None), mesh)
+        cut = jax.sharding.auto_axes(cut, out_sharding=NamedSharding(mesh, spec))  # pyright: ignore
+    return cut(logits)
 
 
 def padded_rows(num_classes: int, mesh: Mesh, class_axis: Axes) -> int:
@@ -708,8 +706,8 @@ def _compiled_on_mesh(
 
     aux_specs = None
     if loss is losses.margin_softmax:
-        entries = (examples,) * 3
-        aux_specs = MarginAux(*entries, P(), option_specs["margin"])
+        counted: Any = (examples,) * 3
+        aux_specs = MarginAux(*counted, P(), option_specs["margin"])  # pyright: ignore
     return jax.shard_map(
         on_device,
         mesh=mesh,
