@@ -538,11 +538,13 @@ def _logits_on_mesh(
         )
 
     examples = (apart or None, *(None,) * (embeddings.ndim - 2))[: embeddings.ndim - 1]
-    specs = P(batch_axes or None), P(class_axes), P()
-    given = jax.tree.map(partial(moved, mesh=mesh), (embeddings, prototypes), specs[:2])
+    x_spec, w_spec = P(batch_axes or None), P(class_axes)
     logits = jax.shard_map(
-        on_device, mesh=mesh, in_specs=specs, out_specs=P(*examples, class_axes)
-    )(*given, scale)
+        on_device,
+        mesh=mesh,
+        in_specs=(x_spec, w_spec, P()),
+        out_specs=P(*examples, class_axes),
+    )(moved(embeddings, x_spec, mesh), moved(prototypes, w_spec, mesh), scale)
     if number == logits.shape[-1]:
         return logits
 

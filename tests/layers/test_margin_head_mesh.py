@@ -16,7 +16,7 @@ from sphax import margins
 
 CLASSES, FEATURES = 21, 8
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(8, FEATURES)).astype(np.float32)
+X = jnp.asarray(RNG.normal(size=(8, FEATURES)), jnp.float32)
 LABELS = RNG.integers(0, CLASSES, 8)
 KINDS = {"explicit": (AxisType.Explicit,) * 2, "automatic": (AxisType.Auto,) * 2}
 
@@ -109,7 +109,7 @@ def test_padding_is_no_neuron():
         for head in (parallel, single)
     )
     np.testing.assert_allclose(*energies, rtol=1e-6)
-    declared = sx.neurons.of(parallel)["prototypes"]
+    declared: Any = sx.neurons.of(parallel)["prototypes"]
     rows = sx.neurons.to_rows(parallel.prototypes[...], declared)
     assert rows.shape == (CLASSES, FEATURES)
     back = sx.neurons.from_rows(rows, parallel.prototypes.shape, declared)
