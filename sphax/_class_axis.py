@@ -81,10 +81,10 @@ def as_class_axis(
         return Classes(total, rows, axes, is_padded=False)
     check_count("num_classes", num_classes)
     if num_classes > total:
-        where = f" on {devices} devices" if axes else ""
+        where = f", {rows} on each of {devices} devices" if axes else ""
         raise ValueError(
-            f"num_classes must be at most the number of rows of {of}, which is {total},"
-            f" {rows}{where}; got {num_classes}."
+            f"num_classes must be at most the number of rows of {of}, which is"
+            f" {total}{where}; got {num_classes}."
         )
     return Classes(int(num_classes), rows, axes, is_padded=num_classes < total)
 
