@@ -488,7 +488,7 @@ def class_logits(
     )
     if scale is not None and jnp.shape(scale) != ():
         raise ValueError(f"scale must be a scalar, got shape {jnp.shape(scale)}.")
-    mesh = as_mesh(mesh, prototypes)
+    mesh = as_mesh(mesh, prototypes, "prototypes", INSIDE)
     classes = as_axes("class_axis", class_axis, mesh)
     batch = _as_batch_axes(batch_axis, mesh, embeddings.shape[:-1])
     return _logits_on_mesh(
@@ -538,24 +538,24 @@ def _logits_on_mesh(
         )
 
     examples = (apart or None, *(None,) * (embeddings.ndim - 2))[: embeddings.ndim - 1]
-    specs = P(batch_axes or None), P(class_axes), P()
+    x_spec, w_spec = P(batch_axes or None), P(class_axes)
     logits = jax.shard_map(
-        on_device, mesh=mesh, in_specs=specs, out_specs=P(*examples, class_axes)
-    )(
-        *(
-            leaf if leaf is None else moved(leaf, spec, mesh)
-            for leaf, spec in zip((embeddings, prototypes, scale), specs, strict=True)
-        )
-    )
+        on_device,
+        mesh=mesh,
+        in_specs=(x_spec, w_spec, P()),
+        out_specs=P(*examples, class_axes),
+    )(moved(embeddings, x_spec, mesh), moved(prototypes, w_spec, mesh), scale)
     if number == logits.shape[-1]:
         return logits
-    if AxisType.Explicit not in mesh.axis_types:
+
+    def cut(logits):
         return logits[..., :number]
-    is_even = number % devices_along(mesh, class_axes) == 0
-    spec = explicit_part(P(*examples, class_axes if is_even else None), mesh)
-    return jax.sharding.auto_axes(
-        lambda logits: logits[..., :number], out_sharding=NamedSharding(mesh, spec)
-    )(logits)
+
+    if AxisType.Explicit in mesh.axis_types:
+        is_even = number % devices_along(mesh, class_axes) == 0
+        spec = explicit_part(P(*examples, class_axes if is_even else None), mesh)
+        cut = jax.sharding.auto_axes(cut, out_sharding=NamedSharding(mesh, spec))  # pyright: ignore
+    return cut(logits)
 
 
 def padded_rows(num_classes: int, mesh: Mesh, class_axis: Axes) -> int:
@@ -586,6 +586,9 @@ def padded_rows(num_classes: int, mesh: Mesh, class_axis: Axes) -> int:
     return -(-num_classes // step) * step
 
 
+# What to use inside of `shard_map`.
+INSIDE = "class_axis of the functions of sphax.losses"
+
 # Options that are arrays or numbers; all others are fixed when a loss is compiled.
 _ARRAYS = {"margin", "scale", "where", "key", "bias", "exponent", "balance"}
 
@@ -612,7 +615,7 @@ def _on_mesh(
         prototypes,
         labels,
     )
-    mesh = as_mesh(mesh, prototypes)
+    mesh = as_mesh(mesh, prototypes, "prototypes", INSIDE)
     classes = as_axes("class_axis", class_axis, mesh)
     batch = _as_batch_axes(batch_axis, mesh, labels.shape)
     arrays, fixed = {}, {}
@@ -708,8 +711,8 @@ def _compiled_on_mesh(
 
     aux_specs = None
     if loss is losses.margin_softmax:
-        entries = (examples,) * 3
-        aux_specs = MarginAux(*entries, P(), option_specs["margin"])
+        counted: Any = (examples,) * 3
+        aux_specs = MarginAux(*counted, P(), option_specs["margin"])  # pyright: ignore
     return jax.shard_map(
         on_device,
         mesh=mesh,

@@ -152,7 +152,7 @@ def mean_between_and_gradients(
     total, d_power, d_rows = sum_tiles(options, power, left, right, start, tiles)
 
     pair_weight, (d_pair_weight, d_other_pair_weight) = jax.value_and_grad(
-        _weight_between, (0, 1)
+        weight_between, (0, 1)
     )(weights, others_weights, self_index)
     mean = divide(total, pair_weight)
     d_power, ((d_units, d_weights), (d_other_units, d_other_weights)) = jax.tree.map(
@@ -167,7 +167,9 @@ def mean_between_and_gradients(
     return mean, (d_power, d_points, d_weights, d_others, d_other_weights)
 
 
-def _weight_between(weights, others_weights, self_index):
+def weight_between(
+    weights: jax.Array, others_weights: jax.Array, self_index: jax.Array
+) -> jax.Array:
     """Sum of the weights of the pairs of points and others."""
     if not len(others_weights):
         return jnp.zeros_like(jnp.sum(weights))
