@@ -1,6 +1,5 @@
 """The energy of points that are split over the devices of a mesh."""
 
-import math
 from functools import partial
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from sphax import energy
 from sphax._checks import as_points
 from sphax._masking import as_weights
-from sphax.sharding._placement import Axes, Mesh, as_axes, as_mesh, moved
+from sphax.sharding._meshes import Axes, Mesh, as_axes, as_mesh, devices_along, moved
 
 
 def hyperspherical_energy(
@@ -90,8 +89,7 @@ def hyperspherical_energy(
 def _on_mesh(points, where, power, *, mesh, fixed):
     options = dict(fixed)
     axes = options["row_axis"]
-    devices = math.prod(mesh.shape[axis] for axis in axes)
-    if missing := -points.shape[-2] % devices:
+    if missing := -points.shape[-2] % devices_along(mesh, axes):
         if where is None:
             where = jnp.ones(points.shape[:-1], bool)
         points, where = moved(points, P(), mesh), moved(where, P(), mesh)

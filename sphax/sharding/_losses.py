@@ -488,7 +488,7 @@ def class_logits(
     )
     if scale is not None and jnp.shape(scale) != ():
         raise ValueError(f"scale must be a scalar, got shape {jnp.shape(scale)}.")
-    mesh = as_mesh(mesh, prototypes)
+    mesh = as_mesh(mesh, prototypes, "prototypes", INSIDE)
     classes = as_axes("class_axis", class_axis, mesh)
     batch = _as_batch_axes(batch_axis, mesh, embeddings.shape[:-1])
     return _logits_on_mesh(
@@ -586,6 +586,9 @@ def padded_rows(num_classes: int, mesh: Mesh, class_axis: Axes) -> int:
     return -(-num_classes // step) * step
 
 
+# What to use inside of `shard_map`.
+INSIDE = "class_axis of the functions of sphax.losses"
+
 # Options that are arrays or numbers; all others are fixed when a loss is compiled.
 _ARRAYS = {"margin", "scale", "where", "key", "bias", "exponent", "balance"}
 
@@ -612,7 +615,7 @@ def _on_mesh(
         prototypes,
         labels,
     )
-    mesh = as_mesh(mesh, prototypes)
+    mesh = as_mesh(mesh, prototypes, "prototypes", INSIDE)
     classes = as_axes("class_axis", class_axis, mesh)
     batch = _as_batch_axes(batch_axis, mesh, labels.shape)
     arrays, fixed = {}, {}

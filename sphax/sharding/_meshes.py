@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -12,21 +13,29 @@ Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh
 Axes = str | tuple[str, ...]
 
 
-def as_mesh(mesh: Mesh | None, rows: jax.Array, name: str = "prototypes") -> Mesh:
-    """The mesh given, that of the context, or that of an array of this name."""
+def as_mesh(mesh: Mesh | None, array: jax.Array, name: str, inside: str) -> Mesh:
+    """The mesh given, or that of the context, or else that of the array.
+
+    Args:
+        mesh: A mesh or None.
+        array: The array that is split over the devices of the mesh.
+        name: Its name, for the message.
+        inside: What to use inside of ``shard_map``, for the message.
+    """
     context = jax.sharding.get_abstract_mesh()
     if context.manual_axes:
         raise ValueError(
             "functions of sphax.sharding are for arrays outside of shard_map; inside of"
-            " it, those of sphax.losses take class_axis."
+            f" it, use {inside}."
         )
     if mesh is not None:
         return mesh
     if not context.empty:
         return context
-    found = jax.typeof(rows).sharding.mesh
-    if found.empty and isinstance(rows, jax.Array):
-        found = getattr(getattr(rows, "sharding", None), "mesh", found)
+    # The type has the mesh of explicit axes, a concrete array that of others as well.
+    found = jax.typeof(array).sharding.mesh
+    if found.empty and not isinstance(array, Tracer):
+        found = getattr(array.sharding, "mesh", found)
     if found.empty:
         raise ValueError(
             "there is no mesh: give mesh=jax.make_mesh(...), call within"
@@ -52,6 +61,7 @@ def as_axes(name: str, axes: Any, mesh: Mesh) -> tuple[str, ...]:
 
 
 def devices_along(mesh: Mesh, axes: tuple[str, ...]) -> int:
+    """The number of devices along axes of the mesh."""
     return math.prod(mesh.shape[axis] for axis in axes)
 
 

@@ -223,5 +223,7 @@ def test_a_call_within_shard_map_names_the_other_package():
         return sharding.hinge(X[3:5], w, LABELS[3:5], class_axis="c")
 
     mapped = jax.shard_map(loss, mesh=mesh, in_specs=P("c"), out_specs=P())
-    with pytest.raises(ValueError, match="inside of it, those of sphax.losses take"):
+    with pytest.raises(
+        ValueError, match="inside of it, use class_axis of the functions of"
+    ):
         jax.eval_shape(mapped, w)
