@@ -18,7 +18,7 @@ import sphax as sx
 CLASSES, FEATURES, BATCH = 24, 8, 16
 
 
-def steps(devices, how="", ends=None):
+def steps(devices, how="", ends="0"):
     """Losses of a few steps of gradient descent on the prototypes."""
     mesh = jax.make_mesh((len(devices),), ("c",), devices=devices)
     draw = np.random.default_rng(0)
