@@ -221,7 +221,7 @@ class PreparedSource(Source):
         return decode(content, self.size, fit=True), int(self.labels[index])
 
 
-def source(spec: str, *, size: int = 112, relabel: bool = False) -> Source:
+def source(spec: Path, *, size: int = 112, relabel: bool = False) -> Source:
     """The source that a setting names.
 
     Args:
@@ -230,7 +230,7 @@ def source(spec: str, *, size: int = 112, relabel: bool = False) -> Source:
         size: Side of the images, where they can be resized.
         relabel: See :class:`Source`.
     """
-    square = size, size
+    spec, square = os.fspath(spec), (size, size)
     if spec.startswith("tfds:"):
         name, _, split = spec.removeprefix("tfds:").partition("/")
         return PreparedSource(name, split or "train", size=square, relabel=relabel)
