@@ -1,5 +1,7 @@
 """Protocol files of IJB, faces cut out by five points, and scores of templates."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ POINTS = "".join(
 )
 
 
-def write(folder, **files):
+def write(folder, **files) -> Any:
     paths = []
     for name, content in files.items():
         paths.append(folder / f"{name}.txt")
