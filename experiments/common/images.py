@@ -131,6 +131,20 @@ def read(
     return _decode(rows, size), rows
 
 
+def encoded(name: str, split: str, data_dir: pathlib.Path | None = None) -> Any:
+    """A split of any prepared set as a sequence of rows, whose images are not decoded.
+
+    Args:
+        name: Name of the set.
+        split: Name of the split.
+        data_dir: As for :func:`load`.
+
+    Raises:
+        DatasetNotFoundError: If the set is not prepared there.
+    """
+    return _source(_builder(name, data_dir), split)
+
+
 def _builder(name: str, data_dir: pathlib.Path | None):
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = pathlib.Path(folder).expanduser().resolve()
@@ -174,12 +188,16 @@ def _how_to_prepare(name: str, folder: pathlib.Path) -> str:
     )
 
 
-def _rows(builder, split: str) -> list[dict[str, Any]]:
+def _source(builder, split: str) -> Any:
     import tensorflow_datasets as tfds
 
     # Raw bytes, for Pillow: three quarters of the time of the image feature.
     decoders = {"image": tfds.decode.SkipDecoding()}
-    source = builder.as_data_source(split, decoders=decoders)
+    return builder.as_data_source(split, decoders=decoders)
+
+
+def _rows(builder, split: str) -> list[dict[str, Any]]:
+    source = _source(builder, split)
     return source.__getitems__(range(len(source)))
 
 

@@ -1,0 +1,1 @@
+"""Do margins, sampled classes and many devices train networks that verify faces?"""
