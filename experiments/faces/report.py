@@ -1,0 +1,85 @@
+"""The table of the study and its curves, from stored runs, and estimates of costs."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from experiments.common import figures, tables
+from experiments.common.runs import Found
+from experiments.faces.config import Config
+
+
+def table(config: Config, found: Found) -> Iterator[str]:
+    """Lines of Markdown: a row for each margin and rate, with the last accuracies."""
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for run, record in found:
+        by_method.setdefault(run.method, []).append(record["metrics"])
+    first = found[0][1]["metrics"]
+    names = [key for key in _last(first) if f"{key}, error" in _last(first)]
+    head = ["", *(f"{name}, %" for name in names), "images kept, %"]
+    has_kept = any("kept" in metrics for (metrics, *_) in by_method.values())
+    rows = [head[: len(names) + 1 + has_kept]]
+    for method, several in by_method.items():
+        cells = []
+        for name in names:
+            values = [_last(metrics)[name] for metrics in several]
+            cells.append(tables.spread(values, 2))
+            if len(several) == 1:
+                cells[-1] += f" ± {_last(several[0])[f'{name}, error']:.2f}"
+        kept = [100.0 * metrics.get("kept", 1.0) for metrics in several]
+        rows.append([method, *cells, *[tables.spread(kept, 1)] * has_kept])
+    yield from tables.markdown(rows)
+    yield ""
+    several = len(by_method) < len(found)
+    spread = "standard deviation over the seeds" if several else "error over the folds"
+    yield (
+        f"{first['images']} images of {first['identities']} identities, on"
+        f" {first['devices']} devices; accuracies by the rule {config.rule}, ±"
+        f" {spread}; {tables.number_of_seeds(found)}."
+    )
+    yield ""
+    yield tables.caption(config.command, found)
+
+
+def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
+    """Draws the loss of each run, and the accuracies that were measured on the way."""
+    with plt.rc_context(figures.STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.0))
+        for run, record in found:
+            metrics = record["metrics"]
+            shares = [
+                (i + 0.5) / len(metrics["losses"])
+                for i in range(len(metrics["losses"]))
+            ]
+            left.plot(
+                [run.steps * x for x in shares], metrics["losses"], label=run.method
+            )
+            for name in [
+                key
+                for key in _last(metrics)
+                if key not in ("step",) and not key.endswith("error")
+            ]:
+                points = [
+                    (each["step"], each[name]) for each in metrics["verification"]
+                ]
+                right.plot(
+                    *zip(*points, strict=True),
+                    marker="o",
+                    label=f"{run.method}, {name}",
+                )
+        left.set(xlabel="step", ylabel="loss")
+        right.set(xlabel="step", ylabel="accuracy, %")
+        left.legend()
+        right.legend()
+        figures.save(figure, folder / f"{config.group}-curves.png")
+
+
+def _last(metrics: dict[str, Any]) -> dict[str, float]:
+    return metrics["verification"][-1]
+
+
+def estimates(config: Config) -> Iterator[str]:
+    """Lines of Markdown: memory and time on two machines, by the model of costs."""
+    yield ""
