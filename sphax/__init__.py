@@ -13,6 +13,7 @@ from sphax import optim as optim
 from sphax import orthogonal as orthogonal
 from sphax import plots as plots
 from sphax import reparam as reparam
+from sphax import sharding as sharding
 from sphax import sphere as sphere
 
 __dir__ = _discovery.dir_of(__name__)

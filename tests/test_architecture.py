@@ -38,6 +38,7 @@ MAY_USE = {
     "losses": {"optax"},
     "optim": {"optax"},
     "reparam": {"optax"},
+    "sharding": {"optax"},
     "plots": {"matplotlib"},
 }
 # These inside functions only, so that the import of the package is without them.

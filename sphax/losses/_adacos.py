@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_count
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._numerics import widen
@@ -57,6 +58,8 @@ def adacos_dynamic_scale(
     *,
     where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Scale for a batch, from the scale before (AdaCos).
@@ -79,6 +82,9 @@ def adacos_dynamic_scale(
         where: Boolean mask or weights, of the shape of ``labels``; an example counts or
             does not.
         block_size: Number of classes handled at a time, as in :func:`margin_softmax`.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split, as in :func:`margin_softmax`.
+        num_classes: How many classes exist, if rows at the end are padding.
         precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -102,10 +108,11 @@ def adacos_dynamic_scale(
         to 15.
     """
     embeddings, prototypes = as_operands(embeddings, prototypes, ranks=(2, 3))
-    if prototypes.shape[0] < 3:
+    classes = as_class_axis(class_axis, num_classes, len(prototypes))
+    if classes.number < 3:
         raise ValueError(
             "adacos_dynamic_scale: prototypes must be of at least 3 classes, got"
-            f" {prototypes.shape[0]}."
+            f" {classes.number}."
         )
     labels, where = as_batch(embeddings, labels, where)
     check_scale(scale, "both", ())
@@ -115,12 +122,13 @@ def adacos_dynamic_scale(
         labels,
         scale,
         where,
+        classes=classes,
         blocks=as_blocks(block_size, prototypes),
         precision=precision,
     )
 
 
-@compiled("blocks", "precision")
+@compiled("classes", "blocks", "precision")
 def _adacos_dynamic_scale(
     embeddings: jax.Array,
     prototypes: jax.Array,
@@ -128,23 +136,28 @@ def _adacos_dynamic_scale(
     scale: jax.typing.ArrayLike,
     where: jax.Array | None,
     *,
+    classes: Classes,
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
     embeddings, prototypes = jax.lax.stop_gradient((embeddings, prototypes))
     if not labels.size:  # where a median does not exist
         return jnp.asarray(scale, jnp.result_type(embeddings, prototypes, jnp.float32))
-    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+    x, labels, weights = masked_batch(
+        embeddings, prototypes, labels, where, classes.number
+    )
+    x, prototypes = vary_alike(x, prototypes)
     is_kept = weights != 0.0
     x_wide = widen(x)
-    target = nearest_subcenter(x_wide, widen(prototypes[labels]))
-    theta = angle(x_wide, target)
+    target = nearest_subcenter(x_wide, widen(classes.take(prototypes, labels)))
+    theta = classes.from_owners(angle(x_wide, target), labels)
     old = jax.lax.stop_gradient(jnp.asarray(scale, theta.dtype))
     others = reduce_classes(
-        partial(block_logits, normalize="both", precision=precision),
+        partial(block_logits, classes=classes, normalize="both", precision=precision),
         Rows(x, length(x_wide), old, theta, margin=None),
         (prototypes, length(widen(prototypes))),
         labels,
+        classes,
         blocks,
     )
     count = jnp.sum(is_kept.astype(old.dtype))

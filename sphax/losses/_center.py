@@ -69,7 +69,7 @@ def _center(
     labels: jax.Array,
     where: jax.Array | None,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, centers, labels, where)
+    x, labels, weights = masked_batch(embeddings, centers, labels, where, len(centers))
     gaps = _gaps(x, centers, labels)
     return 0.5 * weighted_mean(dot(gaps, gaps), weights)
 
@@ -134,7 +134,7 @@ def _update_centers(
     rate: jax.Array,
     where: jax.Array | None,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, centers, labels, where)
+    x, labels, weights = masked_batch(embeddings, centers, labels, where, len(centers))
     gaps = _gaps(x, centers, labels)
     weights, labels = weights.ravel(), labels.ravel()
     shifts = weights[:, None] * gaps.reshape(-1, gaps.shape[-1])

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_choice
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
@@ -33,6 +34,8 @@ def hinge(
     normalize: Normalize = "none",
     where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Mean over examples of one hinge for every class (one-versus-all hinge).
@@ -60,6 +63,9 @@ def hinge(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
             and has no forward-mode derivative.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split, as in :func:`margin_softmax`.
+        num_classes: How many classes exist, if rows at the end are padding.
         precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -99,12 +105,13 @@ def hinge(
         scale,
         power=power,
         normalize=normalize,
+        classes=as_class_axis(class_axis, num_classes, len(prototypes)),
         blocks=as_blocks(block_size, prototypes),
         precision=precision,
     )
 
 
-@compiled("power", "normalize", "blocks", "precision")
+@compiled("power", "normalize", "classes", "blocks", "precision")
 def _hinge(
     embeddings: jax.Array,
     prototypes: jax.Array,
@@ -114,18 +121,23 @@ def _hinge(
     *,
     power: int,
     normalize: Normalize,
+    classes: Classes,
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
+    x, labels, weights = masked_batch(
+        embeddings, prototypes, labels, where, classes.number
+    )
+    x, prototypes = vary_alike(x, prototypes)
     logit_scale = jnp.asarray(scale, dtype=weights.dtype)
-    target = logit_scale * target_products(x, prototypes, labels, normalize)
+    target = logit_scale * target_products(x, prototypes, labels, normalize, classes)
     others = sum_over_others(
         partial(_hinge_of_other, power),
         jnp.broadcast_to(logit_scale, target.shape)[..., None],
         x,
         prototypes,
         labels,
+        classes=classes,
         normalize=normalize,
         blocks=blocks,
         precision=precision,

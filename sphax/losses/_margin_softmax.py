@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_array, check_choice, check_count, check_key
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
@@ -65,6 +66,8 @@ class _Options(TypedDict, total=False):
     block_size: int | None
     gradient: Gradient
     label_smoothing: jax.typing.ArrayLike
+    class_axis: ClassAxis
+    num_classes: int | None
     precision: jax.lax.PrecisionLike
 
 
@@ -106,6 +109,8 @@ def margin_softmax(
     block_size: int | None = None,
     gradient: Gradient = "exact",
     label_smoothing: jax.typing.ArrayLike = 0.0,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     has_aux: bool = False,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array | tuple[jax.Array, MarginAux]:
@@ -147,6 +152,20 @@ def margin_softmax(
     least; everything else is computed in float32 at least. With float16, scale the
     loss, as with any other one.
 
+    **Classes on many devices.** Inside :func:`jax.shard_map`, ``class_axis`` names the
+    axis of the mesh along which the classes are split: ``prototypes`` are then the
+    classes of this device, as many on each, so that class ``j`` lies on device
+    ``j // len(prototypes)``. Labels count over the classes of all devices. Embeddings
+    and everything else are equal along the axis, and so are loss and ``aux``. With
+    :math:`B` examples and :math:`D` features, a step sends neither logits nor
+    prototypes. Forward, it sends numbers in float32: :math:`4B` bytes for the angles to
+    the targets (:math:`8B` with ``"prototypes"``, :math:`12B` with ``"none"``),
+    :math:`4B` for the largest logits (:math:`8B` with ``has_aux``) and :math:`4B` for
+    the sums (:math:`8B` with label smoothing). Backward, it sends the gradient of the
+    embeddings alone, :math:`4BD` bytes. :mod:`sphax.sharding` has the same functions
+    for arrays outside of ``shard_map``. A gradient that is taken inside of it needs
+    ``check_vma=True``, the default.
+
     Args:
         embeddings: :math:`x`, floating, ``[..., features]``.
         prototypes: :math:`w`, floating, ``[classes, features]``, one row per class; or
@@ -171,6 +190,11 @@ def margin_softmax(
         gradient: ``"exact"``, or ``"detached"`` for the values of the margin with the
             gradient of the plain cosine (characteristic gradient detachment).
         label_smoothing: :math:`\epsilon`, in ``[0, 1)``.
+        class_axis: Axis of the mesh, or a tuple of axes from major to minor, along
+            which the classes are split, inside :func:`jax.shard_map`; see above.
+        num_classes: Number of classes, if rows of ``prototypes`` at the end, on all
+            devices together, stand for no class. Such rows have no mass and exactly
+            zero gradient. Known when the function is compiled.
         has_aux: Whether to return ``(loss, aux)`` with a :class:`MarginAux`; needed by
             a margin that keeps a running state.
         precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
@@ -183,8 +207,9 @@ def margin_softmax(
     Raises:
         TypeError: If an argument has the wrong kind of dtype, ``margin`` is not a
             `Margin`, or ``block_size`` is traced.
-        ValueError: If shapes do not fit, an option is out of range, or the margin needs
-            a key or ``has_aux`` that is not given.
+        ValueError: If shapes do not fit, an option is out of range, ``class_axis`` is
+            not an axis of a ``shard_map`` around the call, or the margin needs a key or
+            ``has_aux`` that is not given.
 
     Example:
         >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)
@@ -209,6 +234,8 @@ def margin_softmax(
         block_size=block_size,
         gradient=gradient,
         label_smoothing=label_smoothing,
+        class_axis=class_axis,
+        num_classes=num_classes,
         has_aux=has_aux,
         precision=precision,
         is_mean=True,
@@ -253,6 +280,8 @@ def margin_softmax_per_example(
     block_size: int | None = None,
     gradient: Gradient = "exact",
     label_smoothing: jax.typing.ArrayLike = 0.0,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     has_aux: bool = False,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array | tuple[jax.Array, MarginAux]:
@@ -286,6 +315,8 @@ def margin_softmax_per_example(
         block_size=block_size,
         gradient=gradient,
         label_smoothing=label_smoothing,
+        class_axis=class_axis,
+        num_classes=num_classes,
         has_aux=has_aux,
         precision=precision,
         is_mean=False,
@@ -305,6 +336,8 @@ def _evaluate(
     block_size,
     gradient,
     label_smoothing,
+    class_axis,
+    num_classes,
     has_aux,
     precision,
     is_mean,
@@ -341,6 +374,7 @@ def _evaluate(
         normalize=normalize,
         is_detached=gradient == "detached",
         is_smoothed=not (is_number and label_smoothing == 0),
+        classes=as_class_axis(class_axis, num_classes, len(prototypes)),
         blocks=as_blocks(block_size, prototypes),
         precision=precision,
         is_mean=is_mean,
@@ -356,6 +390,7 @@ def _evaluate(
     "normalize",
     "is_detached",
     "is_smoothed",
+    "classes",
     "blocks",
     "precision",
     "is_mean",
@@ -374,19 +409,28 @@ def _losses(
     normalize: Normalize,
     is_detached: bool,
     is_smoothed: bool,
+    classes: Classes,
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
     is_mean: bool,
     has_aux: bool,
 ) -> Any:
-    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
-
-    # The target, from gathered vectors: its angle is exact however small.
-    x_wide, target_prototype = widen(x), widen(prototypes[labels])
-    target_prototype = nearest_subcenter(x_wide, target_prototype)
-    target = Target(
-        angle(x_wide, target_prototype), length(x_wide), is_kept=weights != 0.0
+    x, labels, weights = masked_batch(
+        embeddings, prototypes, labels, where, classes.number
     )
+    x_length = length(widen(x))  # equal on all devices, if classes lie on several
+    x, prototypes = vary_alike(x, prototypes)
+
+    # The target, from the vectors themselves: its angle is exact however small.
+    x_wide, target_prototype = widen(x), widen(classes.take(prototypes, labels))
+    target_prototype = nearest_subcenter(x_wide, target_prototype)
+    measured = [angle(x_wide, target_prototype)]
+    if normalize == "none":
+        measured += dot(x_wide, target_prototype), length(target_prototype)
+    elif normalize == "prototypes":
+        measured += [dot(x_wide, to_direction(target_prototype))]
+    theta, *products = classes.from_owners(measured, labels)
+    target = Target(theta, x_length, is_kept=weights != 0.0)
     margin = margin.update(jax.lax.stop_gradient(target))
     active = margin.for_batch(target, key)
     cosine = jnp.cos(target.angle)
@@ -399,13 +443,10 @@ def _losses(
         target_logit = logit_scale * (cosine + added)
     else:
         # The product itself keeps digits that lengths times a cosine would lose.
-        logit_scale = target.norm
+        logit_scale, plain = target.norm, products[0]
         if normalize == "none":
-            plain = dot(x_wide, target_prototype)
-            target_logit = plain + target.norm * length(target_prototype) * added
-        else:
-            plain = dot(x_wide, to_direction(target_prototype))
-            target_logit = plain + target.norm * added
+            added = products[1] * added
+        target_logit = plain + target.norm * added
 
     # The other classes. `inner_products` forms the gradients of directions by itself,
     # but derivatives of these gradients pass through the lengths.
@@ -420,6 +461,7 @@ def _losses(
     others = reduce_classes(
         partial(
             block_logits,
+            classes=classes,
             normalize=normalize,
             is_detached=is_detached,
             is_smoothed=is_smoothed,
@@ -428,13 +470,14 @@ def _losses(
         Rows(x, x_lengths, logit_scale, target.angle, negatives_margin),
         (prototypes, w_lengths),
         labels,
+        classes,
         blocks,
     )
 
     # softplus keeps the digits of a small loss, which log-sum-exp minus target loses.
     losses = jax.nn.softplus(others.log_sum - target_logit) + margin.penalty(target)
     if is_smoothed:
-        mean = (others.total + plain) / prototypes.shape[0]
+        mean = (others.total + plain) / classes.number
         losses = losses + label_smoothing * (target_logit - mean)
     if is_mean:
         losses = weighted_mean(jnp.where(target.is_kept, losses, 0.0), weights)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
@@ -19,6 +20,8 @@ def p2sgrad(
     *,
     where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Mean over examples of the squared error of the cosines (P2SGrad).
@@ -42,6 +45,9 @@ def p2sgrad(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its cosines twice,
             and has no forward-mode derivative.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split, as in :func:`margin_softmax`.
+        num_classes: How many classes exist, if rows at the end are padding.
         precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -62,26 +68,42 @@ def p2sgrad(
     """
     embeddings, prototypes = as_operands(embeddings, prototypes)
     labels, where = as_batch(embeddings, labels, where)
-    blocks = as_blocks(block_size, prototypes)
     return _p2sgrad(
-        embeddings, prototypes, labels, where, blocks=blocks, precision=precision
+        embeddings,
+        prototypes,
+        labels,
+        where,
+        classes=as_class_axis(class_axis, num_classes, len(prototypes)),
+        blocks=as_blocks(block_size, prototypes),
+        precision=precision,
     )
 
 
-@compiled("blocks", "precision")
+@compiled("classes", "blocks", "precision")
 def _p2sgrad(
     embeddings: jax.Array,
     prototypes: jax.Array,
     labels: jax.Array,
     where: jax.Array | None,
     *,
+    classes: Classes,
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
-    target = target_products(x, prototypes, labels, "both")
+    x, labels, weights = masked_batch(
+        embeddings, prototypes, labels, where, classes.number
+    )
+    x, prototypes = vary_alike(x, prototypes)
+    target = target_products(x, prototypes, labels, "both", classes)
     others = sum_over_others(
-        _square, (), x, prototypes, labels, blocks=blocks, precision=precision
+        _square,
+        (),
+        x,
+        prototypes,
+        labels,
+        classes=classes,
+        blocks=blocks,
+        precision=precision,
     )
     return weighted_mean(0.5 * ((target - 1.0) ** 2 + others), weights)
 

@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._numerics import divide
+from sphax._numerics import divide, widen
 from sphax.losses._core.batch import as_batch, as_operands, as_scalar, masked_batch
-from sphax.losses._core.class_logits import proxy_cosines
+from sphax.losses._core.class_logits import class_masks
+from sphax.sphere import angle, inner_products, length
 
 
 @explain_names(OF_LOSSES)
@@ -19,6 +21,8 @@ def proxy_anchor(
     scale: jax.typing.ArrayLike = 32.0,
     margin: jax.typing.ArrayLike = 0.1,
     where: jax.typing.ArrayLike | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Every proxy gathers its examples and repels all others (Proxy-Anchor).
@@ -46,6 +50,9 @@ def proxy_anchor(
         where: Boolean mask or weights, of the shape of ``labels``; a weight counts its
             example that many times. Examples of weight zero are zeroed before anything
             else: a NaN in them reaches nothing.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split, as in :func:`margin_softmax`.
+        num_classes: How many classes exist, if rows at the end are padding.
         precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -74,11 +81,12 @@ def proxy_anchor(
         where,
         as_scalar("scale", scale, dtype, 0.0, is_open=True),
         as_scalar("margin", margin, dtype, 0.0),
+        classes=as_class_axis(class_axis, num_classes, len(proxies), "proxies"),
         precision=precision,
     )
 
 
-@compiled("precision")
+@compiled("classes", "precision")
 def _proxy_anchor(
     embeddings: jax.Array,
     proxies: jax.Array,
@@ -87,23 +95,35 @@ def _proxy_anchor(
     scale: jax.Array,
     margin: jax.Array,
     *,
+    classes: Classes,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, proxies, labels, where)
-    target, cosines, is_target = proxy_cosines(x, proxies, labels, precision)
+    x, labels, weights = masked_batch(
+        embeddings, proxies, labels, where, classes.number
+    )
+    x, proxies = vary_alike(x, proxies)
+    # Every class needs the targets of its own examples alone.
+    target = jnp.cos(angle(x, classes.take(proxies, labels).astype(x.dtype)))
+    lengths = length(widen(x)), length(widen(proxies))
+    cosines = inner_products(x, proxies, *lengths, precision=precision)
+    is_target, is_other = class_masks(labels, classes.start(), classes.rows, classes)
     pulls = jnp.where(is_target, -scale * (target[..., None] - margin), 0.0)
     pushes = scale * (cosines + margin)
     # All leading axes are one batch, [n, classes].
-    pulls, pushes, is_target = (
-        values.reshape(-1, values.shape[-1]) for values in (pulls, pushes, is_target)
+    pulls, pushes, is_target, is_other = (
+        values.reshape(-1, classes.rows)
+        for values in (pulls, pushes, is_target, is_other)
     )
     weights = weights.reshape(-1, 1)
     positive_weights = jnp.where(is_target, weights, 0.0)
     attraction = _log_one_plus_sum(pulls, positive_weights)
-    repulsion = _log_one_plus_sum(pushes, jnp.where(is_target, 0.0, weights))
+    repulsion = _log_one_plus_sum(pushes, jnp.where(is_other, weights, 0.0))
     has_examples = jnp.any(positive_weights > 0.0, axis=0)
     present = jnp.sum(has_examples, dtype=attraction.dtype)
-    return divide(jnp.sum(attraction), present) + jnp.mean(repulsion)
+    attraction, present, repulsion = classes.sum(
+        (jnp.sum(attraction), present, jnp.sum(repulsion))
+    )
+    return divide(attraction, present) + repulsion / classes.number
 
 
 def _log_one_plus_sum(exponents: jax.Array, weights: jax.Array) -> jax.Array:

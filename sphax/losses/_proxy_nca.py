@@ -1,13 +1,23 @@
 """Proxy-NCA: every example against one learned proxy per class."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
+from sphax._numerics import widen
 from sphax.losses._core.batch import as_batch, as_operands, as_scalar, masked_batch
-from sphax.losses._core.class_logits import proxy_cosines
+from sphax.losses._core.blocked import reduce_classes
+from sphax.losses._core.class_logits import (
+    Rows,
+    block_logits,
+    target_products,
+)
+from sphax.sphere import length
 
 
 @explain_names(OF_LOSSES)
@@ -19,6 +29,8 @@ def proxy_nca(
     scale: jax.typing.ArrayLike = 1.0,
     include_target: bool = False,
     where: jax.typing.ArrayLike | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Mean log-ratio of the target's proxy to the other proxies (Proxy-NCA).
@@ -41,6 +53,9 @@ def proxy_nca(
         include_target: Whether the target counts in the denominator.
         where: Boolean mask or weights, of the shape of ``labels``. Examples of weight
             zero are zeroed before anything else: a NaN in them reaches nothing.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split, as in :func:`margin_softmax`.
+        num_classes: How many classes exist, if rows at the end are padding.
         precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -62,8 +77,12 @@ def proxy_nca(
     """
     embeddings, proxies = as_operands(embeddings, proxies, name="proxies")
     labels, where = as_batch(embeddings, labels, where)
-    if proxies.shape[0] < 2:
-        raise ValueError(f"proxies must be two or more, got shape {proxies.shape}.")
+    classes = as_class_axis(class_axis, num_classes, len(proxies), "proxies")
+    if classes.number < 2:
+        raise ValueError(
+            "proxies must be of two or more classes, got"
+            f" {classes.number}, proxies {proxies.shape}."
+        )
     dtype = jnp.result_type(embeddings, proxies, jnp.float32)
     scale = as_scalar("scale", scale, dtype, 0.0, is_open=True)
     return _proxy_nca(
@@ -73,11 +92,12 @@ def proxy_nca(
         where,
         scale,
         include_target=include_target,
+        classes=classes,
         precision=precision,
     )
 
 
-@compiled("include_target", "precision")
+@compiled("include_target", "classes", "precision")
 def _proxy_nca(
     embeddings: jax.Array,
     proxies: jax.Array,
@@ -86,14 +106,28 @@ def _proxy_nca(
     scale: jax.Array,
     *,
     include_target: bool,
+    classes: Classes,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, proxies, labels, where)
-    target, cosines, is_target = proxy_cosines(x, proxies, labels, precision)
+    x, labels, weights = masked_batch(
+        embeddings, proxies, labels, where, classes.number
+    )
+    x, proxies = vary_alike(x, proxies)
+    target = target_products(x, proxies, labels, "both", classes)
     # -d = 2 s (cos - 1), and the 1 cancels.
     twice = 2.0 * scale
-    others = jax.nn.logsumexp(twice * cosines, axis=-1, where=~is_target)
-    losses = others - twice * target
+    terms = partial(
+        block_logits, classes=classes, normalize="both", precision=precision
+    )
+    others = reduce_classes(
+        terms,
+        Rows(x, length(widen(x)), twice, target, margin=None),
+        (proxies, length(widen(proxies))),
+        labels,
+        classes,
+        blocks=None,
+    )
+    losses = others.log_sum - twice * target
     if include_target:
         losses = jax.nn.softplus(losses)
     return weighted_mean(losses, weights)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_floating, check_choice, check_count
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
@@ -73,6 +74,8 @@ def sphereface2(
     gradient: Gradient = "exact",
     where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     r"""Mean over examples of one binary logistic loss for every class (SphereFace2).
@@ -119,6 +122,9 @@ def sphereface2(
         block_size: Number of classes handled at a time; ``None`` for all at once. The
             blocked form keeps no array of ``batch x classes``, forms its logits twice,
             and has no forward-mode derivative.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split, as in :func:`margin_softmax`.
+        num_classes: How many classes exist, if rows at the end are padding.
         precision: Precision of the matrix products, as in :func:`jax.lax.dot_general`.
 
     Returns:
@@ -158,12 +164,13 @@ def sphereface2(
         as_scalar("balance", balance, dtype),
         variant=variant,
         is_detached=gradient == "detached",
+        classes=as_class_axis(class_axis, num_classes, len(prototypes)),
         blocks=as_blocks(block_size, prototypes),
         precision=precision,
     )
 
 
-@compiled("variant", "is_detached", "blocks", "precision")
+@compiled("variant", "is_detached", "classes", "blocks", "precision")
 def _sphereface2(
     embeddings: jax.Array,
     prototypes: jax.Array,
@@ -177,11 +184,16 @@ def _sphereface2(
     *,
     variant: Variant,
     is_detached: bool,
+    classes: Classes,
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    x, labels, weights = masked_batch(embeddings, prototypes, labels, where)
-    theta = angle(x, prototypes[labels].astype(x.dtype))
+    x, labels, weights = masked_batch(
+        embeddings, prototypes, labels, where, classes.number
+    )
+    x, prototypes = vary_alike(x, prototypes)
+    theta = angle(x, classes.take(prototypes, labels).astype(x.dtype))
+    theta = classes.from_owners(theta, labels)
     cosine = jnp.cos(theta)
     similarity = _VARIANTS[variant].positive(_similarity(exponent), theta, margin)
     if is_detached:
@@ -193,6 +205,7 @@ def _sphereface2(
         x,
         prototypes,
         labels,
+        classes=classes,
         blocks=blocks,
         precision=precision,
     )

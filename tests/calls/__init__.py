@@ -12,6 +12,7 @@ from tests.calls import (
     optim,
     orthogonal,
     reparam,
+    sharding,
     sphere,
 )
 from tests.calls._call import Call as Call
@@ -27,6 +28,7 @@ _PACKAGES = (
     orthogonal,
     optim,
     reparam,
+    sharding,
     layers,
     networks,
 )

@@ -121,6 +121,7 @@ def masked_batch(
     prototypes: jax.Array,
     labels: jax.Array,
     where: jax.Array | None,
+    classes: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Embeddings, labels and weights with which class-wise objectives compute.
 
@@ -134,6 +135,6 @@ def masked_batch(
     embeddings = zero_masked(embeddings, where).astype(dtype)
     weights = jnp.ones(labels.shape) if where is None else where
     weights = weights.astype(jnp.promote_types(dtype, jnp.float32))
-    labels, is_known = as_classes(labels, prototypes.shape[0])
+    labels, is_known = as_classes(labels, classes)
     weights = jnp.where(is_known | (weights == 0.0), weights, jnp.nan)
     return embeddings, labels, weights

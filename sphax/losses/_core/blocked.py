@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_count
+from sphax._class_axis import Classes, vary_alike
 from sphax._numerics import widen
 
 
@@ -66,50 +67,61 @@ class Reduced(NamedTuple):
 
 
 def reduce_classes(
-    terms: Callable[[Any, Any, jax.Array], Terms],
+    terms: Callable[[Any, Any, jax.Array, jax.typing.ArrayLike], Terms],
     rows: Any,
-    classes: Any,
+    arrays: Any,
     labels: jax.Array,
+    classes: Classes,
     blocks: Blocks | None,
     *,
     is_sum: bool = False,
 ) -> Reduced:
-    """Reduces ``terms(rows, classes, labels)`` over the classes.
+    """Reduces ``terms(rows, arrays, labels, 0)`` over the classes.
 
     Args:
-        terms: What a block of classes contributes; its labels count from the first
-            class of the block, and may lie outside of it. It must not close over arrays
-            that are differentiated.
+        terms: What a block of classes contributes, of which the first is the class of
+            its last argument. It must not close over arrays that are differentiated.
         rows: Pytree of what the terms depend on, example by example or for all; first
             the embeddings, ``[..., features]``.
-        classes: Pytree of arrays with one row per class.
+        arrays: Pytree of arrays with one row for each class of this device.
         labels: Target classes, ``[...]``.
+        classes: How many there are, and where they lie.
         blocks: How the classes are cut; None for all at once.
         is_sum: Whether the terms have a total alone.
 
     Returns:
         The reductions; a total means nothing where the terms have none.
     """
+    # No collective is left for the rule of the blocked form: a rule with one would be
+    # right only where `shard_map` checks which arrays vary.
+    start = jnp.asarray(classes.start(), jnp.int32)
+    given = vary_alike(rows, arrays, labels, start)
     if blocks is not None:
-        reduced = _blocked(terms, blocks, is_sum, rows, classes, labels)
+        reduced = _blocked(terms, blocks, is_sum, *given)
     else:
-        log_sum, largest, total = terms(rows, classes, labels)
+        log_sum, largest, total = terms(*given)
         if log_sum is not None:
             log_sum = jax.nn.logsumexp(log_sum, axis=-1)
         if largest is not None:
             largest = jnp.max(jax.lax.stop_gradient(largest), axis=-1)
         reduced = Reduced(log_sum, largest, total)
-    # Both forms end here. If the classes given are only some of all, as on one of many
-    # devices, this is the one place to combine the results.
-    return reduced
+    if not classes.axes:
+        return reduced
+    log_sum, largest, total = reduced
+    if is_sum:
+        return Reduced(None, None, classes.sum(total))
+    # Finite, with any class beside the target on any device.
+    top, largest = classes.max((log_sum, largest))
+    parts = classes.sum((jnp.exp(log_sum - top), total))
+    return Reduced(top + jnp.log(parts[0]), largest, parts[1])
 
 
-def _reduce_blocks(terms, blocks, is_sum, rows, classes, labels) -> Reduced:
+def _reduce_blocks(terms, blocks, is_sum, rows, arrays, labels, start) -> Reduced:
     """A block of classes at a time; no array of all the terms at any time."""
 
-    def add_block(carry, block, start, _):
+    def add_block(carry, block, first, _):
         running_max, running_sum, largest, total = carry
-        new = terms(rows, block, labels - start)
+        new = terms(rows, block, labels, start + first)
         if not is_sum:
             new_max = jnp.maximum(running_max, jnp.max(new.exponents, axis=-1))
             block_sum = jnp.sum(jnp.exp(new.exponents - new_max[..., None]), axis=-1)
@@ -125,7 +137,7 @@ def _reduce_blocks(terms, blocks, is_sum, rows, classes, labels) -> Reduced:
     zero = jnp.zeros_like(x[..., 0], dtype=dtype)
     lowest = jnp.full_like(zero, jnp.finfo(dtype).min)
     carry = (None, None, None, zero) if is_sum else (lowest, zero, lowest, zero)
-    running_max, running_sum, largest, total = _fold(add_block, carry, classes, blocks)
+    running_max, running_sum, largest, total = _fold(add_block, carry, arrays, blocks)
     if is_sum:
         return Reduced(None, None, jnp.sum(total, axis=0))
     return Reduced(
@@ -138,20 +150,20 @@ def _reduce_blocks(terms, blocks, is_sum, rows, classes, labels) -> Reduced:
 _blocked = jax.custom_vjp(_reduce_blocks, nondiff_argnums=(0, 1, 2))
 
 
-def _forward(terms, blocks, is_sum, rows, classes, labels):
-    reduced = _reduce_blocks(terms, blocks, is_sum, rows, classes, labels)
-    return reduced, (rows, classes, labels, reduced.log_sum)
+def _forward(terms, blocks, is_sum, rows, arrays, labels, start):
+    reduced = _reduce_blocks(terms, blocks, is_sum, rows, arrays, labels, start)
+    return reduced, (rows, arrays, labels, start, reduced.log_sum)
 
 
 def _backward(terms, blocks, is_sum, residuals, d_reduced: Reduced):
     """No more is kept of the forward pass than its arguments and the log-sum-exp."""
-    rows, classes, labels, log_sum = residuals
+    rows, arrays, labels, start, log_sum = residuals
 
-    def add_block(carry, block, start, offset):
-        d_rows, d_classes = carry
+    def add_block(carry, block, first, offset):
+        d_rows, d_arrays = carry
         new, pull_back = jax.vjp(
             # The largest has no gradient.
-            lambda rows, block: terms(rows, block, labels - start)._replace(
+            lambda rows, block: terms(rows, block, labels, start + first)._replace(
                 candidates=None
             ),
             rows,
@@ -164,22 +176,23 @@ def _backward(terms, blocks, is_sum, residuals, d_reduced: Reduced):
         d_total = None if new.total is None else d_reduced.total
         more, d_block = pull_back(Terms(d_exponents, None, d_total))
         d_rows = jax.tree.map(lambda d, m: d + m.astype(d.dtype), d_rows, more)
-        d_classes = jax.tree.map(
+        d_arrays = jax.tree.map(
             lambda d, b: jax.lax.dynamic_update_slice_in_dim(d, b, offset, 0),
-            d_classes,
+            d_arrays,
             d_block,
         )
-        return d_rows, d_classes
+        return d_rows, d_arrays
 
     # Summed over the blocks, so in float32 at least.
     d_rows = jax.tree.map(lambda x: widen(jnp.zeros_like(x)), rows)
-    d_classes = jax.tree.map(
-        lambda x: jnp.zeros_like(x[: x.shape[0] // blocks.shards]), classes
+    d_arrays = jax.tree.map(
+        lambda x: jnp.zeros_like(x[: x.shape[0] // blocks.shards]), arrays
     )
-    d_rows, d_classes = _fold(add_block, (d_rows, d_classes), classes, blocks)
+    d_rows, d_arrays = _fold(add_block, (d_rows, d_arrays), arrays, blocks)
     return (
         jax.tree.map(lambda d, x: jnp.sum(d, axis=0).astype(x.dtype), d_rows, rows),
-        jax.tree.map(lambda d, x: d.reshape(x.shape), d_classes, classes),
+        jax.tree.map(lambda d, x: d.reshape(x.shape), d_arrays, arrays),
+        None,
         None,
     )
 
@@ -190,17 +203,17 @@ _blocked.defvjp(_forward, _backward)
 def _fold(
     add_block: Callable[[Any, Any, Any, Any], Any],
     carry: Any,
-    classes: Any,
+    arrays: Any,
     blocks: Blocks,
 ) -> Any:
-    """Folds ``add_block(carry, block, start, offset)`` over the blocks of every shard.
+    """Folds ``add_block(carry, block, first, offset)`` over the blocks of every shard.
 
-    ``block`` has some rows of ``classes``, the first of which is row ``start`` of all
+    ``block`` has some rows of ``arrays``, the first of which is row ``first`` of all
     and row ``offset`` of its shard; the last block of a shard may be short. Every shard
     is folded by itself, and the results lie along a new first axis.
     """
     shards = blocks.shards
-    per_shard = jax.tree.leaves(classes)[0].shape[0] // shards
+    per_shard = jax.tree.leaves(arrays)[0].shape[0] // shards
     whole, rest = divmod(per_shard, blocks.size)
 
     def fold_shard(shard, first):
@@ -220,6 +233,6 @@ def _fold(
         return add(folded, whole * blocks.size, rest) if rest else folded
 
     if shards == 1:  # what vmap does takes a tenth longer there
-        return jax.tree.map(lambda x: x[None], fold_shard(classes, jnp.int32(0)))
-    split = jax.tree.map(lambda x: x.reshape(shards, per_shard, *x.shape[1:]), classes)
+        return jax.tree.map(lambda x: x[None], fold_shard(arrays, jnp.int32(0)))
+    split = jax.tree.map(lambda x: x.reshape(shards, per_shard, *x.shape[1:]), arrays)
     return jax.vmap(fold_shard)(split, per_shard * jnp.arange(shards, dtype=jnp.int32))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import as_array, check_choice
+from sphax._class_axis import Classes
 from sphax._numerics import dot, widen
 from sphax.losses._core.blocked import Blocks, Terms, reduce_classes
 from sphax.margins import Margin
@@ -65,7 +66,9 @@ def block_logits(
     rows: Rows,
     block: tuple[jax.Array, jax.Array | None],
     labels: jax.Array,
+    start: jax.typing.ArrayLike,
     *,
+    classes: Classes,
     normalize: Normalize,
     is_detached: bool = False,
     is_smoothed: bool = False,
@@ -73,13 +76,15 @@ def block_logits(
 ) -> Terms:
     """Logits of a block of classes, with the margin and, as candidates, without.
 
-    The target's logit is masked with the most negative float, so that it has zero
-    weight and gradient.
+    Logits of the target, and of rows that stand for no class, are masked with the most
+    negative float, so that they have zero weight and gradient.
 
     Args:
         rows: What the logits depend on beside the classes.
         block: Prototypes, and their lengths if only their directions count.
-        labels: Targets, ``[...]``, counted from the first class of the block.
+        labels: Targets, ``[...]``.
+        start: First class of the block.
+        classes: How many classes there are.
         normalize: Which vectors count by their directions only.
         is_detached: Whether the gradient is that of the logits without the margin.
         is_smoothed: Whether the sum of the logits without the margin is needed.
@@ -100,13 +105,29 @@ def block_logits(
             w_lengths = length(widen(prototypes))
             logit_scale = logit_scale * jnp.expand_dims(w_lengths, range(labels.ndim))
         plain, modified = logit_scale * cosines, logit_scale * negatives
-    is_target = jax.nn.one_hot(labels, plain.shape[-1], dtype=bool)
+    _, is_other = class_masks(labels, start, plain.shape[-1], classes)
     lowest = jnp.finfo(plain.dtype).min
     return Terms(
-        jnp.where(is_target, lowest, modified),
-        jnp.where(is_target, lowest, plain),
-        jnp.sum(plain, axis=-1, where=~is_target) if is_smoothed else None,
+        jnp.where(is_other, modified, lowest),
+        jnp.where(is_other, plain, lowest),
+        jnp.sum(plain, axis=-1, where=is_other) if is_smoothed else None,
     )
+
+
+def class_masks(
+    labels: jax.Array, start: jax.typing.ArrayLike, size: int, classes: Classes
+) -> tuple[jax.Array, jax.Array]:
+    """Which of ``size`` rows from class ``start`` on are the target and other classes.
+
+    Both are ``[..., size]``; a row that stands for no class is neither.
+    """
+    numbers = start + jnp.arange(size, dtype=jnp.int32)
+    numbers = jnp.expand_dims(numbers, range(labels.ndim))
+    is_target = numbers == labels[..., None]
+    is_other = ~is_target
+    if classes.is_padded:
+        is_other &= numbers < classes.number
+    return is_target, is_other
 
 
 def sum_over_others(
@@ -116,6 +137,7 @@ def sum_over_others(
     prototypes: jax.Array,
     labels: jax.Array,
     *,
+    classes: Classes,
     normalize: Normalize = "both",
     blocks: Blocks | None,
     precision: jax.lax.PrecisionLike,
@@ -126,21 +148,29 @@ def sum_over_others(
     products, as ``normalize`` says. ``term`` is elementwise, has to be finite for the
     target as well, and must not close over arrays that are differentiated.
     """
-    terms = partial(_block_sum, term=term, normalize=normalize, precision=precision)
+    terms = partial(
+        _block_sum,
+        term=term,
+        classes=classes,
+        normalize=normalize,
+        precision=precision,
+    )
     reduced = reduce_classes(
-        terms, (x, parameters), prototypes, labels, blocks, is_sum=True
+        terms, (x, parameters), prototypes, labels, classes, blocks, is_sum=True
     )
     return reduced.total
 
 
-def _block_sum(rows, block, labels, *, term, normalize, precision) -> Terms:
+def _block_sum(
+    rows, block, labels, start, *, term, classes, normalize, precision
+) -> Terms:
     x, parameters = rows
     x_lengths = length(widen(x)) if normalize == "both" else None
     w_lengths = None if normalize == "none" else length(widen(block))
     products = inner_products(x, block, x_lengths, w_lengths, precision=precision)
     values = term(parameters, products)
-    is_target = jax.nn.one_hot(labels, block.shape[0], dtype=bool)
-    return Terms(total=jnp.sum(jnp.where(is_target, 0.0, values), axis=-1))
+    _, is_other = class_masks(labels, start, block.shape[0], classes)
+    return Terms(total=jnp.sum(jnp.where(is_other, values, 0.0), axis=-1))
 
 
 def nearest_products(
@@ -177,27 +207,20 @@ def nearest_subcenter(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def target_products(
-    x: jax.Array, prototypes: jax.Array, labels: jax.Array, normalize: Normalize
+    x: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    normalize: Normalize,
+    classes: Classes,
 ) -> jax.Array:
-    """Product with the target's prototype, ``[...]``, from the gathered vectors.
+    """Product with the target's prototype, ``[...]``, from the vectors themselves.
 
-    In half precision the matrix product is not exact enough for it.
+    In half precision the matrix product is not exact enough for it. Inside
+    ``shard_map``, arguments have to vary alike.
     """
     x = widen(x)
-    target = prototypes[labels].astype(x.dtype)
+    target = classes.take(prototypes, labels).astype(x.dtype)
     if normalize == "both":
-        return jnp.cos(angle(x, target))
-    return dot(x, to_direction(target) if normalize == "prototypes" else target)
-
-
-def proxy_cosines(
-    x: jax.Array,
-    proxies: jax.Array,
-    labels: jax.Array,
-    precision: jax.lax.PrecisionLike,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Cosines to the target, ``[...]``, to all proxies, and which are the target's."""
-    lengths = length(widen(x)), length(widen(proxies))
-    cosines = inner_products(x, proxies, *lengths, precision=precision)
-    is_target = jax.nn.one_hot(labels, proxies.shape[0], dtype=bool)
-    return target_products(x, proxies, labels, "both"), cosines, is_target
+        return jnp.cos(classes.from_owners(angle(x, target), labels))
+    target = to_direction(target) if normalize == "prototypes" else target
+    return classes.from_owners(dot(x, target), labels)

@@ -237,7 +237,7 @@ def bad_proxy_anchor(**options):
 PROXY_NCA_ERRORS = (
     (
         ValueError,
-        r"proxies must be two or more, got shape \(1, 3\)",
+        r"two or more classes, got 1, proxies \(1, 3\)",
         lambda: sx.losses.proxy_nca(X, W[:1], Y),
     ),
     (

@@ -1,0 +1,65 @@
+"""Calls of ``sphax.sharding``."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from sphax import sharding
+from tests.calls._call import Call, normal
+
+KEY = jax.random.key(0)
+LABELS = np.array([3, 0, 3, 15, 7, 7, 7, 1], np.int32)
+PARAMS = {"prototypes": normal(0, 16, 4), "scale": normal(1, 16)}
+GRADS = {"prototypes": normal(2, 8, 4), "scale": normal(3, 8)}
+ROWS = np.array([0, 1, 4, 5, 9, 11, 12, 15], np.int32)
+OF_PARAMS = {"prototypes": ("classes", "features"), "scale": ("classes",)}
+OF_GRADS = {"prototypes": ("rows", "features"), "scale": ("rows",)}
+
+
+def sampled(key, prototypes, labels):
+    found = sharding.sample_classes(key, prototypes, labels, 8, num_classes=16)
+    return found.rows, found.labels, found.log_inclusion
+
+
+def steps(untouched, grads, params, rows):
+    """Two steps of Adam."""
+    tx = sharding.sparse_rows(optax.adam(0.1), untouched=untouched)
+    state: Any = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(grads, state, params, rows=rows)
+        params = sharding.apply_rows(params, updates, rows)
+    return params
+
+
+CALLS = [
+    Call(
+        "sharding.sample_classes",
+        sampled,
+        (KEY, PARAMS["prototypes"], LABELS),
+        ((), ("classes", "features"), ("batch",)),
+        (),
+    ),
+    *(
+        Call(
+            f"sharding.sparse_rows[{untouched}]",
+            partial(steps, untouched),
+            (GRADS, PARAMS, ROWS),
+            (OF_GRADS, OF_PARAMS, ("rows",)),
+            (),
+            1,
+        )
+        for untouched in ("frozen", "dense")
+    ),
+    Call(
+        "sharding.apply_rows",
+        sharding.apply_rows,
+        (PARAMS, GRADS, ROWS),
+        (OF_PARAMS, OF_GRADS, ("rows",)),
+        (0, 1),
+        0,
+    ),
+]
+EXEMPT: dict[str, str] = {}
