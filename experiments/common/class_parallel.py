@@ -5,6 +5,7 @@ embeddings of its images, all devices gather them, and each compares them with i
 prototypes. In several processes, each gives the images of its own devices.
 """
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import sphax as sx
+from experiments.common import costs
 
 AXIS = "devices"
 _SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -64,7 +66,7 @@ class Model(nnx.Module):
         self.network = recipe.make_network(rngs)
         self.head = sx.layers.MarginHead(
             self.network.features,
-            classes,
+            costs.padded_classes(classes, mesh.size),
             **recipe.head,
             # As Partial FC: directions are uniform, and the first steps turn them fast.
             prototype_init=nnx.initializers.normal(0.01),
@@ -167,12 +169,10 @@ def step(
         head = prototypes if rows is None else state.head
         model = nnx.merge(setting.graph, network, head, rest, copy=True)
         embeddings = model.network(_normalized(images))
-        if rows is None:
-            loss, aux = model.head.loss(embeddings, labels, key=key, has_aux=True)
-        else:
-            loss, aux = _sampled_loss(
-                setting, model.head, embeddings, prototypes, labels, key
-            )
+        number = setting.classes if rows is None else None
+        loss, aux = _sampled_loss(
+            setting, model.head, embeddings, prototypes, labels, key, number
+        )
         metrics = {
             "loss": loss,
             "correct": jnp.mean(aux.correct, dtype=jnp.float32),
@@ -223,18 +223,32 @@ def step(
     return State(network, head, rest, optimizers, state.key, count), metrics
 
 
-@partial(jax.jit, static_argnums=0)
-def embed(setting: Setting, state: State, images: jax.Array) -> jax.Array:
-    """Sums of the embeddings of images and of their mirror images.
+def embed(
+    setting: Setting, state: State, number: int, get: Callable[[int], np.ndarray]
+) -> Iterator[tuple[np.ndarray, jax.Array]]:
+    """Embeds images in batches: sums of their embeddings and those of mirror images.
 
     Args:
         setting: Of the training.
         state: Has the network.
-        images: uint8, ``[batch, height, width, 3]``, split over the devices.
+        number: How many images there are.
+        get: The image of a number, uint8, ``[height, width, 3]``.
 
-    Returns:
-        ``[batch, features]``, the same on all devices.
+    Yields:
+        Numbers of the images of a batch, the last of them repeated to fill it, and
+        their embeddings, ``[batch, features]``, the same on all devices.
     """
+    batch = setting.recipe.batch
+    size = batch // jax.process_count()
+    for start in range(0, number, batch):
+        numbers = np.minimum(np.arange(start, start + batch), number - 1)
+        own = numbers[jax.process_index() * size :][:size]
+        images = share(setting, np.stack([get(int(i)) for i in own]))
+        yield numbers, _embed(setting, state, images)
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed(setting: Setting, state: State, images: jax.Array) -> jax.Array:
     parts = state.network, state.head, state.rest
     model = nnx.merge(setting.graph, *parts, copy=True)
     x = _normalized(images)
@@ -244,7 +258,7 @@ def embed(setting: Setting, state: State, images: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def cosines(
+def cosines_to_centers(
     setting: Setting, state: State, embeddings: jax.Array, labels: jax.Array
 ) -> jax.Array:
     """Cosines to each center of an example's own class, ``[batch, centers]``."""
@@ -291,12 +305,16 @@ def _sample(setting: Setting, head: Any, labels: jax.Array, key: jax.Array) -> A
         )
         return found.rows, found.labels, jax.tree.map(lambda x: x[found.rows], head)
 
-    specs = dict(in_specs=(_SPLIT, _WHOLE, _WHOLE), out_specs=(_SPLIT, _WHOLE, _SPLIT))
-    sample = jax.shard_map(sample, mesh=setting.mesh, **specs)
+    sample = jax.shard_map(
+        sample,
+        mesh=setting.mesh,
+        in_specs=(_SPLIT, _WHOLE, _WHOLE),
+        out_specs=(_SPLIT, _WHOLE, _SPLIT),
+    )
     return sample(head, labels, jax.random.key_data(key))
 
 
-def _sampled_loss(setting, head, embeddings, prototypes, labels, key):
+def _sampled_loss(setting, head, embeddings, prototypes, labels, key, number):
     """The head's loss with some of its prototypes; moves its margin's state."""
     dtype = head.dtype or embeddings.dtype
     (prototypes,) = jax.tree.leaves(prototypes)
@@ -309,6 +327,7 @@ def _sampled_loss(setting, head, embeddings, prototypes, labels, key):
         class_axis=AXIS,
         batch_axis=AXIS,
         key=key,
+        num_classes=number,
         scale=head.scale,
         gradient=head.gradient,
         block_size=head.block_size,
@@ -329,6 +348,10 @@ def _update_rows(setting, optimizer, grads, state, rows):
         updates, new = optimizer.update(grads, optimizer_state, head, rows=rows)
         return sx.sharding.apply_rows(head, updates, rows), new
 
-    specs = dict(in_specs=(_SPLIT, places, _SPLIT, _SPLIT), out_specs=(_SPLIT, places))
-    update = jax.shard_map(update, mesh=setting.mesh, **specs)
+    update = jax.shard_map(
+        update,
+        mesh=setting.mesh,
+        in_specs=(_SPLIT, places, _SPLIT, _SPLIT),
+        out_specs=(_SPLIT, places),
+    )
     return update(grads, state.optimizers[1], state.head, rows)

@@ -10,6 +10,8 @@ was killed goes on from its last checkpoint. On several hosts, start the same co
 each of them, with --runs in a folder that all of them see.
 """
 
+from typing import Any
+
 import jax
 
 from experiments.common import cli, distributed, store
@@ -32,9 +34,9 @@ def main() -> None:
     """Runs from the command line."""
     with cli.ending(_NAME, "the same command goes on from its last checkpoint."):
         chosen = parse()
-        simulated = chosen.devices or (8 if chosen.preset in config.ON_CPU else None)
-        if simulated and simulated != jax.config.jax_num_cpu_devices:
-            jax.config.update("jax_num_cpu_devices", simulated)
+        given: Any = jax.config.jax_num_cpu_devices  # pyright: ignore
+        if chosen.devices or (given < 1 and chosen.preset in config.ON_CPU):
+            jax.config.update("jax_num_cpu_devices", chosen.devices or 8)
         distributed.start()
         if chosen.dry_run:
             print("\n".join(report.estimates(chosen)))
@@ -45,7 +47,7 @@ def main() -> None:
         cli.main(parse, config, train, report)
     if chosen.export is not None:
         with cli.ending(_NAME, "the same command writes the embeddings."):
-            export(config.planned(chosen)[0])
+            export(config.planned(chosen)[0], chosen.export)
 
 
 def _follow(chosen: config.Config) -> None:

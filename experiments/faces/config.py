@@ -1,7 +1,6 @@
 """The settings of a training on faces, the published recipes, and the runs of both."""
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Iterator
 from functools import partial
@@ -83,7 +82,7 @@ class Config(runs.Config):
     are insightface's extended one, AdaFace's, and that of the MXNet era."""
     network: str = "iresnet50"
     """One of sphax.networks.BACKBONES, such as iresnet18, 34, 50, 100 or 200; vit_t,
-    vit_s or vit_b; or small, an IResNet of four units."""
+    vit_s or vit_b; or iresnet, of four units, for small images."""
     width: float = 1.0
     """Share of the published filters of a convolutional network."""
     margins: tuple[str, ...] = ("arcface",)
@@ -186,10 +185,10 @@ class Config(runs.Config):
             raise ValueError("--margins must name at least one, such as arcface.")
         for name in self.margins:
             margin_of(name, self.margin_options)
-        names = ("small", *sx.networks.BACKBONES, *sx.networks.VISION_TRANSFORMERS)
-        if self.network not in names:
+        if self.network not in networks.FACES:
             raise ValueError(
-                f"--network must be one of {', '.join(names)}, got {self.network}."
+                f"--network must be one of {', '.join(networks.FACES)}, got"
+                f" {self.network}."
             )
         if not self.sample_rates or max(self.sample_rates) > 1.0:
             raise ValueError(
@@ -277,28 +276,17 @@ class Config(runs.Config):
 
     def make_network(self, rngs: nnx.Rngs) -> Any:
         """A new network."""
-        side = self.image_size
-        options: dict[str, Any] = dict(dtype=jnp.dtype(self.precision), rngs=rngs)
-        shape = side, side, 3
-        if self.network in sx.networks.VISION_TRANSFORMERS:
-            _, *sizes = sx.networks.VISION_TRANSFORMERS[self.network]
-            return sx.networks.VisionTransformer(shape, *sizes, **options)
-        if self.network != "small":
-            design = networks.design(self.network, shape, self.width)
-            return sx.networks.Backbone(*design, **options)
-        design = networks.design("iresnet18", shape, self.width / 4)
-        # Stages until the map has a side of 4 or less.
-        number = 2 + max(1, math.ceil(math.log2(side / 4)))
-        stages = [dataclasses.replace(stage, repeats=1) for stage in design.stages]
-        design = design._replace(stages=tuple(stages[:number]))
-        return sx.networks.Backbone(*design, **options)
+        dtype = jnp.dtype(self.precision)
+        side, width = self.image_size, self.width
+        return networks.for_faces(self.network, side, width, dtype=dtype, rngs=rngs)
 
 
 def preset(name: PresetName) -> Config:
     """The settings of a preset."""
     change = partial(dataclasses.replace, Config(preset=name))
     quick: dict[str, Any] = dict(
-        network="small",
+        network="iresnet",
+        width=0.25,
         augment="none",
         precision="float32",
         scale=16.0,

@@ -7,21 +7,21 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 import sphax as sx
 from experiments.common import class_parallel, sharded
-from experiments.common.class_parallel import Setting, State, share
-from experiments.common.distributed import watchdog
-from experiments.common.events import Events
+from experiments.common.class_parallel import Setting, State
 from experiments.common.runs import Run, Work
-from experiments.faces import data
+from experiments.faces import records
 from experiments.faces.config import Config
-from experiments.faces.records import BadRecords, Source, VerificationSet, batches
+from experiments.faces.records import Source, VerificationSet
 
 FOLDS = 10
 # Numbers in the stored curve of the loss.
@@ -34,39 +34,88 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     Returns:
         Numbers of ``images``, ``identities`` and ``devices``; ``losses``, means over
         equal parts of the training; ``verification``, accuracies in percent, each with
-        its error over the folds, by step; with a ``drop_angle``, the share of images
-        that were ``kept``, and ``before``, these metrics of the training with all.
+        its error over the folds, by step. With a ``drop_angle``, also the share of
+        images that were ``kept``, and ``before``, the same of the training with all.
 
     Raises:
         DatasetNotFoundError: If a set is not prepared.
         FloatingPointError: If the loss is not a number.
+        OSError: If a file is missing.
         ValueError: If data cannot be used, or the batch does not fit the devices.
     """
     (run,) = runs
     config: Config = run.config
-    source, sets = data.training(config), data.verification(config)
+    source, sets = open_training(config), open_verification(config)
     if jax.process_index() == 0:
-        print(source.summary, file=sys.stderr)
-    folder, before = folder_of(run), {}
+        print(f"{source.summary}.", file=sys.stderr)
+    folder, further = folder_of(run), {}
     if config.drop_angle is not None:
-        setting, state, metrics = fit(config, source, sets, folder / "all", run, work)
-        path = folder / "kept.npy"
-        kept = near_dominant(
-            cosines_to_centers(setting, state, source), source.labels, config.drop_angle
-        )
+        everything = folder / "all"
+        setting, state, metrics = fit(config, source, sets, everything, run, work)
+        cosines = to_centers(setting, state, source)
+        kept = near_dominant(cosines, source.labels, config.drop_angle)
         if jax.process_index() == 0:
-            np.save(path, kept)
-        before = {"before": metrics, "kept": round(len(kept) / len(source), 4)}
-        source = data.Subset(source, kept)
-        config = dataclasses.replace(config, subcenters=1, drop_angle=None)
+            np.save(folder / "kept.npy", kept)
+        further = {"before": metrics, "kept": round(len(kept) / len(source), 4)}
+        config, source = cleaned(config), records.Subset(source, kept)
     _, _, metrics = fit(config, source, sets, folder, run, work)
-    return [metrics | before]
+    return [metrics | further]
 
 
 def folder_of(run: Run) -> pathlib.Path:
     """Folder of a run's checkpoints and metrics, beside its file."""
     path = run.path(run.config.runs / run.config.study)
     return path.with_suffix("").resolve()
+
+
+def cleaned(config: Config) -> Config:
+    """The settings of the training on images near the dominant centers."""
+    return dataclasses.replace(config, subcenters=1, drop_angle=None)
+
+
+def open_training(config: Config) -> Source:
+    """The training images of some settings."""
+    path = config.data
+    if path is None and config.preset != "quick":
+        raise ValueError(
+            f"--preset {config.preset} needs --data, such as the train.rec of the"
+            " identities that it is for."
+        )
+    source = _open(config, path or _digits(config) / "digits.rec")
+    if len(source) < config.batch:
+        raise ValueError(
+            f"--batch must be at most {len(source)}, the number of training images, got"
+            f" {config.batch}."
+        )
+    return source
+
+
+def _open(config: Config, path: pathlib.Path) -> Source:
+    source = records.source(str(path), size=config.image_size, relabel=config.relabel)
+    if source.size != (config.image_size, config.image_size):
+        raise ValueError(
+            f"--image-size must be the size of the images in {path},"
+            f" {source.size[0]} x {source.size[1]}, got {config.image_size}."
+        )
+    return source
+
+
+def open_verification(config: Config) -> dict[str, VerificationSet]:
+    """The verification sets of some settings, by the names of their files."""
+    paths = config.verification
+    if not paths and config.data is None:
+        paths = (_digits(config) / "digits.bin",)
+    size = config.image_size, config.image_size
+    return {path.stem: records.read_verification_set(path, size) for path in paths}
+
+
+def _digits(config: Config) -> pathlib.Path:
+    folder = config.runs / config.study / "digits"
+    if jax.process_index() == 0 and not (folder / "digits.bin").exists():
+        records.write_digits(folder)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("digits")
+    return folder
 
 
 def fit(
@@ -77,112 +126,61 @@ def fit(
     run: Run,
     work: Work,
 ) -> tuple[Setting, State, dict[str, Any]]:
-    """Trains, from the last checkpoint if there is one."""
+    """Trains a network: what it was compiled for, its last state, and the metrics."""
+    setting, initial = begin(config, source)
+    bad = records.BadRecords(config.max_bad_share)
+
+    def batches(start):
+        found = records.batches(
+            source,
+            batch=config.batch,
+            seed=run.seed,
+            start=start,
+            augmentation=config.augment,
+            workers=config.workers,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+            bad=bad,
+        )
+        with contextlib.closing(found):
+            for batch in found:
+                yield tuple(class_parallel.share(setting, x) for x in batch)
+
+    state, losses, measures = sharded.fit(
+        partial(class_parallel.step, setting),
+        initial(run.seed),
+        batches,
+        folder,
+        work,
+        title=f"{run.method}, seed {run.seed}",
+        advice="Lower --learning-rate, or lengthen --warmup.",
+        steps=setting.steps,
+        every=sharded.Intervals(
+            config.log_every, config.verify_every, config.checkpoint_every
+        ),
+        measure=partial(verify, setting, sets),
+        also=lambda: {"unreadable": bad.count},
+        patience=config.patience,
+    )
+    parts = np.array_split(losses, min(_STORED, setting.steps))
+    metrics = {
+        "images": len(source),
+        "identities": source.num_classes,
+        "devices": setting.mesh.size,
+        "losses": [round(float(np.mean(part)), 4) for part in parts],
+        "verification": measures,
+    }
+    return setting, state, metrics
+
+
+def begin(config: Config, source: Source) -> tuple[Setting, Any]:
+    """What the training is compiled for, and its initial state by a seed."""
     steps = config.epochs * (len(source) // config.batch)
-    setting, initial = class_parallel.begin(config, source.num_classes, steps)
-    manager = sharded.manager(folder / "checkpoints")
-    state, losses = initial(run.seed), np.zeros(steps, np.float32)
-    begun, history = 0, list[Any]()
-    if manager.latest_step() is not None:
-        begun, (state, losses), history = sharded.restore(manager, (state, losses))
-    bad = BadRecords(config.max_bad_share)
-    stream: Any = batches(
-        source,
-        batch=config.batch,
-        seed=run.seed,
-        start=begun,
-        augmentation=config.augment,
-        workers=config.workers,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-        bad=bad,
-    )
-    work.report(begun, {})
-    pending: list[Any] = []
-    with (
-        contextlib.closing(manager),
-        contextlib.closing(stream),
-        Events(folder, begun) as events,
-        watchdog(config.patience) as feed,
-    ):
-        for done in range(begun + 1, steps + 1):
-            images, labels = (share(setting, x) for x in next(stream))
-            state, metrics = class_parallel.step(setting, state, images, labels)
-            pending.append(metrics)
-            feed()
-            is_verified = done % config.verify_every == 0 or done == steps
-            is_saved = done % config.checkpoint_every == 0 or done == steps
-            if not (is_verified or is_saved or done % config.log_every == 0):
-                continue
-            found = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(pending))
-            start, pending = done - len(pending), []
-            losses[start:done] = found["loss"]
-            _check(run, losses, start, done)
-            events.write(done, found | {"unreadable": bad.count})
-            if is_verified:
-                accuracies = verify(setting, state, sets)
-                history.append({"step": done} | accuracies)
-                events.write(done, accuracies)
-            if is_saved:
-                sharded.save(manager, done, (state, losses), history)
-            try:
-                work.report(done - start, {"loss": found["loss"]})
-            except BaseException:
-                # Interrupted: do not lose the steps since the last checkpoint. It takes
-                # all processes, which need not be interrupted at the same step.
-                if not is_saved and jax.process_count() == 1:
-                    sharded.save(manager, done, (state, losses), history)
-                raise
-    parts = np.array_split(losses, min(_STORED, steps))
-    return (
-        setting,
-        state,
-        {
-            "images": len(source),
-            "identities": source.num_classes,
-            "devices": setting.mesh.size,
-            "losses": [round(float(np.mean(part)), 4) for part in parts],
-            "verification": history,
-        },
-    )
-
-
-def _check(run: Run, losses: np.ndarray, start: int, done: int) -> None:
-    """Raises if a loss is not a number."""
-    for step in range(start, done):
-        if not np.isfinite(losses[step]):
-            raise FloatingPointError(
-                f"{run.method}, seed {run.seed}: the loss is {losses[step]} in step"
-                f" {step}. Lower --learning-rate, or lengthen --warmup."
-            )
-
-
-def embedded(
-    setting: Setting, state: State, number: int, get: Callable[[int], np.ndarray]
-) -> Iterator[tuple[np.ndarray, jax.Array]]:
-    """Embeds images in batches.
-
-    Args:
-        setting: Of the training.
-        state: Has the network.
-        number: How many images there are.
-        get: The image of a number, uint8, ``[height, width, 3]``.
-
-    Yields:
-        Numbers of the images of a batch, the last of them repeated to fill it, and
-        their embeddings, ``[batch, features]``.
-    """
-    batch = setting.recipe.batch
-    size = batch // jax.process_count()
-    for start in range(0, number, batch):
-        numbers = np.minimum(np.arange(start, start + batch), number - 1)
-        own = numbers[jax.process_index() * size :][:size]
-        images = share(setting, np.stack([get(int(i)) for i in own]))
-        yield numbers, class_parallel.embed(setting, state, images)
+    return class_parallel.begin(config, source.num_classes, steps)
 
 
 def verify(
-    setting: Setting, state: State, sets: dict[str, VerificationSet]
+    setting: Setting, sets: dict[str, VerificationSet], state: State
 ) -> dict[str, float]:
     """Accuracies on verification sets, in percent, each with its error over the folds.
 
@@ -191,27 +189,28 @@ def verify(
     """
     found: dict[str, float] = {}
     for name, (images, is_same) in sets.items():
-        embeddings = np.zeros((len(images), setting.features), np.float32)
-        for numbers, x in embedded(setting, state, len(images), images.__getitem__):
-            embeddings[numbers] = x
-        embeddings = np.asarray(sx.sphere.normalize(embeddings))
-        scores = np.sum(embeddings[::2] * embeddings[1::2], axis=1)
+        x = np.zeros((len(images), setting.features), np.float32)
+        get = images.__getitem__
+        for numbers, batch in class_parallel.embed(setting, state, len(images), get):
+            x[numbers] = batch
+        x = np.asarray(sx.sphere.normalize(x))
         folds = np.arange(len(is_same)) * FOLDS // len(is_same)
-        result = sx.metrics.verification_accuracy(
-            scores, is_same, folds, rule=setting.recipe.rule
-        )
+        scores, rule = np.sum(x[::2] * x[1::2], axis=1), setting.recipe.rule
+        result = sx.metrics.verification_accuracy(scores, is_same, folds, rule=rule)
         found[name] = round(100.0 * float(result.accuracy), 3)
         found[f"{name}, error"] = round(100.0 * float(result.standard_error), 3)
     return found
 
 
-def cosines_to_centers(setting: Setting, state: State, source: Source) -> np.ndarray:
+def to_centers(setting: Setting, state: State, source: Source) -> np.ndarray:
     """Cosines of all images to the centers of their identity, ``[images, centers]``."""
     found = np.zeros((len(source), setting.recipe.subcenters), np.float32)
-    images = embedded(setting, state, len(source), lambda i: source[i][0])
-    for numbers, x in images:
+    number = len(source)
+    for numbers, x in class_parallel.embed(
+        setting, state, number, lambda i: source[i][0]
+    ):
         labels = source.labels[numbers]
-        found[numbers] = class_parallel.cosines(setting, state, x, labels)
+        found[numbers] = class_parallel.cosines_to_centers(setting, state, x, labels)
     return found
 
 
@@ -235,26 +234,23 @@ def near_dominant(
     return np.flatnonzero(near >= np.cos(np.radians(degrees)))
 
 
-def export(run: Run) -> None:
-    """Writes the embeddings that ``config.export`` asks for, of a finished run."""
+def export(run: Run, target: pathlib.Path) -> None:
+    """Writes embeddings, labels and names of images, by a finished run."""
     config: Config = run.config
-    source = data.training(config)
+    source = shown = open_training(config)
     if config.drop_angle is not None:
-        source = data.Subset(source, np.load(folder_of(run) / "kept.npy"))
-        config = dataclasses.replace(config, subcenters=1, drop_angle=None)
-    steps = config.epochs * (len(source) // config.batch)
-    setting, initial = class_parallel.begin(config, source.num_classes, steps)
-    like = initial(run.seed), np.zeros(steps, np.float32)
+        kept = np.load(folder_of(run) / "kept.npy")
+        config, source = cleaned(config), records.Subset(source, kept)
+    if config.export_data is not None:
+        shown = _open(config, config.export_data)
+    setting, initial = begin(config, source)
+    like = initial(run.seed), np.zeros(setting.steps, np.float32)
     with contextlib.closing(sharded.manager(folder_of(run) / "checkpoints")) as manager:
         _, (state, _), _ = sharded.restore(manager, like)
-    shown = (
-        source
-        if config.export_data is None
-        else data.opened(config, config.export_data)
-    )
-    embeddings = np.zeros((len(shown), setting.features), np.float32)
-    for numbers, x in embedded(setting, state, len(shown), lambda i: shown[i][0]):
-        embeddings[numbers] = x
-    if jax.process_index() == 0 and config.export is not None:
+    x = np.zeros((len(shown), setting.features), np.float32)
+    images = class_parallel.embed(setting, state, len(shown), lambda i: shown[i][0])
+    for numbers, batch in images:
+        x[numbers] = batch
+    if jax.process_index() == 0:
         names = [shown.name(i) for i in range(len(shown))]
-        np.savez(config.export, embeddings=embeddings, labels=shown.labels, names=names)
+        np.savez(target, embeddings=x, labels=shown.labels, names=names)
