@@ -1,6 +1,12 @@
 """Very many classes: split over devices, sampled in each step, updated by rows."""
 
 from sphax import _discovery
+from sphax.sharding._losses import hinge as hinge
+from sphax.sharding._losses import margin_softmax as margin_softmax
+from sphax.sharding._losses import p2sgrad as p2sgrad
+from sphax.sharding._losses import proxy_anchor as proxy_anchor
+from sphax.sharding._losses import proxy_nca as proxy_nca
+from sphax.sharding._losses import sphereface2 as sphereface2
 from sphax.sharding._sample_classes import SampledClasses as SampledClasses
 from sphax.sharding._sample_classes import sample_classes as sample_classes
 from sphax.sharding._sparse_rows import apply_rows as apply_rows

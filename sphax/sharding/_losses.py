@@ -1,0 +1,659 @@
+"""Class-wise losses of arrays that lie on the devices of a mesh."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from sphax import losses
+from sphax._checks import as_array, check_count
+from sphax._numerics import divide
+from sphax.losses import MarginAux
+from sphax.margins import Margin
+
+Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh
+Axes = str | tuple[str, ...]
+
+
+class _Options(TypedDict, total=False):
+    """Keyword arguments of :func:`sphax.losses.margin_softmax`, without the axis."""
+
+    scale: jax.typing.ArrayLike | None
+    normalize: Literal["both", "prototypes", "none"]
+    where: jax.typing.ArrayLike | None
+    key: jax.Array | None
+    block_size: int | None
+    gradient: Literal["exact", "detached"]
+    label_smoothing: jax.typing.ArrayLike
+    precision: jax.lax.PrecisionLike
+
+
+@overload
+def margin_softmax(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    has_aux: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> jax.Array: ...
+
+
+@overload
+def margin_softmax(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    has_aux: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[jax.Array, MarginAux]: ...
+
+
+def margin_softmax(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    margin: Margin,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    has_aux: bool = False,
+    **options: Unpack[_Options],
+) -> jax.Array | tuple[jax.Array, MarginAux]:
+    r"""Margin softmax over classes that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.margin_softmax` on one device, with the
+    mean over the whole batch. Arrays may lie anywhere: they are moved to where they are
+    needed, and their gradients come back to where they were. It may be called within
+    ``jit`` or by itself, not within :func:`jax.shard_map`, where
+    :func:`sphax.losses.margin_softmax` takes ``class_axis``.
+
+    There are two ways to use a mesh of several axes, for :math:`B` examples of
+    :math:`D` features, :math:`C` classes and :math:`n` devices in all. In both of them
+    a device forms :math:`BC/n` logits.
+
+    - **All axes for classes** (recommended): ``class_axis=("data", "model")`` with
+      ``batch_axis="data"``, or one axis for both. The embeddings are gathered once and
+      their gradient is scattered, at most :math:`4BD` bytes each; a device holds
+      :math:`C/n` prototypes.
+    - **One axis each**: ``class_axis="model"`` with ``batch_axis="data"``. No embedding
+      is gathered, but the prototypes lie on every device along ``"data"``, and their
+      gradients, :math:`4CD` bytes over the axis of classes, are added up in each step.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]`` or ``[classes, k, features]``. If
+            the devices do not divide the classes, zeros are appended in each call; keep
+            padded prototypes and give ``num_classes`` to avoid the copy.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        margin: A margin of :mod:`sphax.margins`. Hyperparameters of the shape of
+            ``labels`` are split with the examples. A running state is that of the whole
+            batch, whatever ``axis_name`` the margin has. What a margin draws is equal
+            to one device's if ``batch_axis`` is part of ``class_axis``; otherwise each
+            part of the batch draws by itself, ranks of `ElasticFace` included.
+        mesh: The mesh; by default that of the context (:func:`jax.set_mesh`), or else
+            that of the prototypes. Its other axes are left alone.
+        class_axis: Axis of the mesh along which the classes are split, or a tuple.
+        batch_axis: Axis along which the examples are split, or a tuple; None if each
+            device has all of them. Axes may be in ``class_axis`` as well.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        has_aux: Whether to return ``(loss, aux)``; entries of ``aux`` that count the
+            examples are split along ``batch_axis``.
+        **options: Other options of :func:`sphax.losses.margin_softmax`.
+
+    Returns:
+        The loss, a scalar in float32 at least, or ``(loss, aux)``.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.margin_softmax`.
+        ValueError: In the same cases, if there is no mesh, an axis is not one of it,
+            or the devices along ``batch_axis`` do not divide the examples.
+
+    Example:
+        >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
+        >>> x, w = jnp.eye(2, 3), jnp.eye(4, 3)
+        >>> labels, margin = jnp.array([0, 2]), sx.margins.ArcFace(margin=0.5)
+        >>> sx.sharding.margin_softmax(
+        ...     x, w, labels, margin, scale=2.0,
+        ...     mesh=mesh, class_axis=("data", "model"), batch_axis="data",
+        ... )
+        Array(1.8281125, dtype=float32)
+
+    References:
+        An et al., `Partial FC <https://arxiv.org/abs/2010.05222>`_, 2020, for classes
+        on several devices.
+    """
+    loss, aux = _on_mesh(
+        losses.margin_softmax,
+        embeddings,
+        prototypes,
+        labels,
+        {"margin": margin, "has_aux": has_aux, **options},
+        mesh,
+        class_axis,
+        batch_axis,
+        num_classes,
+    )
+    if not has_aux:
+        return loss
+    return loss, aux if margin.keeps_state else aux._replace(margin=margin)
+
+
+def sphereface2(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    bias: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """SphereFace2 over classes that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.sphereface2` on one device.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        bias: The bias of all classes, a scalar.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.sphereface2`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.sphereface2`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, w, labels = jnp.eye(2, 3), jnp.eye(4, 3), jnp.array([0, 2])
+        >>> bias = sx.losses.sphereface2_bias(classes=4)
+        >>> sx.sharding.sphereface2(x, w, labels, bias, mesh=mesh, class_axis="classes")
+        Array(0.5644377, dtype=float32)
+    """
+    value, _ = _on_mesh(
+        losses.sphereface2,
+        embeddings,
+        prototypes,
+        labels,
+        {"bias": bias, **options},
+        mesh,
+        class_axis,
+        batch_axis,
+        num_classes,
+    )
+    return value
+
+
+def hinge(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """One-versus-all hinge over classes that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.hinge` on one device.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.hinge`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.hinge`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, w = jnp.eye(2), jnp.array([[0.5, 0.0], [0.0, 2.0]])
+        >>> labels = jnp.array([0, 1])
+        >>> sx.sharding.hinge(x, w, labels, mesh=mesh, class_axis="classes")
+        Array(1.25, dtype=float32)
+    """
+    value, _ = _on_mesh(
+        losses.hinge,
+        embeddings,
+        prototypes,
+        labels,
+        options,
+        mesh,
+        class_axis,
+        batch_axis,
+        num_classes,
+    )
+    return value
+
+
+def p2sgrad(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """P2SGrad over classes that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.p2sgrad` on one device.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.p2sgrad`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.p2sgrad`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, w = jnp.eye(2, 3), jnp.array([[2.0, 0.0, 0.0], [0.6, 0.0, 0.8]])
+        >>> labels = jnp.array([0, 1])
+        >>> sx.sharding.p2sgrad(x, w, labels, mesh=mesh, class_axis="classes")
+        Array(0.34, dtype=float32)
+    """
+    value, _ = _on_mesh(
+        losses.p2sgrad,
+        embeddings,
+        prototypes,
+        labels,
+        options,
+        mesh,
+        class_axis,
+        batch_axis,
+        num_classes,
+    )
+    return value
+
+
+def proxy_nca(
+    embeddings: jax.typing.ArrayLike,
+    proxies: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """Proxy-NCA with proxies that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.proxy_nca` on one device.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        proxies: Floating, ``[classes, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if proxies at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.proxy_nca`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.proxy_nca`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, proxies, labels = jnp.eye(2, 3), jnp.eye(3), jnp.array([0, 1])
+        >>> sx.sharding.proxy_nca(x, proxies, labels, mesh=mesh, class_axis="classes")
+        Array(-1.3068528, dtype=float32)
+    """
+    value, _ = _on_mesh(
+        losses.proxy_nca,
+        embeddings,
+        proxies,
+        labels,
+        options,
+        mesh,
+        class_axis,
+        batch_axis,
+        num_classes,
+    )
+    return value
+
+
+def proxy_anchor(
+    embeddings: jax.typing.ArrayLike,
+    proxies: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """Proxy-Anchor with proxies that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.proxy_anchor` on one device. A proxy's loss
+    is one of all its examples, so the embeddings are gathered along each axis of
+    ``batch_axis``; devices along one that is not in ``class_axis`` do the same work.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        proxies: Floating, ``[classes, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if proxies at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.proxy_anchor`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.proxy_anchor`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, proxies, labels = jnp.eye(2, 3), jnp.eye(3), jnp.array([0, 1])
+        >>> sx.sharding.proxy_anchor(
+        ...     x, proxies, labels, scale=1.0, margin=0.0,
+        ...     mesh=mesh, class_axis="classes",
+        ... )
+        Array(1.1415639, dtype=float32)
+    """
+    value, _ = _on_mesh(
+        losses.proxy_anchor,
+        embeddings,
+        proxies,
+        labels,
+        options,
+        mesh,
+        class_axis,
+        batch_axis,
+        num_classes,
+    )
+    return value
+
+
+# Options that are arrays or numbers; all others are fixed when a loss is compiled.
+_ARRAYS = {"margin", "scale", "where", "key", "bias", "exponent", "balance"}
+
+
+def _on_mesh(
+    loss: Callable[..., Any],
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    options: Mapping[str, Any],
+    mesh: Mesh | None,
+    class_axis: Axes,
+    batch_axis: Axes | None,
+    num_classes: int | None,
+) -> Any:
+    """The loss, checked and compiled once for all calls alike."""
+    embeddings = as_array("embeddings", embeddings)
+    prototypes = as_array("prototypes", prototypes)
+    labels = as_array("labels", labels)
+    if num_classes is not None:
+        check_count("num_classes", num_classes)
+    # The errors that the loss has for its arguments, with shapes of the whole arrays.
+    jax.eval_shape(
+        lambda *arrays: loss(*arrays, num_classes=num_classes, **options),
+        embeddings,
+        prototypes,
+        labels,
+    )
+    mesh = _as_mesh(mesh, prototypes)
+    classes = _as_axes("class_axis", class_axis, mesh)
+    batch = () if batch_axis is None else _as_axes("batch_axis", batch_axis, mesh)
+    parts = math.prod(mesh.shape[axis] for axis in batch)
+    if parts > 1 and (labels.ndim == 0 or labels.shape[0] % parts):
+        raise ValueError(
+            f"the {parts} devices along batch_axis={batch_axis!r} must divide the"
+            f" examples, got labels {labels.shape}. Append examples, and mask them by"
+            " where."
+        )
+    arrays, fixed = {}, {}
+    for name, value in options.items():
+        is_array = name in _ARRAYS or isinstance(value, jax.Array)
+        (arrays if is_array and value is not None else fixed)[name] = value
+    return _compiled_on_mesh(
+        embeddings,
+        prototypes,
+        labels,
+        arrays,
+        loss=loss,
+        fixed=tuple(sorted(fixed.items())),
+        mesh=mesh,
+        class_axes=classes,
+        batch_axes=batch,
+        number=prototypes.shape[0] if num_classes is None else int(num_classes),
+    )
+
+
+@partial(
+    jax.jit,
+    static_argnames=("loss", "fixed", "mesh", "class_axes", "batch_axes", "number"),
+)
+def _compiled_on_mesh(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    labels: jax.Array,
+    options: dict[str, Any],
+    *,
+    loss: Callable[..., Any],
+    fixed: tuple[tuple[str, Any], ...],
+    mesh: Mesh,
+    class_axes: tuple[str, ...],
+    batch_axes: tuple[str, ...],
+    number: int,
+) -> Any:
+    devices = math.prod(mesh.shape[axis] for axis in class_axes)
+    if missing := -prototypes.shape[0] % devices:
+        prototypes = _moved(prototypes, P(), mesh)
+        widths = ((0, missing), *((0, 0),) * (prototypes.ndim - 1))
+        prototypes = jnp.pad(prototypes, widths)
+    # Whatever has an entry for each example is split as the examples are.
+    examples = P(batch_axes) if batch_axes else P()
+    option_specs = jax.tree.map(
+        lambda leaf: examples if jnp.shape(leaf) == labels.shape != () else P(), options
+    )
+    specs = examples, P(class_axes), examples, option_specs
+    given = jax.tree.map(
+        partial(_moved, mesh=mesh),
+        (embeddings, prototypes, labels, options),
+        specs,
+    )
+    # A mean over the examples needs all of them only on devices that have other
+    # classes; the loss of a proxy needs all of them everywhere.
+    needed = batch_axes if loss is losses.proxy_anchor else class_axes
+    gathered = tuple(axis for axis in batch_axes if axis in needed)
+    apart = tuple(axis for axis in batch_axes if axis not in needed)
+
+    def on_device(x, w, labels, given):
+        def gather(leaf, spec):
+            return _gather(leaf, gathered) if gathered and spec == examples else leaf
+
+        x, labels = gather(x, examples), gather(labels, examples)
+        options = jax.tree.map(gather, given, option_specs)
+        if apart and "key" in options:
+            part = jax.lax.axis_index(apart)
+            options["key"] = jax.random.fold_in(options["key"], part)
+        options |= dict(fixed, class_axis=class_axes, num_classes=number)
+        aux = None
+        if loss is losses.margin_softmax:
+            options["margin"] = _over_batch(options["margin"], apart)
+            value, aux = loss(x, w, labels, **options | {"has_aux": True})
+            weight = aux.weight
+        else:
+            value = loss(x, w, labels, **options)
+            where = options.get("where")
+            weights = jnp.ones(labels.shape) if where is None else where
+            weight = jnp.sum(weights, dtype=value.dtype)
+        if batch_axes:
+            # Equal on all devices along the gathered axes, so that the mean over these
+            # divides the gradient of each by their number.
+            sums = jax.lax.psum((weight * value, weight), batch_axes)
+            value = divide(*sums)
+        if aux is None:
+            return value, None
+        total = jax.lax.psum(weight, apart) if apart else weight
+
+        def mine(entries):
+            is_split = entries.shape == labels.shape != ()
+            return (_part if is_split else _equal)(entries, gathered)
+
+        aux = jax.tree.map(mine, aux._replace(weight=total))
+        leaves = jax.tree.leaves(aux.margin)
+        structure = jax.tree.structure(given["margin"])
+        return value, aux._replace(margin=jax.tree.unflatten(structure, leaves))
+
+    aux_specs = None
+    if loss is losses.margin_softmax:
+        entries = (examples,) * 3
+        aux_specs = MarginAux(*entries, P(), option_specs["margin"])
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=(P(), aux_specs),
+    )(*given)
+
+
+def _as_mesh(mesh: Mesh | None, prototypes: jax.Array) -> Mesh:
+    """The mesh given, that of the context, or that of the prototypes."""
+    context = jax.sharding.get_abstract_mesh()
+    if context.manual_axes:
+        raise ValueError(
+            "functions of sphax.sharding are for arrays outside of shard_map; inside of"
+            " it, those of sphax.losses take class_axis."
+        )
+    if mesh is not None:
+        return mesh
+    if not context.empty:
+        return context
+    found = jax.typeof(prototypes).sharding.mesh
+    if found.empty and isinstance(prototypes, jax.Array):
+        found = getattr(getattr(prototypes, "sharding", None), "mesh", found)
+    if found.empty:
+        raise ValueError(
+            "there is no mesh: give mesh=jax.make_mesh(...), call within"
+            " jax.set_mesh(mesh), or place the prototypes on one."
+        )
+    return found
+
+
+def _as_axes(name: str, axes: Any, mesh: Mesh) -> tuple[str, ...]:
+    """Axes of the mesh as a tuple; raises unless there is one or more."""
+    axes = (axes,) if isinstance(axes, str) else axes
+    if not isinstance(axes, tuple) or not all(isinstance(axis, str) for axis in axes):
+        raise TypeError(
+            f"{name} must be the name of a mesh axis or a tuple of names, got {axes!r}."
+        )
+    unknown = [axis for axis in axes if axis not in mesh.axis_names]
+    if unknown or not axes or len(set(axes)) < len(axes):
+        raise ValueError(
+            f"{name} must name axes of the mesh, {mesh.axis_names}, each once, got"
+            f" {axes}."
+        )
+    return axes
+
+
+def _moved(x: jax.typing.ArrayLike, spec: P, mesh: Mesh) -> jax.Array:
+    """``x`` sharded by ``spec`` along explicit axes; `shard_map` moves the others."""
+    x = jnp.asarray(x)
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if AxisType.Explicit not in kinds.values():
+        return x
+
+    def explicit(axes):
+        axes = (axes,) if isinstance(axes, str) else axes or ()
+        return tuple(axis for axis in axes if kinds[axis] == AxisType.Explicit)
+
+    spec = P(*(explicit(axes) or None for axes in spec))
+    return jax.sharding.reshard(x, NamedSharding(mesh, spec))
+
+
+def _gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """The examples of all devices along the axes, one after the other."""
+    return jax.lax.all_gather(x, axes, axis=0, tiled=True)
+
+
+def _part(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """This device's examples among those gathered along the axes."""
+    if not axes:
+        return x
+    size = x.shape[0] // jax.lax.axis_size(axes)
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axes) * size, size)
+
+
+def _equal(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """``x``, equal on all devices along the axes, as an array known to be equal."""
+    varying = jax.typeof(x).manual_axis_type.varying
+    axes = tuple(axis for axis in axes if axis in varying)
+    return jax.lax.pmax(jax.lax.stop_gradient(x), axes) if axes else x
+
+
+def _over_batch(margin: Margin, axes: tuple[str, ...]) -> Margin:
+    """The margin, whose running state is that of all devices along the axes."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(margin):  # pyright: ignore[reportArgumentType]
+        value = getattr(margin, field.name)
+        if field.name == "axis_name":
+            changes[field.name] = axes or None
+        elif isinstance(value, Margin):
+            changes[field.name] = _over_batch(value, axes)
+    return dataclasses.replace(margin, **changes) if changes else margin  # pyright: ignore[reportArgumentType]
