@@ -7,7 +7,7 @@ prototypes. In several processes, each gives the images of its own devices.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,45 +18,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import sphax as sx
 from experiments.common import costs
+from experiments.common.class_recipes import Recipe
 
 AXIS = "devices"
 _SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
-
-
-class Recipe(Protocol):
-    """What a training depends on; hashable."""
-
-    @property
-    def batch(self) -> int:
-        """Images in a step."""
-        ...
-
-    @property
-    def accumulate(self) -> int:
-        """Parts of a batch that are computed one after the other."""
-        ...
-
-    @property
-    def sample_rate(self) -> float:
-        """Share of the classes that take part in a step."""
-        ...
-
-    @property
-    def head(self) -> dict[str, Any]:
-        """Options of the head: margin, scale, ..."""
-        ...
-
-    def make_network(self, rngs: nnx.Rngs) -> Any:
-        """A new network; has ``features``."""
-        ...
-
-    def rate(self, steps: int) -> optax.Schedule:
-        """Learning rate by step."""
-        ...
-
-    def optimizers(self, steps: int) -> tuple[Any, Any]:
-        """The optimizer of the network and that of the prototypes."""
-        ...
 
 
 class Model(nnx.Module):
@@ -77,7 +42,7 @@ class Model(nnx.Module):
 class Setting(NamedTuple):
     """What a step is compiled for."""
 
-    recipe: Any
+    recipe: Recipe
     classes: int
     steps: int
     features: int
@@ -142,6 +107,58 @@ def share(setting: Setting, rows: np.ndarray) -> jax.Array:
     """An array split over all devices, of which each process gives its part."""
     place = NamedSharding(setting.mesh, _SPLIT)
     return jax.make_array_from_process_local_data(place, rows)
+
+
+def costs_of(recipe: Recipe, classes: int, devices: int) -> tuple[Any, costs.Costs]:
+    """Shapes of the network's params, and costs of a step on each device.
+
+    Operations are counted in the network as it is traced, and the bytes kept for its
+    backward pass are those of all its residuals. The compiler, which fuses operations,
+    may keep fewer.
+    """
+    network = nnx.eval_shape(lambda: recipe.make_network(nnx.Rngs(0)))
+    graph, params, rest = nnx.split(network, nnx.Param, ...)
+    side = recipe.image_size
+
+    def forward(params, rest, images):
+        return nnx.merge(graph, params, rest, copy=True)(images)
+
+    def residuals(params, rest, images):
+        return jax.vjp(lambda params: forward(params, rest, images), params)[1]
+
+    def images(number):
+        return jax.ShapeDtypeStruct((number, side, side, 3), jnp.float32)
+
+    two, one = (
+        sum(
+            leaf.size * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(
+                jax.eval_shape(residuals, params, rest, images(number))
+            )
+            if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        )
+        for number in (2, 1)
+    )
+    analysis: Any = jax.jit(forward).lower(params, rest, images(1)).cost_analysis()
+    slots = 2 if recipe.optimizer == "adamw" else 1
+    part = recipe.batch // recipe.accumulate
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
+    of_network = costs.backbone_costs(
+        analysis["flops"] / 2, numbers, two - one, part, devices, slots=slots
+    )
+    of_head = costs.head_costs(
+        classes,
+        devices,
+        part,
+        network.features,
+        block_size=recipe.block_size,
+        rate=recipe.sample_rate,
+        untouched=recipe.untouched,
+        itemsize=jnp.dtype(recipe.precision).itemsize,
+        slots=slots,
+        subcenters=recipe.subcenters,
+    )
+    return params, of_network + of_head
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -26,7 +26,7 @@ def parse(arguments: list[str] | None = None) -> config.Config:
     """The command line's settings: flags over the defaults of their preset."""
     name = cli.peek(arguments, "preset")["preset"] or "quick"
     # Another name is refused with everything else that is wrong.
-    default = config.preset(name if name in config.SIZES else "quick")
+    default = config.preset(name if name in config.PRESETS else "quick")
     return cli.parse(_NAME, config.Config, arguments, default)
 
 

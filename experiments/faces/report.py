@@ -4,11 +4,15 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import matplotlib.pyplot as plt
 
-from experiments.common import figures, tables
+from experiments.common import class_parallel, costs, figures, tables
 from experiments.common.runs import Found
-from experiments.faces.config import Config
+from experiments.faces.config import PRESETS, Config, planned
+from experiments.faces.train import open_training
+
+_DEVICES = 8
 
 
 def table(config: Config, found: Found) -> Iterator[str]:
@@ -81,5 +85,42 @@ def _last(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def estimates(config: Config) -> Iterator[str]:
-    """Lines of Markdown: memory and time on two machines, by the model of costs."""
+    """Lines of Markdown: memory and time of each run on two machines of eight devices.
+
+    With data, their number of images counts; else that of the preset.
+    """
+    images, identities, _ = PRESETS[config.preset]
+    if config.data is not None and config.data.exists():
+        source = open_training(config)
+        images, identities = len(source), source.num_classes
+    steps = config.epochs * (images // config.batch)
+    yield f"{images} images of {identities} identities, {steps} steps of {config.batch}."
     yield ""
+    head = ["", "machine", "parameters, millions", "held", "temporary", "of, GB"]
+    rows = [[*head, "s a step", "images/s", "hours"]]
+    for run in planned(config):
+        params, found = class_parallel.costs_of(run.config, identities, _DEVICES)
+        network = sum(leaf.size for leaf in jax.tree.leaves(params))
+        prototypes = identities * config.subcenters * 512
+        for name in ("TPU v5e", "H100"):
+            machine = costs.MACHINES[name]
+            seconds = found.seconds(machine) * config.accumulate
+            cells = [
+                run.method,
+                f"{_DEVICES} {name}",
+                f"{network / 1e6:.1f} + {prototypes / 1e6:.1f}",
+                f"{found.held / 1e9:.2f}",
+                f"{found.temporaries / 1e9:.2f}",
+                f"{machine.memory / 1e9:.0f}",
+                f"{seconds:.3f}",
+                f"{config.batch / seconds:.0f}",
+                f"{steps * seconds / 3600:.1f}",
+            ]
+            rows.append(cells)
+    yield from tables.markdown(rows)
+    yield ""
+    yield (
+        "Parameters are those of the network and of the prototypes, bytes are of each"
+        " device; times are lower bounds, by the peaks of the data sheets, without"
+        " reading and verifying."
+    )
