@@ -5,7 +5,9 @@ from typing import Any, Literal, overload
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
+from sphax import losses, sharding
 from sphax._checks import (
     as_classes,
     as_labels,
@@ -15,12 +17,7 @@ from sphax._checks import (
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.layers._common import ROWS_INIT, check_features, promote
-from sphax.losses import (
-    MarginAux,
-    check_margin_softmax,
-    class_logits,
-    margin_softmax,
-)
+from sphax.losses import MarginAux, check_margin_softmax
 from sphax.margins import Margin, Psi
 from sphax.neurons import NeuronDimensions
 
@@ -65,6 +62,13 @@ class MarginHead(nnx.Module):
     silently drops what a module writes: a margin that keeps a running state needs
     ``mutable=["MarginState"]``, and the collection that comes back.
 
+    With ``mesh`` and ``class_axis``, the prototypes lie on the devices of a mesh, some
+    classes on each, and no device ever holds all: ``prototypes`` is then
+    ``[rows, ...]``, with the classes first and then zeros, up to a multiple of 128 (and
+    of the number of devices, if this does not divide 128). The same key gives the same
+    prototypes on every mesh, and a checkpoint of one mesh fits the others; without a
+    mesh, there is a row for each class. Logits and loss are those of one device.
+
     Args:
         in_features: Size of the embeddings.
         num_classes: Number of classes.
@@ -87,6 +91,11 @@ class MarginHead(nnx.Module):
         dtype: Of the computation; by default that of embeddings and prototypes
             together.
         param_dtype: Of the prototypes.
+        mesh: Mesh on whose devices the prototypes lie; None for one device.
+        class_axis: With a mesh, the axis along which the classes are split, or a tuple;
+            this and the next as in :func:`sphax.sharding.margin_softmax`.
+        batch_axis: With a mesh, the axis along which the examples are split, or a
+            tuple; None if each device has all of them.
         rngs: Key stream; uses ``params``.
 
     Raises:
@@ -139,6 +148,9 @@ class MarginHead(nnx.Module):
         prototype_init: nnx.Initializer = ROWS_INIT,
         dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
+        mesh: jax.sharding.Mesh | None = None,
+        class_axis: str | tuple[str, ...] | None = None,
+        batch_axis: str | tuple[str, ...] | None = None,
         rngs: nnx.Rngs,
     ):
         check_sizes(
@@ -148,9 +160,12 @@ class MarginHead(nnx.Module):
             subcenters=subcenters,
         )
         check_choice("per_class_margin", per_class_margin, (True, False))
-        shape = (num_classes, in_features)
-        if subcenters > 1:
-            shape = (num_classes, subcenters, in_features)
+        if (mesh is None) != (class_axis is None) or (mesh is None and batch_axis):
+            raise ValueError(
+                "MarginHead: mesh and class_axis must be given together, and batch_axis"
+                f" with them only; got mesh={mesh}, class_axis={class_axis!r},"
+                f" batch_axis={batch_axis!r}."
+            )
         check_margin_softmax(
             margin,
             scale=_value(scale),
@@ -171,10 +186,23 @@ class MarginHead(nnx.Module):
         self.dtype = dtype
         self.param_dtype = param_dtype
         self.use_running_average = False  # what model.eval() sets
-        rows = prototype_init(
-            rngs.params(), (num_classes * subcenters, in_features), param_dtype
-        )
-        self.prototypes = nnx.Param(rows.reshape(shape))
+        self.mesh, self.class_axis, self.batch_axis = mesh, class_axis, batch_axis
+        rows = num_classes
+        if mesh is not None:
+            rows = sharding.padded_rows(num_classes, mesh, class_axis)
+
+        def prototypes(key):
+            init = prototype_init(key, (rows * subcenters, in_features), param_dtype)
+            is_class = jnp.arange(len(init)) < num_classes * subcenters
+            shape = (rows, *((subcenters,) if subcenters > 1 else ()), in_features)
+            return jnp.where(is_class[:, None], init, 0).reshape(shape)
+
+        if mesh is None:
+            self.prototypes = nnx.Param(prototypes(rngs.params()))
+        else:
+            placed = NamedSharding(mesh, PartitionSpec(class_axis))
+            make = jax.jit(prototypes, out_shardings=placed)
+            self.prototypes = nnx.Param(make(rngs.params()))
         if isinstance(scale, nnx.Variable):
             # A copy: the given variable may be shared or created outside this trace.
             self.scale = scale.copy(jnp.asarray(scale.get_value(), self._real))
@@ -185,7 +213,12 @@ class MarginHead(nnx.Module):
     def neuron_dimensions(self) -> dict[str, NeuronDimensions]:
         """Which leaves hold neurons: the prototypes, see :func:`sphax.neurons.of`."""
         index = -2 if self.subcenters == 1 else (-3, -2)
-        return {"prototypes": NeuronDimensions(index_axis=index, vector_axis=-1)}
+        count = None if self.mesh is None else self.num_classes * self.subcenters
+        return {
+            "prototypes": NeuronDimensions(
+                index_axis=index, vector_axis=-1, count=count
+            )
+        }
 
     @property
     def margin(self) -> Margin:
@@ -203,6 +236,18 @@ class MarginHead(nnx.Module):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    @property
+    def _on_mesh(self) -> dict[str, Any]:
+        """Where classes and examples lie, as :mod:`sphax.sharding` takes it."""
+        if self.mesh is None:
+            return {}
+        return {
+            "mesh": self.mesh,
+            "class_axis": self.class_axis,
+            "batch_axis": self.batch_axis,
+            "num_classes": self.num_classes,
+        }
 
     @property
     def _real(self) -> jax.typing.DTypeLike:
@@ -245,12 +290,14 @@ class MarginHead(nnx.Module):
         """
         check_features("embeddings", embeddings, self.in_features)
         x, w = promote("embeddings", embeddings, self.prototypes[...], self.dtype)
-        logits = class_logits(
+        package = losses if self.mesh is None else sharding
+        logits = package.class_logits(
             x,
             w,
             scale=_value(self.scale) if self.normalize == "both" else None,
             normalize=self.normalize,
             precision=self.precision,
+            **self._on_mesh,
         )
         return logits.astype(x.dtype)
 
@@ -310,7 +357,8 @@ class MarginHead(nnx.Module):
             classes, _ = as_classes(labels, self.num_classes)
             return _take(classes, leaf)
 
-        loss, aux = margin_softmax(
+        package = losses if self.mesh is None else sharding
+        loss, aux = package.margin_softmax(
             x,
             w,
             labels,
@@ -324,6 +372,7 @@ class MarginHead(nnx.Module):
             gradient=self.gradient,
             label_smoothing=self.label_smoothing,
             precision=self.precision,
+            **self._on_mesh,
         )
         if self.margin.keeps_state and not self.use_running_average:
             # Running states are scalars; arrays of the classes keep their values.

@@ -16,7 +16,7 @@ class Declarations(Mapping[str, NeuronDimensions | str]):
     Example:
         >>> found = sx.neurons.of(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
         >>> found["kernel"]
-        NeuronDimensions(index_axis=-1, vector_axis=-2, batch_axis=None)
+        NeuronDimensions(index_axis=-1, vector_axis=-2, batch_axis=None, count=None)
         >>> found["bias"]
         'a bias'
     """

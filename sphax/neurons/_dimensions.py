@@ -4,6 +4,9 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
+
+from sphax._compiled import compiled
 
 # One axis or several axes.
 AxisLike = int | tuple[int, ...]
@@ -40,6 +43,8 @@ class NeuronDimensions:
         batch_axis: Axis that counts sets of neurons, or a tuple of axes. ``None`` means
             no axis if ``vector_axis`` is ``None``, otherwise all axes that are not
             index or vector axes.
+        count: Number of neurons in each set, if those after them are padding, as
+            prototypes have that lie on several devices; None for all.
 
     Example:
         >>> query = sx.neurons.NeuronDimensions(batch_axis=1)  # [in, heads, head_dim]
@@ -53,6 +58,7 @@ class NeuronDimensions:
     index_axis: AxisLike = -1
     vector_axis: AxisLike | None = None
     batch_axis: AxisLike | None = None
+    count: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Axes:
     """All axes of one leaf, counted from the start, as :func:`find` returns them.
 
     ``batch``, ``index`` and ``vector`` are tuples of axes; each axis is in one of them.
+    ``count`` is the number of neurons in each set, if not all that there are.
 
     Example:
         >>> params = {"kernel": jnp.ones((3, 3, 16, 32)), "bias": jnp.ones(32)}
@@ -71,23 +78,45 @@ class Axes:
     batch: tuple[int, ...]
     index: tuple[int, ...]
     vector: tuple[int, ...]
+    count: int | None = None
 
-    def sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Number of sets, neurons in each set, and dimensions of each neuron."""
-        return tuple(math.prod(shape[i] for i in axes) for axes in self._groups())
+        sets, n, d = self._all(shape)
+        return sets, n if self.count is None else self.count, d
 
     def rows(self, leaf: jax.Array) -> jax.Array:
         """The neurons as rows, ``[sets, n, d]``."""
-        return leaf.transpose(sum(self._groups(), ())).reshape(*self.sizes(leaf.shape))
+        rows = leaf.transpose(sum(self._groups(), ())).reshape(*self._all(leaf.shape))
+        return rows if self.count is None else _first(rows, size=self.count)
 
     def from_rows(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The leaf of the given shape with these neurons, ``[sets, n, d]``."""
+        """The leaf of the given shape with these neurons, ``[sets, n, d]``.
+
+        What is no neuron is 0.
+        """
         order = sum(self._groups(), ())
+        if self.count is not None:
+            sets, n, d = self._all(shape)
+            rows = _with_zeros(rows.reshape(sets, self.count, d), size=n)
         rows = rows.reshape([shape[axis] for axis in order])
         return rows.transpose(sorted(range(len(order)), key=order.__getitem__))
 
+    def _all(self, shape):
+        return tuple(math.prod(shape[i] for i in axes) for axes in self._groups())
+
     def _groups(self):
         return self.batch, self.index, self.vector
+
+
+@compiled("size")
+def _first(rows: jax.Array, *, size: int) -> jax.Array:
+    return rows[:, :size]
+
+
+@compiled("size")
+def _with_zeros(rows: jax.Array, *, size: int) -> jax.Array:
+    return jnp.pad(rows, ((0, 0), (0, size - rows.shape[1]), (0, 0)))
 
 
 def axes_of(
@@ -95,6 +124,13 @@ def axes_of(
 ) -> Axes:
     """The axes declared for a leaf; raises if the leaf does not have them."""
     axes = fitting_axes(dimensions, len(shape))
+    if axes is not None and axes.count is not None:
+        _, n, _ = dataclasses.replace(axes, count=None).sizes(shape)
+        if not 0 < axes.count <= n:
+            raise ValueError(
+                f"{dimensions} declares {axes.count} neurons, but {name or 'a leaf'} of"
+                f" shape {shape} has {n}."
+            )
     if axes is None:
         raise ValueError(
             f"{dimensions} does not fit {name or 'a leaf'} of shape {shape}: axes must"
@@ -116,7 +152,7 @@ def fitting_axes(dimensions: NeuronDimensions, ndim: int) -> Axes | None:
     # A permutation has every axis once: none is declared twice, and all exist.
     if not vector or sorted(batch + index + vector) != list(range(ndim)):
         return None
-    return Axes(batch, index, vector)
+    return Axes(batch, index, vector, dimensions.count)
 
 
 def _from_start(axes: AxisLike | None, ndim: int) -> tuple[int, ...]:

@@ -202,7 +202,7 @@ def _from_the_end(axes: Axes, rest: Sequence[int], ndim: int) -> NeuronDimension
     """A declaration of axes that are at ``rest`` in a leaf of rank ``ndim``."""
     index = as_axis(tuple(rest[axis] - ndim for axis in axes.index))
     vector = as_axis(tuple(rest[axis] - ndim for axis in axes.vector))
-    return NeuronDimensions(index_axis=index, vector_axis=vector)
+    return NeuronDimensions(index_axis=index, vector_axis=vector, count=axes.count)
 
 
 def _shapes(params: Any) -> dict[str, Shape]:

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from sphax import losses
 from sphax._checks import as_array, check_count
+from sphax._class_axis import as_class_axis
 from sphax._numerics import divide
 from sphax.losses import MarginAux
 from sphax.margins import Margin
@@ -428,6 +429,157 @@ def proxy_anchor(
     return value
 
 
+def class_logits(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    scale: jax.typing.ArrayLike | None = None,
+    normalize: Literal["both", "prototypes", "none"] = "both",
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    """Logits that predict, of classes that are split over the devices of a mesh.
+
+    The values are those of :func:`sphax.losses.class_logits` on one device. No
+    prototype is sent to another device, nor is a logit where the classes divide evenly.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]`` or ``[classes, k, features]``.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        scale: Scale of ``normalize="both"``, a scalar; 64 if not given.
+        normalize: Which vectors count by their direction only.
+        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+
+    Returns:
+        Logits, ``[..., classes]``, float32 at least, split along ``class_axis`` if the
+        devices divide the classes, and along the axes of ``batch_axis`` that are not in
+        ``class_axis``.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.class_logits`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, w = jnp.array([[3.0, 4.0]]), jnp.array([[2.0, 0.0], [0.0, 1.0]])
+        >>> sx.sharding.class_logits(x, w, scale=10.0, mesh=mesh, class_axis="classes")
+        Array([[6., 8.]], dtype=float32)
+    """
+    embeddings = as_array("embeddings", embeddings)
+    prototypes = as_array("prototypes", prototypes)
+    number = _number(num_classes, prototypes)
+    jax.eval_shape(
+        lambda *arrays: losses.class_logits(*arrays, scale=scale, normalize=normalize),
+        embeddings,
+        prototypes,
+    )
+    if scale is not None and jnp.shape(scale) != ():
+        raise ValueError(f"scale must be a scalar, got shape {jnp.shape(scale)}.")
+    mesh = _as_mesh(mesh, prototypes)
+    classes = _as_axes("class_axis", class_axis, mesh)
+    batch = _as_batch_axes(batch_axis, mesh, embeddings.shape[:-1])
+    return _logits_on_mesh(
+        embeddings,
+        prototypes,
+        scale,
+        normalize=normalize,
+        precision=precision,
+        mesh=mesh,
+        class_axes=classes,
+        batch_axes=batch,
+        number=number,
+    )
+
+
+@partial(
+    jax.jit,
+    static_argnames=(
+        "normalize",
+        "precision",
+        "mesh",
+        "class_axes",
+        "batch_axes",
+        "number",
+    ),
+)
+def _logits_on_mesh(
+    embeddings: jax.Array,
+    prototypes: jax.Array,
+    scale: jax.Array | None,
+    *,
+    normalize: Literal["both", "prototypes", "none"],
+    precision: jax.lax.PrecisionLike,
+    mesh: Mesh,
+    class_axes: tuple[str, ...],
+    batch_axes: tuple[str, ...],
+    number: int,
+) -> jax.Array:
+    gathered = tuple(axis for axis in batch_axes if axis in class_axes)
+    apart = tuple(axis for axis in batch_axes if axis not in class_axes)
+    prototypes = _divisible(prototypes, mesh, class_axes)
+
+    def on_device(x, w, scale):
+        x = _gather(x, gathered) if gathered else x
+        return losses.class_logits(
+            x, w, scale=scale, normalize=normalize, precision=precision
+        )
+
+    examples = (apart or None, *(None,) * (embeddings.ndim - 2))[: embeddings.ndim - 1]
+    specs = P(batch_axes or None), P(class_axes), P()
+    logits = jax.shard_map(
+        on_device, mesh=mesh, in_specs=specs, out_specs=P(*examples, class_axes)
+    )(
+        *(
+            leaf if leaf is None else _moved(leaf, spec, mesh)
+            for leaf, spec in zip((embeddings, prototypes, scale), specs, strict=True)
+        )
+    )
+    if number == logits.shape[-1]:
+        return logits
+    if AxisType.Explicit not in mesh.axis_types:
+        return logits[..., :number]
+    is_even = number % _devices(mesh, class_axes) == 0
+    spec = _explicit(P(*examples, class_axes if is_even else None), mesh)
+    return jax.sharding.auto_axes(
+        lambda logits: logits[..., :number], out_sharding=NamedSharding(mesh, spec)
+    )(logits)
+
+
+def padded_rows(num_classes: int, mesh: Mesh, class_axis: Axes) -> int:
+    """Number of prototypes to keep for classes on several devices.
+
+    The smallest multiple of 128 and of the number of devices that is large enough: the
+    same on 1, 2, 4, ... 128 devices, so that a checkpoint of one mesh fits the others.
+
+    Args:
+        num_classes: Number of classes.
+        mesh: The mesh.
+        class_axis: Axis or axes along which the classes are split.
+
+    Returns:
+        The number of rows, the last of which stand for no class.
+
+    Raises:
+        TypeError: If ``num_classes`` is not an integer.
+        ValueError: If it is below 1, or an axis is not one of the mesh.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> sx.sharding.padded_rows(93431, mesh, "classes")
+        93440
+    """
+    check_count("num_classes", num_classes)
+    step = math.lcm(128, _devices(mesh, _as_axes("class_axis", class_axis, mesh)))
+    return -(-num_classes // step) * step
+
+
 # Options that are arrays or numbers; all others are fixed when a loss is compiled.
 _ARRAYS = {"margin", "scale", "where", "key", "bias", "exponent", "balance"}
 
@@ -447,8 +599,6 @@ def _on_mesh(
     embeddings = as_array("embeddings", embeddings)
     prototypes = as_array("prototypes", prototypes)
     labels = as_array("labels", labels)
-    if num_classes is not None:
-        check_count("num_classes", num_classes)
     # The errors that the loss has for its arguments, with shapes of the whole arrays.
     jax.eval_shape(
         lambda *arrays: loss(*arrays, num_classes=num_classes, **options),
@@ -458,14 +608,7 @@ def _on_mesh(
     )
     mesh = _as_mesh(mesh, prototypes)
     classes = _as_axes("class_axis", class_axis, mesh)
-    batch = () if batch_axis is None else _as_axes("batch_axis", batch_axis, mesh)
-    parts = math.prod(mesh.shape[axis] for axis in batch)
-    if parts > 1 and (labels.ndim == 0 or labels.shape[0] % parts):
-        raise ValueError(
-            f"the {parts} devices along batch_axis={batch_axis!r} must divide the"
-            f" examples, got labels {labels.shape}. Append examples, and mask them by"
-            " where."
-        )
+    batch = _as_batch_axes(batch_axis, mesh, labels.shape)
     arrays, fixed = {}, {}
     for name, value in options.items():
         is_array = name in _ARRAYS or isinstance(value, jax.Array)
@@ -480,7 +623,7 @@ def _on_mesh(
         mesh=mesh,
         class_axes=classes,
         batch_axes=batch,
-        number=prototypes.shape[0] if num_classes is None else int(num_classes),
+        number=_number(num_classes, prototypes),
     )
 
 
@@ -501,11 +644,7 @@ def _compiled_on_mesh(
     batch_axes: tuple[str, ...],
     number: int,
 ) -> Any:
-    devices = math.prod(mesh.shape[axis] for axis in class_axes)
-    if missing := -prototypes.shape[0] % devices:
-        prototypes = _moved(prototypes, P(), mesh)
-        widths = ((0, missing), *((0, 0),) * (prototypes.ndim - 1))
-        prototypes = jnp.pad(prototypes, widths)
+    prototypes = _divisible(prototypes, mesh, class_axes)
     # Whatever has an entry for each example is split as the examples are.
     examples = P(batch_axes) if batch_axes else P()
     option_specs = jax.tree.map(
@@ -612,24 +751,75 @@ def _as_axes(name: str, axes: Any, mesh: Mesh) -> tuple[str, ...]:
     return axes
 
 
+def _as_batch_axes(axes: Any, mesh: Mesh, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Axes along which examples ``[*shape]`` are split; raises unless they divide."""
+    if axes is None:
+        return ()
+    names = _as_axes("batch_axis", axes, mesh)
+    devices = _devices(mesh, names)
+    if not shape or shape[0] % devices:
+        raise ValueError(
+            f"the {devices} devices along batch_axis={axes!r} must divide the examples,"
+            f" got {shape}. Append examples, and mask them by where."
+        )
+    return names
+
+
+def _number(num_classes: int | None, prototypes: jax.Array) -> int:
+    """The number of classes; raises if they are more than the prototypes."""
+    rows = prototypes.shape[0] if prototypes.ndim else 0
+    return as_class_axis(None, num_classes, rows).number
+
+
+def _devices(mesh: Mesh, axes: tuple[str, ...]) -> int:
+    return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def _divisible(prototypes: jax.Array, mesh: Mesh, axes: tuple[str, ...]) -> jax.Array:
+    """The prototypes, with zeros at the end if the devices do not divide them."""
+    missing = -prototypes.shape[0] % _devices(mesh, axes)
+    if not missing:
+        return prototypes
+    widths = ((0, missing), *((0, 0),) * (prototypes.ndim - 1))
+    return jnp.pad(_moved(prototypes, P(), mesh), widths)
+
+
 def _moved(x: jax.typing.ArrayLike, spec: P, mesh: Mesh) -> jax.Array:
     """``x`` sharded by ``spec`` along explicit axes; `shard_map` moves the others."""
     x = jnp.asarray(x)
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if AxisType.Explicit not in kinds.values():
+    if AxisType.Explicit not in mesh.axis_types:
         return x
+    return jax.sharding.reshard(x, NamedSharding(mesh, _explicit(spec, mesh)))
+
+
+def _explicit(spec: P, mesh: Mesh) -> P:
+    """A sharding without the axes of the mesh that are not explicit."""
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
 
     def explicit(axes):
         axes = (axes,) if isinstance(axes, str) else axes or ()
         return tuple(axis for axis in axes if kinds[axis] == AxisType.Explicit)
 
-    spec = P(*(explicit(axes) or None for axes in spec))
-    return jax.sharding.reshard(x, NamedSharding(mesh, spec))
+    return P(*(explicit(axes) or None for axes in spec))
 
 
 def _gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """The examples of all devices along the axes, one after the other."""
-    return jax.lax.all_gather(x, axes, axis=0, tiled=True)
+    """The examples of all devices along the axes, one after the other.
+
+    Gradients are added up over the devices in float32 at least.
+    """
+
+    def gather(_, x):
+        return jax.lax.all_gather(x, axes, axis=0, tiled=True)
+
+    def scatter(_, gradient):
+        wide = gradient.astype(jnp.promote_types(x.dtype, jnp.float32))
+        total = jax.lax.psum_scatter(wide, axes, scatter_dimension=0, tiled=True)
+        return total.astype(x.dtype)
+
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return gather((), x)
+    return jax.custom_derivatives.linear_call(gather, scatter, (), x)
 
 
 def _part(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

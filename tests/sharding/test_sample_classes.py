@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -185,34 +186,53 @@ def test_of_equal_numbers_the_first_are_taken(count):
     np.testing.assert_array_equal(np.flatnonzero(found), np.sort(order[:count]))
 
 
+def whole_loss(x, w, sampled):
+    """The loss of all classes, whose logits are left out if they are not sampled."""
+    x, w = (v / jnp.linalg.norm(v, axis=1, keepdims=True) for v in (x, w))
+    classes = jnp.arange(len(w))
+    is_class = LABELS[:, None] == classes[None]
+    logits = 8.0 * (x @ w.T - 0.35 * is_class)
+    logits = jnp.where(jnp.isin(classes, sampled)[None], logits, -jnp.inf)
+    target = jnp.sum(jnp.where(is_class, logits, 0.0), 1)
+    return jnp.mean(jax.nn.logsumexp(logits, 1) - target)
+
+
 @pytest.mark.usefixtures("x64")
-def test_the_gradient_is_that_of_all_classes_with_the_others_left_out():
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_gradient_is_that_of_all_classes_with_the_others_left_out(devices):
     rng = np.random.default_rng(0)
     x, w = jnp.asarray(rng.normal(size=(5, 4))), jnp.asarray(rng.normal(size=(ROWS, 4)))
-    sampled = sample(jax.random.key(3), w, LABELS, SIZE)
+    size = SIZE // 2 if devices > 1 else SIZE
+    axis: Any = {"class_axis": "c"} if devices > 1 else {}
 
-    def statement(x, w):
-        x, w = (v / jnp.linalg.norm(v, axis=1, keepdims=True) for v in (x, w))
-        is_class = LABELS[:, None] == jnp.arange(ROWS)[None]
-        logits = 8.0 * (x @ w.T - 0.35 * is_class)
-        is_left_out = ~jnp.isin(jnp.arange(ROWS), sampled.rows)
-        logits = jnp.where(is_left_out[None], -jnp.inf, logits)
-        losses = jax.nn.logsumexp(logits, 1) - jnp.sum(
-            jnp.where(is_class, logits, 0.0), 1
+    def loss(w, x):
+        sampled = sample(jax.random.key(3), w, LABELS, size, **axis)
+        kept, margin = w[sampled.rows], sx.margins.CosFace()
+        value = sx.losses.margin_softmax(
+            x, kept, sampled.labels, margin, scale=8.0, **axis
         )
-        return jnp.mean(losses)
+        return value, sampled.rows
 
-    def loss(x, w):
-        return sx.losses.margin_softmax(
-            x, w[sampled.rows], sampled.labels, sx.margins.CosFace(), scale=8.0
+    if devices > 1:
+        mesh = jax.make_mesh((devices,), ("c",))
+        w = jax.device_put(w, NamedSharding(mesh, P("c")))
+        x = jax.device_put(x, NamedSharding(mesh, P()))
+        loss = jax.shard_map(
+            loss, mesh=mesh, in_specs=(P("c"), P()), out_specs=(P(), P("c"))
         )
-
-    expected = jax.value_and_grad(statement, (0, 1))(x, w)
-    found = jax.value_and_grad(loss, (0, 1))(x, w)
-    jax.tree.map(
-        partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), found, expected
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    (value, rows), gradients = run(w, x)
+    starts = np.repeat(np.arange(devices) * (ROWS // devices), size)
+    expected = jax.value_and_grad(whole_loss, (1, 0))(
+        *jax.tree.map(np.asarray, (x, w)), np.asarray(rows) + starts
     )
-    assert np.count_nonzero(np.any(np.asarray(found[1][1]) != 0.0, axis=1)) == SIZE
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14),
+        (value, gradients),
+        expected,
+    )
+    kept = np.any(np.asarray(gradients[0]) != 0.0, axis=1)
+    assert np.count_nonzero(kept) == size * devices
 
 
 @pytest.mark.parametrize(
