@@ -31,10 +31,13 @@ class Model(nnx.Module):
         self.network = recipe.make_network(rngs)
         self.head = sx.layers.MarginHead(
             self.network.features,
-            costs.padded_classes(classes, mesh.size),
+            classes,
             **recipe.head,
             # As Partial FC: directions are uniform, and the first steps turn them fast.
             prototype_init=nnx.initializers.normal(0.01),
+            mesh=mesh,
+            class_axis=AXIS,
+            batch_axis=AXIS,
             rngs=rngs,
         )
 
@@ -186,10 +189,12 @@ def step(
         head = prototypes if rows is None else state.head
         model = nnx.merge(setting.graph, network, head, rest, copy=True)
         embeddings = model.network(_normalized(images))
-        number = setting.classes if rows is None else None
-        loss, aux = _sampled_loss(
-            setting, model.head, embeddings, prototypes, labels, key, number
-        )
+        if rows is None:
+            loss, aux = model.head.loss(embeddings, labels, key=key, has_aux=True)
+        else:
+            loss, aux = _sampled_loss(
+                setting, model.head, embeddings, prototypes, labels, key
+            )
         metrics = {
             "loss": loss,
             "correct": jnp.mean(aux.correct, dtype=jnp.float32),
@@ -331,7 +336,7 @@ def _sample(setting: Setting, head: Any, labels: jax.Array, key: jax.Array) -> A
     return sample(head, labels, jax.random.key_data(key))
 
 
-def _sampled_loss(setting, head, embeddings, prototypes, labels, key, number):
+def _sampled_loss(setting, head, embeddings, prototypes, labels, key):
     """The head's loss with some of its prototypes; moves its margin's state."""
     dtype = head.dtype or embeddings.dtype
     (prototypes,) = jax.tree.leaves(prototypes)
@@ -344,7 +349,6 @@ def _sampled_loss(setting, head, embeddings, prototypes, labels, key, number):
         class_axis=AXIS,
         batch_axis=AXIS,
         key=key,
-        num_classes=number,
         scale=head.scale,
         gradient=head.gradient,
         block_size=head.block_size,

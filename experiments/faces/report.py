@@ -94,7 +94,7 @@ def estimates(config: Config) -> Iterator[str]:
         source = open_training(config)
         images, identities = len(source), source.num_classes
     steps = config.epochs * (images // config.batch)
-    yield f"{images} images of {identities} identities, {steps} steps of {config.batch}."
+    yield f"{images} images of {identities} identities; {steps} steps."
     yield ""
     head = ["", "machine", "parameters, millions", "held", "temporary", "of, GB"]
     rows = [[*head, "s a step", "images/s", "hours"]]

@@ -131,7 +131,7 @@ def fit(
     bad = records.BadRecords(config.max_bad_share)
 
     def batches(start):
-        found = records.batches(
+        found: Any = records.batches(
             source,
             batch=config.batch,
             seed=run.seed,
@@ -158,7 +158,7 @@ def fit(
         every=sharded.Intervals(
             config.log_every, config.verify_every, config.checkpoint_every
         ),
-        measure=partial(verify, setting, sets),
+        measure=partial(verify, setting, sets, config.rule),
         also=lambda: {"unreadable": bad.count},
         patience=config.patience,
     )
@@ -180,7 +180,10 @@ def begin(config: Config, source: Source) -> tuple[Setting, Any]:
 
 
 def verify(
-    setting: Setting, sets: dict[str, VerificationSet], state: State
+    setting: Setting,
+    sets: dict[str, VerificationSet],
+    rule: Any,
+    state: State,
 ) -> dict[str, float]:
     """Accuracies on verification sets, in percent, each with its error over the folds.
 
@@ -195,7 +198,7 @@ def verify(
             x[numbers] = batch
         x = np.asarray(sx.sphere.normalize(x))
         folds = np.arange(len(is_same)) * FOLDS // len(is_same)
-        scores, rule = np.sum(x[::2] * x[1::2], axis=1), setting.recipe.rule
+        scores = np.sum(x[::2] * x[1::2], axis=1)
         result = sx.metrics.verification_accuracy(scores, is_same, folds, rule=rule)
         found[name] = round(100.0 * float(result.accuracy), 3)
         found[f"{name}, error"] = round(100.0 * float(result.standard_error), 3)
