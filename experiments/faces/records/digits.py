@@ -10,24 +10,26 @@ from experiments.faces.records.recordio import RecordWriter
 from experiments.faces.records.verification import write_verification_set
 
 _PAIRS = 600
+_TRAINED = 1000
 
 
 def write_digits(folder: pathlib.Path) -> None:
     """Writes ``digits.rec`` and ``digits.bin``, of 16 x 16 pixels.
 
-    The records are of the digits 0 to 4, each an identity. The verification set has 300
-    pairs of images of one of the digits 5 to 9, and 300 of two, in turn.
+    The records are the first 1000 images, each digit being an identity. The
+    verification set has 300 pairs of other images of one digit, and 300 of two digits,
+    in turn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pixels, labels = load_digits(return_X_y=True)
     pixels = np.kron(pixels.reshape(-1, 8, 8), np.ones((1, 2, 2))) * (255 / 16)
     images = [encode(image) for image in pixels.astype(np.uint8)]
     with RecordWriter(folder / "digits.rec") as writer:
-        for number in np.flatnonzero(labels < 5):
-            writer.write(images[number], int(labels[number]))
-    (folder / "property").write_text("5,16,16\n")
+        for image, label in zip(images[:_TRAINED], labels, strict=False):
+            writer.write(image, int(label))
+    (folder / "property").write_text("10,16,16\n")
     rng = np.random.default_rng(0)
-    first, second = rng.choice(np.flatnonzero(labels >= 5), (2, 10 * _PAIRS))
+    first, second = rng.integers(_TRAINED, len(images), (2, 20 * _PAIRS))
     is_same = labels[first] == labels[second]
     kinds = [
         np.flatnonzero((first != second) & kind)[: _PAIRS // 2]
