@@ -248,7 +248,7 @@ def step(
 def embed(
     setting: Setting, state: State, number: int, get: Callable[[int], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, jax.Array]]:
-    """Embeds images in batches: sums of their embeddings and those of mirror images.
+    """Embeds images and their mirror images, in batches.
 
     Args:
         setting: Of the training.
@@ -258,7 +258,8 @@ def embed(
 
     Yields:
         Numbers of the images of a batch, the last of them repeated to fill it, and
-        their embeddings, ``[batch, features]``, the same on all devices.
+        embeddings of each and of its mirror image, ``[batch, 2, features]``, the same
+        on all devices.
     """
     batch = setting.recipe.batch
     size = batch // jax.process_count()
@@ -275,8 +276,7 @@ def _embed(setting: Setting, state: State, images: jax.Array) -> jax.Array:
     model = nnx.merge(setting.graph, *parts, copy=True)
     x = _normalized(images)
     both = jnp.stack([x, x[:, :, ::-1]], axis=1)
-    embeddings = model.network(both, use_running_average=True).sum(axis=1)
-    return _everywhere(setting, embeddings)
+    return _everywhere(setting, model.network(both, use_running_average=True))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -32,7 +32,8 @@ class Events:
         if self._writer is None:
             return
         for name, values in metrics.items():
-            self._writer.add_scalar(name, float(np.mean(values)), step)
+            if not isinstance(values, str):
+                self._writer.add_scalar(name, float(np.mean(values)), step)
 
     def __enter__(self) -> "Events":
         return self

@@ -63,7 +63,7 @@ def fit(
     advice: str,
     steps: int,
     every: Intervals,
-    measure: Callable[[Any], dict[str, float]],
+    measure: Callable[[Any], dict[str, Any]],
     also: Callable[[], Mapping[str, float]],
     patience: float,
 ) -> Fitted:

@@ -53,12 +53,10 @@ class Config(class_recipes.Recipe):
     than so many degrees away from the dominant center of their identity, and train
     again from the start with one center on the others; 75 in the paper."""
     verification: tuple[pathlib.Path, ...] = ()
-    """Verification sets of insightface's form, such as lfw.bin."""
+    """Verification sets of insightface's form, such as lfw.bin; scored by insightface's
+    rule."""
     verify_every: int = 2000
     """Steps between verifications."""
-    rule: Literal["exact", "matlab", "insightface"] = "exact"
-    """How the threshold of a fold is found on the other folds, as in
-    sphax.metrics.verification_accuracy."""
     devices: int | None = None
     """On a CPU, the number of devices to simulate; None: one, or eight for presets that
     a CPU can do."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
+import numpy as np
 
 from experiments.common import class_parallel, costs, figures, tables
 from experiments.common.runs import Found
@@ -21,7 +22,7 @@ def table(config: Config, found: Found) -> Iterator[str]:
     for run, record in found:
         by_method.setdefault(run.method, []).append(record["metrics"])
     first = found[0][1]["metrics"]
-    names = [key for key in _last(first) if f"{key}, error" in _last(first)]
+    names = _names(first)
     head = ["", *(f"{name}, %" for name in names), "images kept, %"]
     has_kept = any("kept" in metrics for (metrics, *_) in by_method.values())
     rows = [head[: len(names) + 1 + has_kept]]
@@ -40,8 +41,8 @@ def table(config: Config, found: Found) -> Iterator[str]:
     spread = "standard deviation over the seeds" if several else "error over the folds"
     yield (
         f"{first['images']} images of {first['identities']} identities, on"
-        f" {first['devices']} devices; accuracies by the rule {config.rule}, ±"
-        f" {spread}; {tables.number_of_seeds(found)}."
+        f" {first['devices']} devices; {tables.number_of_seeds(found)}; ±"
+        f" {spread}. Rule: {first['rule']}."
     )
     yield ""
     yield tables.caption(config.command, found)
@@ -53,18 +54,10 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.0))
         for run, record in found:
             metrics = record["metrics"]
-            shares = [
-                (i + 0.5) / len(metrics["losses"])
-                for i in range(len(metrics["losses"]))
-            ]
-            left.plot(
-                [run.steps * x for x in shares], metrics["losses"], label=run.method
-            )
-            for name in [
-                key
-                for key in _last(metrics)
-                if key not in ("step",) and not key.endswith("error")
-            ]:
+            losses = metrics["losses"]
+            steps = (np.arange(len(losses)) + 0.5) * run.steps / len(losses)
+            left.plot(steps, losses, label=run.method)
+            for name in _names(metrics):
                 points = [
                     (each["step"], each[name]) for each in metrics["verification"]
                 ]
@@ -78,6 +71,11 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
         left.legend()
         right.legend()
         figures.save(figure, folder / f"{config.group}-curves.png")
+
+
+def _names(metrics: dict[str, Any]) -> list[str]:
+    """Of the verification sets."""
+    return [key for key in _last(metrics) if f"{key}, error" in _last(metrics)]
 
 
 def _last(metrics: dict[str, Any]) -> dict[str, float]:

@@ -15,15 +15,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-import sphax as sx
 from experiments.common import class_parallel, sharded
 from experiments.common.class_parallel import Setting, State
+from experiments.common.images import DatasetNotFoundError
 from experiments.common.runs import Run, Work
 from experiments.faces import records
 from experiments.faces.config import Config
-from experiments.faces.records import Source, VerificationSet
+from experiments.faces.records import Source, VerificationSet, evaluation
 
-FOLDS = 10
 # Numbers in the stored curve of the loss.
 _STORED = 50
 
@@ -34,8 +33,9 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     Returns:
         Numbers of ``images``, ``identities`` and ``devices``; ``losses``, means over
         equal parts of the training; ``verification``, accuracies in percent, each with
-        its error over the folds, by step. With a ``drop_angle``, also the share of
-        images that were ``kept``, and ``before``, the same of the training with all.
+        its error over the folds, by step, and the ``rule`` in words. With a
+        ``drop_angle``, also the share of images that were ``kept``, and ``before``, the
+        metrics of the training with all.
 
     Raises:
         DatasetNotFoundError: If a set is not prepared.
@@ -77,11 +77,11 @@ def open_training(config: Config) -> Source:
     """The training images of some settings."""
     path = config.data
     if path is None and config.preset != "quick":
-        raise ValueError(
+        raise DatasetNotFoundError(
             f"--preset {config.preset} needs --data, such as the train.rec of the"
             " identities that it is for."
         )
-    source = _open(config, path or _digits(config) / "digits.rec")
+    source = _open(config, "--data", path or _digits(config) / "digits.rec")
     if len(source) < config.batch:
         raise ValueError(
             f"--batch must be at most {len(source)}, the number of training images, got"
@@ -90,7 +90,9 @@ def open_training(config: Config) -> Source:
     return source
 
 
-def _open(config: Config, path: pathlib.Path) -> Source:
+def _open(config: Config, flag: str, path: pathlib.Path) -> Source:
+    if not str(path).startswith("tfds:"):
+        _check_exists(flag, path)
     source = records.source(str(path), size=config.image_size, relabel=config.relabel)
     if source.size != (config.image_size, config.image_size):
         raise ValueError(
@@ -106,7 +108,14 @@ def open_verification(config: Config) -> dict[str, VerificationSet]:
     if not paths and config.data is None:
         paths = (_digits(config) / "digits.bin",)
     size = config.image_size, config.image_size
+    for path in paths:
+        _check_exists("--verification", path)
     return {path.stem: records.read_verification_set(path, size) for path in paths}
+
+
+def _check_exists(flag: str, path: pathlib.Path) -> None:
+    if not path.exists():
+        raise DatasetNotFoundError(f"{flag} must be a file or folder, got {path}.")
 
 
 def _digits(config: Config) -> pathlib.Path:
@@ -158,16 +167,18 @@ def fit(
         every=sharded.Intervals(
             config.log_every, config.verify_every, config.checkpoint_every
         ),
-        measure=partial(verify, setting, sets, config.rule),
+        measure=partial(verify, setting, sets),
         also=lambda: {"unreadable": bad.count},
         patience=config.patience,
     )
     parts = np.array_split(losses, min(_STORED, setting.steps))
+    (*_, rule) = [each.pop("rule", "") for each in measures]
     metrics = {
         "images": len(source),
         "identities": source.num_classes,
         "devices": setting.mesh.size,
         "losses": [round(float(np.mean(part)), 4) for part in parts],
+        "rule": rule,
         "verification": measures,
     }
     return setting, state, metrics
@@ -180,28 +191,22 @@ def begin(config: Config, source: Source) -> tuple[Setting, Any]:
 
 
 def verify(
-    setting: Setting,
-    sets: dict[str, VerificationSet],
-    rule: Any,
-    state: State,
-) -> dict[str, float]:
+    setting: Setting, sets: dict[str, VerificationSet], state: State
+) -> dict[str, Any]:
     """Accuracies on verification sets, in percent, each with its error over the folds.
 
-    The score of a pair is the cosine of its embeddings; the ten folds follow each other
-    in the file.
+    There is also the rule, in words.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for name, (images, is_same) in sets.items():
-        x = np.zeros((len(images), setting.features), np.float32)
+        x = np.zeros((len(images), 2, setting.features), np.float32)
         get = images.__getitem__
         for numbers, batch in class_parallel.embed(setting, state, len(images), get):
             x[numbers] = batch
-        x = np.asarray(sx.sphere.normalize(x))
-        folds = np.arange(len(is_same)) * FOLDS // len(is_same)
-        scores = np.sum(x[::2] * x[1::2], axis=1)
-        result = sx.metrics.verification_accuracy(scores, is_same, folds, rule=rule)
+        result = evaluation.verification(x[:, 0], x[:, 1], is_same)
         found[name] = round(100.0 * float(result.accuracy), 3)
         found[f"{name}, error"] = round(100.0 * float(result.standard_error), 3)
+        found["rule"] = result.rule
     return found
 
 
@@ -213,7 +218,9 @@ def to_centers(setting: Setting, state: State, source: Source) -> np.ndarray:
         setting, state, number, lambda i: source[i][0]
     ):
         labels = source.labels[numbers]
-        found[numbers] = class_parallel.cosines_to_centers(setting, state, x, labels)
+        found[numbers] = class_parallel.cosines_to_centers(
+            setting, state, x[:, 0], labels
+        )
     return found
 
 
@@ -238,14 +245,17 @@ def near_dominant(
 
 
 def export(run: Run, target: pathlib.Path) -> None:
-    """Writes embeddings, labels and names of images, by a finished run."""
+    """Writes embeddings, labels and names of images, by a finished run.
+
+    The embedding of an image is the sum of its own and of that of its mirror image.
+    """
     config: Config = run.config
     source = shown = open_training(config)
     if config.drop_angle is not None:
         kept = np.load(folder_of(run) / "kept.npy")
         config, source = cleaned(config), records.Subset(source, kept)
     if config.export_data is not None:
-        shown = _open(config, config.export_data)
+        shown = _open(config, "--export-data", config.export_data)
     setting, initial = begin(config, source)
     like = initial(run.seed), np.zeros(setting.steps, np.float32)
     with contextlib.closing(sharded.manager(folder_of(run) / "checkpoints")) as manager:
@@ -253,7 +263,7 @@ def export(run: Run, target: pathlib.Path) -> None:
     x = np.zeros((len(shown), setting.features), np.float32)
     images = class_parallel.embed(setting, state, len(shown), lambda i: shown[i][0])
     for numbers, batch in images:
-        x[numbers] = batch
+        x[numbers] = batch.sum(1)
     if jax.process_index() == 0:
         names = [shown.name(i) for i in range(len(shown))]
         np.savez(target, embeddings=x, labels=shown.labels, names=names)

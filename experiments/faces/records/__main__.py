@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from experiments.common import cli, store
-from experiments.faces.records.folders import identities_of, write_image_folder
+from experiments.faces.records.folders import as_jpeg, identities_of, write_image_folder
 from experiments.faces.records.pixels import UnreadableImageError, decode
 from experiments.faces.records.verification import (
     PAIRS_RULE,
@@ -83,14 +83,11 @@ def write(config: Config) -> list[str]:
     readable = np.array([_is_readable(config.folder / path) for path in paths])
     places = np.flatnonzero(readable)
     pairs, is_same = draw_pairs(labels[places], config.seed, config.pairs)
-    images = [
-        decode(
-            (config.folder / paths[place]).read_bytes(),
-            (config.size, config.size),
-            fit=True,
-        )
-        for place in places[pairs.ravel()]
-    ]
+    jpegs = {
+        place: as_jpeg((config.folder / paths[place]).read_bytes(), config.size)
+        for place in np.unique(places[pairs]).tolist()
+    }
+    images = [jpegs[place] for place in places[pairs].ravel().tolist()]
     store.writable("TARGET", config.target)
     path = config.target / "train.rec"
     count = write_image_folder(config.folder, path, size=config.size, names=trained)

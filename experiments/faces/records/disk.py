@@ -1,29 +1,31 @@
-"""Writing files: a full disk is an error that says what was missing."""
+"""Writing files: a full disk is an error that says how many bytes are needed."""
 
 import contextlib
 import errno
 import os
 from collections.abc import Iterator
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextlib.contextmanager
 def disk_full(
-    path: str | os.PathLike[str], written: int, needed: int
+    path: str | os.PathLike[str], partial: str | os.PathLike[str], needed: int
 ) -> Iterator[None]:
-    """Says in the error of a full disk how many bytes the file has and needs.
+    """Says in the error of a full disk how many bytes a file needs.
 
     Args:
-        path: The file that is written.
-        written: Bytes of it so far.
-        needed: Bytes that the block writes.
+        path: The file.
+        partial: Its name while it is written.
+        needed: Bytes that it has after the block.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise OSError(
             error.errno,
-            f"the disk is full after {written} bytes of {path}, which needs {needed}"
-            " bytes more for the next part; what was written is removed",
+            f"the disk is full: {os.fspath(path)} needs {needed} bytes, and"
+            f" {os.path.getsize(partial)} could be written; they are removed",
         ) from error

@@ -1,6 +1,5 @@
 """Folders of images by identity, and the record files that are written from them."""
 
-import errno
 import io
 import os
 import pathlib
@@ -9,6 +8,7 @@ from collections.abc import Collection
 
 from PIL import Image
 
+from experiments.faces.records.disk import FULL
 from experiments.faces.records.pixels import (
     UnreadableImageError,
     decode,
@@ -96,7 +96,7 @@ def write_image_folder(
                 for file in files:
                     content = (place / file).read_bytes()
                     try:
-                        image = _as_jpeg(content, size)
+                        image = as_jpeg(content, size)
                     except UnreadableImageError as error:
                         unreadable.append(f"{place.name}/{file} ({error})")
                         continue
@@ -110,13 +110,13 @@ def write_image_folder(
                 )
             writer.write_header(ranges, (size, size))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         needed = writer.bytes_written * total // done if done else total
         raise OSError(
             error.errno,
-            f"the disk is full after {writer.bytes_written} bytes of {path}, and all"
-            f" images need about {needed} bytes; what was written is removed",
+            f"the disk is full: {path} needs about {needed} bytes for all images, and"
+            f" has {writer.bytes_written}; they are removed",
         ) from error
     if unreadable:
         warnings.warn(
@@ -127,7 +127,12 @@ def write_image_folder(
     return key - 1
 
 
-def _as_jpeg(content: bytes, size: int) -> bytes:
+def as_jpeg(content: bytes, size: int) -> bytes:
+    """A square JPEG: the image itself if it is one of this size, else one of it.
+
+    Raises:
+        UnreadableImageError: If it is not an image.
+    """
     pixels = decode(content)
     with Image.open(io.BytesIO(content)) as image:
         if image.format == "JPEG" and image.size == (size, size):

@@ -85,20 +85,15 @@ class RecordReader:
     def __init__(self, path: Path, index: Path | None = None):
         self.path = pathlib.Path(path)
         self._open()
-        try:
-            self._read_index(None if index is None else pathlib.Path(index))
-            self._check_end()
-            self._read_identities()
-            del self._keys, self._offsets
-        except BaseException:
-            self.close()
-            raise
+        self._read_index(None if index is None else pathlib.Path(index))
+        self._check_end()
+        self._read_identities()
+        del self._keys, self._offsets  # pickled with the rest otherwise
 
     def _open(self) -> None:
         self._file = open(self.path, "rb")  # noqa: SIM115
         self._size = os.fstat(self._file.fileno()).st_size
         if not self._size:
-            self.close()
             raise RecordError(
                 f"{self.path} is empty: copy it again, or write it with RecordWriter."
             )
@@ -370,7 +365,14 @@ class RecordReader:
                 return parts, at
 
     def _bytes(self, at: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, at)
+        found = os.pread(self._file.fileno(), length, at)
+        if len(found) != length:
+            raise RecordError(
+                f"{self.path} had {self._size} bytes when it was opened, and byte"
+                f" {at + len(found)} is missing now: it must not change while it is"
+                " read."
+            )
+        return found
 
     def _refuse(self, key: int, offset: int, what: str) -> NoReturn:
         raise RecordError(f"{self.path}: key {key} at offset {offset}: {what}.")
@@ -378,6 +380,10 @@ class RecordReader:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def __del__(self):
+        if "_file" in self.__dict__:
+            self.close()
 
     def __enter__(self) -> "RecordReader":
         return self
@@ -389,13 +395,12 @@ class RecordReader:
         return f"RecordReader({str(self.path)!r}, images={len(self)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        return {name: x for name, x in self.__dict__.items() if name != "_file"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
         if self._size != state["_size"]:
-            self.close()
             raise RecordError(
                 f"{self.path} had {state['_size']} bytes and now has {self._size}: a"
                 " file must not change while it is read."
@@ -414,7 +419,7 @@ class RecordWriter:
 
     Raises:
         RecordError: If a label or a key cannot be written.
-        OSError: If the disk is full; says how many bytes were missing.
+        OSError: If the disk is full; says how many bytes the file needs so far.
     """
 
     def __init__(self, path: Path, index: Path | None = None):
@@ -452,6 +457,10 @@ class RecordWriter:
                 " exact."
             )
         key = self._largest + 1 if key is None else key
+        if key < 0 or (key <= self._largest and key in self._keys):
+            raise RecordError(
+                f"{self.path}: a key must be 0 or more and not used before, got {key}."
+            )
         several = np.ndim(label) == 1
         header = _HEADER.pack(
             len(labels) * several, 0.0 if several else labels[0], key, 0
@@ -485,34 +494,28 @@ class RecordWriter:
                 f"{self.path}: key {key}: a record must be smaller than 2^29 bytes, got"
                 f" {length}."
             )
-        is_used = key <= self._largest and key in self._keys
-        if key < 0 or is_used:
-            raise RecordError(
-                f"{self.path}: a key must be 0 or more and not used before, got {key}."
-            )
         payload = header + rest
-        words = np.frombuffer(payload, "<u4", length // 4)
         # The magic number may only be where a part begins: it is cut out elsewhere.
+        words = np.frombuffer(payload, "<u4", length // 4)
         cuts = [-4, *(4 * np.flatnonzero(words == MAGIC)).tolist(), length]
-        parts = []
-        for place, (start, end) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
-            flag = 0 if len(cuts) == 2 else 1 if place == 0 else 2
-            flag = 3 if len(cuts) > 2 and place == len(cuts) - 2 else flag
+        flags = [1, *[2] * (len(cuts) - 3), 3] if len(cuts) > 2 else [0]
+        content = b""
+        for flag, start, end in zip(flags, cuts[:-1], cuts[1:], strict=True):
             part = payload[start + 4 : end]
-            parts.append(_PART.pack(MAGIC, flag << 29 | len(part)))
-            parts.append(part + bytes(-len(part) % 4))
-        content = b"".join(parts)
-        with disk_full(self.path, self.bytes_written, len(content)):
+            content += _PART.pack(MAGIC, flag << 29 | len(part)) + part
+            content += bytes(-len(part) % 4)
+        needed = self.bytes_written + len(content)
+        with disk_full(self.path, self._files[0].name, needed):
             self._files[0].write(content)
             self._files[1].write(b"%d\t%d\n" % (key, self.bytes_written))
-        self.bytes_written += len(content)
+        self.bytes_written = needed
         self._keys.append(key)
         self._largest = max(self._largest, key)
 
     def close(self) -> None:
         """Ends both files, which get their names."""
         try:
-            with disk_full(self.path, self.bytes_written, 0):
+            with disk_full(self.path, self._files[0].name, self.bytes_written):
                 for file in self._files:
                     file.close()
         except BaseException:

@@ -242,7 +242,7 @@ class Subset(Source):
         return self._source.name(int(self._kept[index]))
 
 
-def source(spec: str, *, size: int = 112, relabel: bool = False) -> Source:
+def source(spec: Path, *, size: int = 112, relabel: bool = False) -> Source:
     """The source that a setting names.
 
     Args:
@@ -251,7 +251,7 @@ def source(spec: str, *, size: int = 112, relabel: bool = False) -> Source:
         size: Side of the images, where they can be resized.
         relabel: See :class:`Source`.
     """
-    square = size, size
+    spec, square = os.fspath(spec), (size, size)
     if spec.startswith("tfds:"):
         name, _, split = spec.removeprefix("tfds:").partition("/")
         return PreparedSource(name, split or "train", size=square, relabel=relabel)

@@ -160,7 +160,7 @@ def write_verification_set(
     target = pathlib.Path(path)
     partial = target.with_name(f"{target.name}.partial")
     try:
-        with disk_full(target, 0, len(content)):
+        with disk_full(target, partial, len(content)):
             partial.write_bytes(content)
     except BaseException:
         with contextlib.suppress(OSError):
