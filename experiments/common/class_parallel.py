@@ -237,7 +237,7 @@ def step(
         head, of_head = _update_rows(setting, second, grads[1], state, rows)
     optimizers, count = (of_network, of_head), state.step + 1
     metrics = {name: jnp.mean(values) for name, values in metrics.items()} | {
-        "gradient": optax.global_norm(grads[0]),
+        "gradient": optax.tree.norm(grads[0]),
         "learning_rate": recipe.rate(setting.steps)(state.step),
         # Images whose class found no place in the sample, which makes the loss NaN.
         "lost": jnp.sum(targets < 0),
@@ -307,12 +307,12 @@ def _sample(setting: Setting, head: Any, labels: jax.Array, key: jax.Array) -> A
     devices = setting.mesh.size
     rows = _rows(head) // devices
     fewest = max(setting.classes - (devices - 1) * rows, 0)
-    size = min(int(setting.recipe.sample_rate * rows), fewest)
-    if size < 1:
+    size = max(1, int(setting.recipe.sample_rate * rows))
+    if size > fewest:
         raise ValueError(
-            f"--sample-rates must leave a prototype on each of {devices} devices: the"
-            f" last of them has {fewest} of {setting.classes} identities, in shares of"
-            f" {rows}."
+            f"--sample-rates must be at most {fewest / rows:.3g} for {setting.classes}"
+            f" identities on {devices} devices, the last of which has only {fewest} in"
+            f" its {rows} places, got {setting.recipe.sample_rate}."
         )
 
     def sample(head, labels, key):

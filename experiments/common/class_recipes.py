@@ -1,6 +1,7 @@
 """Recipes for networks with prototypes of very many classes, on many devices."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
@@ -115,10 +116,15 @@ class Recipe(runs.Config):
                 f"--warmup must be shorter than --epochs, got {self.warmup} and"
                 f" {self.epochs}."
             )
-        if self.drops and (self.schedule != "step" or min(self.drops) <= self.warmup):
+        is_step = self.schedule == "step"
+        if max(self.drops, default=0.0) and not is_step:
             raise ValueError(
-                "--drops must come after --warmup, with --schedule step, got"
-                f" {runs.shown(self.drops)}."
+                f"--drops are for --schedule step, got --schedule {self.schedule}."
+            )
+        if is_step and min(self.drops, default=math.inf) <= self.warmup:
+            raise ValueError(
+                f"--drops must come after --warmup, got {runs.shown(self.drops)} and"
+                f" {self.warmup}."
             )
 
     @property

@@ -39,8 +39,8 @@ def learning_rate(
     elif schedule == "cosine":
         falling = optax.cosine_decay_schedule(rate, steps - rising)
     else:
-        places = {round(drop * per_epoch) - rising: 0.1 for drop in drops}
-        falling = optax.piecewise_constant_schedule(rate, places)
+        places = [round(drop * per_epoch) - rising for drop in drops]
+        falling = optax.piecewise_constant_schedule(rate, dict.fromkeys(places, 0.1))
     if not rising:
         return falling
     return optax.join_schedules(

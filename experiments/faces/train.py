@@ -46,8 +46,6 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     (run,) = runs
     config: Config = run.config
     source, sets = open_training(config), open_verification(config)
-    if jax.process_index() == 0:
-        print(f"{source.summary}.", file=sys.stderr)
     folder, further = folder_of(run), {}
     if config.drop_angle is not None:
         everything = folder / "all"
@@ -91,8 +89,12 @@ def open_training(config: Config) -> Source:
 
 
 def _open(config: Config, flag: str, path: pathlib.Path) -> Source:
-    if not str(path).startswith("tfds:"):
-        _check_exists(flag, path)
+    is_there = path.is_file() if path.suffix == ".rec" else path.is_dir()
+    if not is_there and not str(path).startswith("tfds:"):
+        raise DatasetNotFoundError(
+            f"{flag} must be a .rec file, a folder, or tfds:NAME/SPLIT, got {path}"
+            + ", which does not exist." * (not path.exists())
+        )
     source = records.source(str(path), size=config.image_size, relabel=config.relabel)
     if source.size != (config.image_size, config.image_size):
         raise ValueError(
@@ -109,13 +111,9 @@ def open_verification(config: Config) -> dict[str, VerificationSet]:
         paths = (_digits(config) / "digits.bin",)
     size = config.image_size, config.image_size
     for path in paths:
-        _check_exists("--verification", path)
+        if not path.is_file():
+            raise DatasetNotFoundError(f"--verification must be files, got {path}.")
     return {path.stem: records.read_verification_set(path, size) for path in paths}
-
-
-def _check_exists(flag: str, path: pathlib.Path) -> None:
-    if not path.exists():
-        raise DatasetNotFoundError(f"{flag} must be a file or folder, got {path}.")
 
 
 def _digits(config: Config) -> pathlib.Path:
@@ -137,6 +135,8 @@ def fit(
 ) -> tuple[Setting, State, dict[str, Any]]:
     """Trains a network: what it was compiled for, its last state, and the metrics."""
     setting, initial = begin(config, source)
+    if jax.process_index() == 0:
+        print(f"{source.summary}.", file=sys.stderr)
     bad = records.BadRecords(config.max_bad_share)
 
     def batches(start):
