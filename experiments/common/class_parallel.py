@@ -113,7 +113,7 @@ def share(setting: Setting, rows: np.ndarray) -> jax.Array:
 
 
 def costs_of(recipe: Recipe, classes: int, devices: int) -> tuple[Any, costs.Costs]:
-    """Shapes of the network's params, and costs of a step on each device.
+    """The network, of shapes alone, and the costs of a part of a batch on each device.
 
     Operations are counted in the network as it is traced, and the bytes kept for its
     backward pass are those of all its residuals. The compiler, which fuses operations,
@@ -161,7 +161,7 @@ def costs_of(recipe: Recipe, classes: int, devices: int) -> tuple[Any, costs.Cos
         slots=slots,
         subcenters=recipe.subcenters,
     )
-    return params, of_network + of_head
+    return network, of_network + of_head
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -1,5 +1,6 @@
 """The table of the study and its curves, from stored runs, and estimates of costs."""
 
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from flax import nnx
 
 from experiments.common import class_parallel, costs, figures, tables
 from experiments.common.runs import Found
@@ -94,22 +96,25 @@ def estimates(config: Config) -> Iterator[str]:
     steps = config.epochs * (images // config.batch)
     yield f"{images} images of {identities} identities; {steps} steps."
     yield ""
-    head = ["", "machine", "parameters, millions", "held", "temporary", "of, GB"]
-    rows = [[*head, "s a step", "images/s", "hours"]]
+    rows = [["", "machine", "parameters", "held", "temporary", "--accumulate"]]
+    rows[0] += ["s a step", "images/s", "hours"]
     for run in planned(config):
-        params, found = class_parallel.costs_of(run.config, identities, _DEVICES)
-        network = sum(leaf.size for leaf in jax.tree.leaves(params))
-        prototypes = identities * config.subcenters * 512
+        network, found = class_parallel.costs_of(run.config, identities, _DEVICES)
+        leaves = jax.tree.leaves(nnx.state(network, nnx.Param))
+        prototypes = identities * config.subcenters * network.features
         for name in ("TPU v5e", "H100"):
             machine = costs.MACHINES[name]
             seconds = found.seconds(machine) * config.accumulate
+            # Into how many parts the batch has to be cut for it to fit.
+            room = machine.memory - found.held
+            parts = math.ceil(config.accumulate * found.temporaries / max(room, 1.0))
             cells = [
                 run.method,
                 f"{_DEVICES} {name}",
-                f"{network / 1e6:.1f} + {prototypes / 1e6:.1f}",
-                f"{found.held / 1e9:.2f}",
-                f"{found.temporaries / 1e9:.2f}",
-                f"{machine.memory / 1e9:.0f}",
+                f"{sum(x.size for x in leaves) / 1e6:.1f} + {prototypes / 1e6:.1f} M",
+                f"{found.held / 1e9:.2f} GB",
+                f"{found.temporaries / 1e9:.2f} of {machine.memory / 1e9:.0f} GB",
+                f"{parts} or more" if parts > config.accumulate else "fits",
                 f"{seconds:.3f}",
                 f"{config.batch / seconds:.0f}",
                 f"{steps * seconds / 3600:.1f}",
@@ -118,7 +123,7 @@ def estimates(config: Config) -> Iterator[str]:
     yield from tables.markdown(rows)
     yield ""
     yield (
-        "Parameters are those of the network and of the prototypes, bytes are of each"
-        " device; times are lower bounds, by the peaks of the data sheets, without"
-        " reading and verifying."
+        "Parameters are those of the network and of the prototypes; bytes are of each"
+        " device, before the compiler fuses operations; times are of machines at the"
+        " peaks of their data sheets, without reading images and verifying."
     )

@@ -1,5 +1,7 @@
 """Learning rates against their formulas, and what decays."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,11 +50,11 @@ def test_optimizers(name, decays_all):
         decays_all=decays_all,
     )
     params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
-    state = optimizer.init(params)
-    moved = params
+    state, moved = optimizer.init(params), params
     for _ in range(2):
         updates, state = optimizer.update(params, state, moved)  # the gradient
-        moved = optax.apply_updates(moved, updates)
+        stepped: Any = optax.apply_updates(moved, updates)
+        moved = stepped
     for key, gradient in params.items():
         w, v, s = np.float64(gradient), 0.0, 0.0
         g, wd = w, decay * (decays_all or key == "kernel")

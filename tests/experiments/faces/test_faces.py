@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto import event_pb2
 
 from experiments.common import sharded, store
 from experiments.common.runs import Work
@@ -79,7 +79,9 @@ def events(folder):
         content, at = path.read_bytes(), 0
         while at < len(content):
             (length,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + length])
+            event: Any = vars(event_pb2)["Event"].FromString(
+                content[at + 12 : at + 12 + length]
+            )
             at += 16 + length
             for value in event.summary.value:
                 each = event.step, value.simple_value
@@ -207,7 +209,8 @@ def test_presets_are_the_published_recipes():
         assert each.sample_rate == sampled
         (run,) = config.planned(each)
         assert run.steps == images // batch * epochs
-        assert each.rate(run.steps)(run.steps) < 1e-3 * rate + 1e-9 or each.drops
+        last = float(each.rate(run.steps)(run.steps))
+        assert last <= rate * (1.001e-3 if each.drops else 0.0)
     assert found["wf42m-vit"].rate(40_000)(2_000) == pytest.approx(0.5e-3)
     assert found["adaface"].rate(26_000)(13_000) == pytest.approx(0.01)
     assert found["subcenter"].head["subcenters"] == 3
@@ -218,7 +221,9 @@ def test_presets_are_the_published_recipes():
 def test_an_estimate_names_both_machines(files, tmp_path):
     lines = list(report.estimates(settings(files, tmp_path)))
     assert lines[0] == "72 images of 12 identities; 8 steps."
-    assert lines[4].startswith("| adaface | 8 TPU v5e | 0.0 + 0.0 | 0.00 | 0.00 | 16 |")
+    assert lines[4].startswith(
+        "| adaface | 8 TPU v5e | 0.0 + 0.0 M | 0.00 GB | 0.00 of 16 G"
+    )
     assert lines[5].startswith("| adaface | 8 H100 | ")
 
 
