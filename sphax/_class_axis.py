@@ -75,38 +75,37 @@ def as_class_axis(
     if axes is None:
         axes, devices = (), 1
     else:
-        devices = _devices(axes)
+        devices = devices_along(axes)
     total = rows * devices
     if num_classes is None:
         return Classes(total, rows, axes, is_padded=False)
     check_count("num_classes", num_classes)
     if num_classes > total:
-        where = f" on {devices} devices" if axes else ""
+        where = f", {rows} on each of {devices} devices" if axes else ""
         raise ValueError(
-            f"num_classes must be at most the number of rows of {of}, which is {total},"
-            f" {rows}{where}; got {num_classes}."
+            f"num_classes must be at most the number of rows of {of}, which is"
+            f" {total}{where}; got {num_classes}."
         )
     return Classes(int(num_classes), rows, axes, is_padded=num_classes < total)
 
 
-def _devices(axes: Any) -> int:
+def devices_along(axes: Any, name: str = "class_axis") -> int:
     """Number of devices along manual axes of the mesh; raises unless they are."""
     if not isinstance(axes, tuple) or not all(isinstance(axis, str) for axis in axes):
         raise TypeError(
-            "class_axis must be the name of a mesh axis or a tuple of names, got"
-            f" {axes!r}."
+            f"{name} must be the name of a mesh axis or a tuple of names, got {axes!r}."
         )
     mesh = jax.sharding.get_abstract_mesh()
     for axis in axes:
         if axis not in mesh.manual_axes:
             have = f"its axes are {mesh.manual_axes}" if mesh.manual_axes else "none"
             raise ValueError(
-                f"class_axis={axis!r} must be an axis of the jax.shard_map that the"
+                f"{name}={axis!r} must be an axis of the jax.shard_map that the"
                 f" function is called in, got {have}. sphax.sharding has functions for"
                 " arrays outside of shard_map."
             )
     if not axes or len(set(axes)) < len(axes):
-        raise ValueError(f"class_axis must name one axis or more, once, got {axes}.")
+        raise ValueError(f"{name} must name one axis or more, once, got {axes}.")
     return math.prod(mesh.shape[axis] for axis in axes)
 
 

@@ -15,7 +15,7 @@ ROOT = Path(sx.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 # sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics}
-# <- margins <- {losses, sharding};  {energy, orthogonal} <- {optim, reparam};
+# <- margins <- losses <- sharding;  {energy, orthogonal} <- {optim, reparam};
 # all of these <- layers <- networks. A package imports what lies left of it.
 LEFT = {"sphere", "neurons"}
 MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics"}
@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "neurons": {"sphere"},
     **dict.fromkeys(MIDDLE, LEFT),
     "margins": LEFT | MIDDLE,
-    **dict.fromkeys(("losses", "sharding"), {"margins"} | LEFT | MIDDLE),
+    "losses": {"margins"} | LEFT | MIDDLE,
+    "sharding": {"margins", "losses"} | LEFT | MIDDLE,
     **dict.fromkeys(("optim", "reparam"), {"energy", "orthogonal"} | LEFT),
     "layers": {"margins"} | LEFT | MIDDLE | RIGHT,
     "networks": {"margins", "layers"} | LEFT | MIDDLE | RIGHT,
@@ -217,4 +218,5 @@ def test_an_argument_passes_through_few_files(module, function, arguments, files
 
 def test_the_embeddings_of_a_margin_loss_enter_few_functions():
     found = paths.entered(paths.path_of("losses", "margin_softmax", "embeddings"))
-    assert len(found) <= 8, found
+    # One of them, which masks classes, for the labels that go with the embeddings.
+    assert len(found) <= 9, found

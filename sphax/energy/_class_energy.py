@@ -12,6 +12,7 @@ from sphax._checks import (
     as_labels,
     check_choice,
 )
+from sphax._class_axis import ClassAxis, Classes, as_class_axis, vary_alike
 from sphax._compiled import compiled
 from sphax._masking import as_weights, total_pair_weight
 from sphax._numerics import divide
@@ -21,6 +22,7 @@ from sphax.energy._hyperspherical import (
     energy_between,
     energy_within,
 )
+from sphax.energy._pairs._tiles import weight_between
 
 Against = Literal["all", "present"]
 
@@ -36,6 +38,8 @@ def class_energy(
     half_space: bool = False,
     where: jax.typing.ArrayLike | None = None,
     block_size: int | None = None,
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
 ) -> jax.Array:
     r"""Unbiased estimate of the energy of all prototypes, from those of a batch.
 
@@ -76,6 +80,11 @@ def class_energy(
             ``frequencies`` only. Masked labels are not in the batch.
         block_size: Side of a tile of pairs; no array has the size of batch times
             classes.
+        class_axis: Axis or axes of the mesh, inside :func:`jax.shard_map`, along which
+            the classes are split; see :func:`sphax.losses.margin_softmax`. Prototypes
+            and frequencies are then those of this device. The prototypes of the labels
+            travel, ``batch * features`` numbers, and their gradient.
+        num_classes: How many classes exist; rows beyond are padding.
 
     Returns:
         The estimate, a scalar in float32 at least; 0, with zero gradient, when no pair
@@ -106,52 +115,83 @@ def class_energy(
     """
     check_choice("against", against, ("all", "present"))
     options, array_power = as_options(power, distance, half_space, block_size)
-    prototypes, batch = as_batch(prototypes, labels, where)
+    prototypes, batch, classes = as_batch(
+        prototypes, labels, where, class_axis, num_classes
+    )
     if frequencies is not None:
         frequencies = jax.lax.stop_gradient(jnp.asarray(frequencies))
         frequencies = frequencies.astype(batch.weights.dtype)
-        classes = prototypes.shape[:1]
-        if frequencies.shape != classes:
+        if frequencies.shape != (classes.rows,):
             raise ValueError(
-                f"frequencies must be [classes], {classes}, got {frequencies.shape}."
+                f"frequencies must be [classes], ({classes.rows},), got"
+                f" {frequencies.shape}."
             )
     return _class_energy(
-        options, array_power, prototypes, batch, frequencies, against=against
+        options,
+        array_power,
+        prototypes,
+        batch,
+        frequencies,
+        against=against,
+        classes=classes,
     )
 
 
-@compiled("options", "against")
-def _class_energy(options, power, prototypes, batch, frequencies, *, against):
+@compiled("options", "against", "classes")
+def _class_energy(
+    options, power, prototypes, batch, frequencies, *, against, classes: Classes
+):
     labels, each, nan_if_unknown = batch
-    classes = len(prototypes)
-    if not len(labels) or not classes:
+    if not len(labels) or not classes.rows:
         return jnp.zeros((), each.dtype) * nan_if_unknown
     # Each class has a weight at its first label only, so that it makes no pair with
     # itself.
     is_there = each != 0.0
     is_same = (labels[:, None] == labels[None, :]) & is_there[None, :]
     is_first = is_there & (jnp.argmax(is_same, axis=1) == jnp.arange(len(labels)))
+    exists = None
+    if classes.is_padded:
+        exists = jnp.arange(classes.rows) < classes.number - classes.start()
     # The weighted mean over pairs, times the correction, is the estimate.
     if frequencies is None:
         weights, correction = is_first, 1.0
     else:
-        frequencies = frequencies / jnp.sum(frequencies)
-        rarity = divide(each, classes * frequencies[labels])
+        total = classes.sum(jnp.sum(frequencies, where=exists))
+        of_labels = classes.sum(classes.take(frequencies, labels)) / total
+        rarity = divide(each, classes.number * of_labels)
         of_class = jnp.sum(jnp.where(is_same, rarity[None, :], 0), 1)
         weights = jnp.where(is_first, of_class, 0)
         if against == "all":
             correction = divide(jnp.sum(weights), jnp.sum(each))
         else:
             correction = divide(total_pair_weight(weights), total_pair_weight(each))
-            correction = correction * classes / max(classes - 1, 1)
-    points = prototypes[labels]
-    if against == "all":
-        energy = energy_between(
-            options, power, points, weights, prototypes, None, labels
-        )
-    else:
+            correction = correction * classes.number / max(classes.number - 1, 1)
+    points = classes.sum(classes.take(prototypes, labels))
+    if against == "present":
         energy = energy_within(options, power, points, weights)
+    else:
+        sides = points, weights.astype(each.dtype), prototypes, exists
+        energy = _mean_against_all(options, power, *sides, labels, classes)
     return correction * energy * nan_if_unknown
+
+
+def _mean_against_all(
+    options, power, points, weights, prototypes, exists, labels, classes: Classes
+):
+    """Mean energy of the pairs of points and all classes' prototypes."""
+    if not classes.axes:
+        return energy_between(
+            options, power, points, weights, prototypes, exists, labels
+        )
+    # Elsewhere, a label is the number of no row.
+    power, points, weights, prototypes, exists, labels = vary_alike(
+        power, points, weights, prototypes, exists, labels - classes.start()
+    )
+    mean = energy_between(options, power, points, weights, prototypes, exists, labels)
+    ones = jnp.ones_like(prototypes[:, 0], weights.dtype)
+    ones = ones if exists is None else jnp.where(exists, ones, 0.0)
+    pair_weight = weight_between(weights, ones, labels)
+    return divide(*classes.sum((mean * pair_weight, pair_weight)))
 
 
 class Batch(NamedTuple):
@@ -166,10 +206,12 @@ def as_batch(
     prototypes: jax.typing.ArrayLike,
     labels: jax.typing.ArrayLike,
     where: jax.typing.ArrayLike | None,
-) -> tuple[jax.Array, Batch]:
+    class_axis: ClassAxis = None,
+    num_classes: int | None = None,
+) -> tuple[jax.Array, Batch, Classes]:
     """Prototypes ``[classes, features]`` and labels as arrays; raises unless they fit.
 
-    Labels outside ``[0, classes)`` become 0.
+    Labels that are of no class become 0.
     """
     prototypes = as_floating("prototypes", prototypes)
     if prototypes.ndim != 2:
@@ -181,7 +223,8 @@ def as_batch(
     where = as_weights(where, labels.shape, "labels")
     dtype = jnp.promote_types(prototypes.dtype, jnp.float32)
     weights = jnp.ones(labels.shape, dtype) if where is None else where.astype(dtype)
-    classes, is_class = as_classes(labels, len(prototypes))
+    classes = as_class_axis(class_axis, num_classes, len(prototypes))
+    numbers, is_class = as_classes(labels, classes.number)
     are_known = jnp.all(is_class | (weights == 0.0))
     factor = jnp.where(are_known, 1.0, jnp.nan).astype(dtype)
-    return prototypes, Batch(classes, weights, factor)
+    return prototypes, Batch(numbers, weights, factor), classes

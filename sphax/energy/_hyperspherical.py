@@ -15,8 +15,13 @@ from sphax._checks import (
     check_flag,
     is_number,
 )
+from sphax._class_axis import ClassAxis, devices_along
 from sphax._compiled import compiled
 from sphax._masking import as_weights
+from sphax.energy._pairs._ring import (
+    mean_over_devices,
+    mean_over_devices_and_gradients,
+)
 from sphax.energy._pairs._tiles import (
     EnergyOptions,
     mean_between,
@@ -43,6 +48,7 @@ def hyperspherical_energy(
     others: jax.typing.ArrayLike | None = None,
     others_where: jax.typing.ArrayLike | None = None,
     self_index: jax.typing.ArrayLike | None = None,
+    row_axis: ClassAxis = None,
     block_size: int | None = None,
 ) -> jax.Array:
     r"""Mean Riesz energy of pairs of directions (hyperspherical energy, MHE).
@@ -67,6 +73,13 @@ def hyperspherical_energy(
     directions are computed from differences, to the rounding of the directions; a tile
     with such a pair takes several times as long as one without.
 
+    With ``row_axis``, each of :math:`p` devices passes its points on to the next one,
+    :math:`\lfloor p / 2 \rfloor` times, as :math:`4 n (d + 1)` bytes in float32, and
+    their gradient once more than that. It holds its own points, visiting ones and a
+    tile. Without, arrays that are sharded outside of ``shard_map`` are gathered: every
+    device holds all points, and computes all pairs. A derivative that is taken inside
+    of ``shard_map`` is right if ``check_vma=True``, the default.
+
     Args:
         points: Floating, ``[..., n, d]``; their lengths do not count. Leading axes are
             a batch of sets, each with its energy.
@@ -84,6 +97,10 @@ def hyperspherical_energy(
         self_index: For each point, the number of the one among the others that is the
             point itself, with which it makes no pair; integer, ``[..., n]``. Any number
             outside ``[0, m)``, such as -1, stands for no row.
+        row_axis: Mesh axis, or a tuple of axes, along which the points are split,
+            inside :func:`jax.shard_map`: ``points`` and ``where`` are then those of
+            this device, as many as on every other, and the energy, that of all pairs of
+            all points, is the same on all devices. Not with ``others``.
         block_size: Largest number of points on a side of a tile; by default 512.
 
     Returns:
@@ -116,11 +133,12 @@ def hyperspherical_energy(
         :math:`s = 0` the authors' code has twice the logarithm of the paper, which is
         the one here.
     """
-    options, array_power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size, row_axis)
     points, where = _as_set("points", points, where)
     if others is None:
         _check_without_others(others_where, self_index)
         return energy_within(options, array_power, points, where)
+    _check_without_axis(row_axis)
     others, others_where = _as_set("others", others, others_where)
     self_index = _as_self_index(self_index, points, others)
     sets = points, where, others, others_where, self_index
@@ -137,6 +155,7 @@ def energy_and_grad(
     others: jax.typing.ArrayLike | None = None,
     others_where: jax.typing.ArrayLike | None = None,
     self_index: jax.typing.ArrayLike | None = None,
+    row_axis: ClassAxis = None,
     block_size: int | None = None,
 ) -> tuple[jax.Array, jax.Array | tuple[jax.Array, jax.Array]]:
     r"""Value and gradient of :func:`hyperspherical_energy`, from one sweep.
@@ -161,6 +180,7 @@ def energy_and_grad(
         others: What points make pairs with.
         others_where: Mask or weights of the others.
         self_index: For each point, the number of itself among the others.
+        row_axis: Mesh axes along which the points are split, in ``shard_map``.
         block_size: Largest number of points on a side of a tile.
 
     Returns:
@@ -176,11 +196,12 @@ def energy_and_grad(
         (Array(-0.34657, dtype=float32), Array([[0. , 0.5],
                [0.5, 0. ]], dtype=float32))
     """
-    options, array_power = as_options(power, distance, half_space, block_size)
+    options, array_power = as_options(power, distance, half_space, block_size, row_axis)
     points, where = _as_set("points", points, where)
     if others is None:
         _check_without_others(others_where, self_index)
         return energy_within_and_gradient(options, array_power, points, where)
+    _check_without_axis(row_axis)
     others, others_where = _as_set("others", others, others_where)
     self_index = _as_self_index(self_index, points, others)
     sets = points, where, others, others_where, self_index
@@ -195,7 +216,8 @@ def energy_within(
     where: jax.Array | None = None,
 ) -> jax.Array:
     """Energy of each set of points ``[..., n, d]``, ``[...]``."""
-    mean = _over_batch(partial(mean_within, options), points)
+    mean = mean_over_devices if options.axes else mean_within
+    mean = _over_batch(partial(mean, options), points)
     return mean(power, points, _weights(points, where))
 
 
@@ -207,7 +229,10 @@ def energy_within_and_gradient(
     where: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The energy of each set of points, and its gradient in the points."""
-    mean = _over_batch(partial(mean_within_and_gradients, options), points)
+    mean = mean_within_and_gradients
+    if options.axes:
+        mean = mean_over_devices_and_gradients
+    mean = _over_batch(partial(mean, options), points)
     value, (_, d_points, _) = mean(power, points, _weights(points, where))
     return value, d_points
 
@@ -243,6 +268,7 @@ def as_options(
     distance: Distance,
     half_space: bool,
     block_size: int | None,
+    row_axis: ClassAxis = None,
 ) -> tuple[EnergyOptions, jax.Array | None]:
     """The checked options that are fixed, and the power if it is an array."""
     check_choice("distance", distance, _DISTANCES)
@@ -253,7 +279,13 @@ def as_options(
         raise ValueError(f"power must be 0 or more, got {power}.")
     fixed, array_power = split_power(power)
     block_size = int(block_size or _BLOCK_SIZE)
-    options = EnergyOptions(distance == "geodesic", bool(half_space), fixed, block_size)
+    axes = (row_axis,) if isinstance(row_axis, str) else row_axis
+    if axes is not None:
+        devices_along(axes, "row_axis")
+    is_geodesic = distance == "geodesic"
+    options = EnergyOptions(
+        is_geodesic, bool(half_space), fixed, block_size, axes or ()
+    )
     return options, array_power
 
 
@@ -279,6 +311,14 @@ def _check_without_others(others_where, self_index):
     if others_where is not None or self_index is not None:
         raise ValueError(
             "others_where and self_index say more of others, got others=None."
+        )
+
+
+def _check_without_axis(row_axis):
+    if row_axis is not None:
+        raise ValueError(
+            f"row_axis is for the pairs of one set of points, got row_axis={row_axis!r}"
+            " with others."
         )
 
 

@@ -67,7 +67,8 @@ def inter_class_energy(
         <https://arxiv.org/abs/1805.09298>`_, NeurIPS 2018; the authors' SphereFace+.
     """
     check_choice("kind", kind, ("mean", "pairwise"))
-    return _inter_class_energy(*as_batch(prototypes, labels, where), kind=kind)
+    prototypes, batch, _ = as_batch(prototypes, labels, where)
+    return _inter_class_energy(prototypes, batch, kind=kind)
 
 
 @compiled("kind")

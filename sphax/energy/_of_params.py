@@ -9,7 +9,8 @@ from sphax._checks import check_choice
 from sphax._compiled import map_alike
 from sphax._numerics import widen
 from sphax.energy._hyperspherical import Distance, as_options, energy_within
-from sphax.neurons import Neurons, find, select
+from sphax.energy._pairs._tiles import EnergyOptions
+from sphax.neurons import Axes, Neurons, find, select
 
 # One neuron makes no pair, and in one dimension there are two directions only.
 AT_LEAST = 2
@@ -35,6 +36,10 @@ def energy_of_params(
     :func:`hyperspherical_energy`. To give the last layer another weight, leave it out
     of ``params`` and add a second term for it. The same as an optax transform, which
     also keeps the energies for logging: :func:`sphax.optim.add_energy_gradient`.
+
+    Params may be sharded over a mesh. The neurons of one leaf at a time are gathered on
+    every device; for more classes than fit,
+    :func:`sphax.sharding.hyperspherical_energy` gathers nothing.
 
     Args:
         params: A pytree, such as ``nnx.state(model, nnx.Param)``.
@@ -70,11 +75,14 @@ def energy_of_params(
     check_choice("reduce", reduce, tuple(_REDUCTIONS))
     found = find(params, neurons, at_least=AT_LEAST)
     fixed = {name: (options, axes, reduce) for name, axes in found.items()}
-    energies = map_alike(_energy_of_leaf, select(params, found), fixed, array_power)
+    energies = map_alike(energy_of_leaf, select(params, found), fixed, array_power)
     return _REDUCTIONS[reduce](jnp.stack(list(energies.values())))
 
 
-def _energy_of_leaf(fixed, leaf, power):
+def energy_of_leaf(
+    fixed: tuple[EnergyOptions, Axes, str], leaf: jax.Array, power: jax.Array | None
+) -> jax.Array:
+    """Energy of the sets of neurons in a leaf, their mean or sum."""
     options, axes, reduce = fixed
     energies = energy_within(options, power, axes.rows(widen(leaf)))
     return _REDUCTIONS[reduce](energies)

@@ -4,10 +4,13 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from sphax.energy._hyperspherical import Distance, hyperspherical_energy
-from sphax.energy._of_params import AT_LEAST
+from sphax._compiled import map_alike
+from sphax.energy._hyperspherical import Distance, as_options
+from sphax.energy._of_params import AT_LEAST, energy_of_leaf
 from sphax.energy._theory._bounds import closest_angle_bound, energy_lower_bound
 from sphax.energy._theory._expectations import expected_energy
 from sphax.neurons import Neurons, find, select
@@ -104,7 +107,8 @@ def energy_report(
     """Compares the neurons of all kernels with random directions and with bounds.
 
     It runs on the host, on concrete parameters, not under ``jit``. The cosines of all
-    pairs are computed in float64, without an array of all of them.
+    pairs are computed in float64, without an array of all of them. Params may be
+    sharded over a mesh, of several processes too, which all have to call it.
 
     Args:
         params: A pytree, such as ``nnx.state(model, nnx.Param)``.
@@ -128,27 +132,43 @@ def energy_report(
         >>> kernel.n, kernel.d, kernel.closest_angle  # a zero neuron
         (4, 3, 1.5708)
     """
+    options, array_power = as_options(power, distance, half_space, None)
     found = find(params, neurons, at_least=AT_LEAST)
+    leaves = select(params, found)
+    fixed = {name: (options, axes, "mean") for name, axes in found.items()}
+    energies = map_alike(energy_of_leaf, leaves, fixed, array_power)
     kernels = {
-        name: _report(name, found[name].rows(leaf), power, distance, half_space)
-        for name, leaf in select(params, found).items()
+        name: _report(
+            name,
+            found[name].rows(_on_host(leaf)),
+            float(energies[name]),
+            power,
+            distance,
+            half_space,
+        )
+        for name, leaf in leaves.items()
     }
     return EnergyReport(kernels, power, distance, half_space)
 
 
-def _report(name, sets, power, distance, half_space) -> KernelReport:
+def _on_host(leaf: Any) -> Any:
+    """All of an array that may be split over devices, also of other processes."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
+
+
+def _report(name, sets, energy, power, distance, half_space) -> KernelReport:
     _, n, d = sets.shape
+    sets = sets.astype(np.float64)
     if not np.all(np.isfinite(sets)):
         raise ValueError(f"params must be finite, got NaN or infinity in {name}.")
-    energies = hyperspherical_energy(
-        sets, power=power, distance=distance, half_space=half_space
-    )
-    closest, coherence, histogram = _pair_angles(np.asarray(sets, np.float64))
+    closest, coherence, histogram = _pair_angles(sets)
     return KernelReport(
         sets=len(sets),
         n=n,
         d=d,
-        energy=float(np.mean(energies)),
+        energy=energy,
         expected_energy=expected_energy(d, power=power, distance=distance),
         energy_bound=energy_lower_bound(
             n, d, power=power, distance=distance, half_space=half_space

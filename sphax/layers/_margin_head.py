@@ -188,7 +188,7 @@ class MarginHead(nnx.Module):
         self.use_running_average = False  # what model.eval() sets
         self.mesh, self.class_axis, self.batch_axis = mesh, class_axis, batch_axis
         rows = num_classes
-        if mesh is not None:
+        if mesh is not None and class_axis is not None:
             rows = sharding.padded_rows(num_classes, mesh, class_axis)
 
         def prototypes(key):

@@ -43,9 +43,9 @@ class AdaFace(Margin):
         deviation: Running state :math:`\sigma`, not negative.
         rate: Weight of the newest batch in the state, in ``[0, 1]``.
         beyond: ``"continuous"``, ``"clamp"`` or ``"pure"``.
-        axis_name: Name of the mesh axis over which the statistics are taken under
-            :func:`jax.shard_map` or :func:`jax.pmap`; ``jit`` needs none. A batch of
-            one leaves :math:`\sigma` as it is.
+        axis_name: Name of the mesh axis, or names, over which the statistics are taken
+            under :func:`jax.shard_map` or :func:`jax.pmap`; ``jit`` needs none. A batch
+            of one leaves :math:`\sigma` as it is.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``beyond`` is out of
@@ -73,7 +73,7 @@ class AdaFace(Margin):
     deviation: float | jax.Array = 100.0
     rate: float | jax.Array = 0.01
     beyond: Beyond = static(default="continuous")
-    axis_name: str | None = static(default=None)
+    axis_name: str | tuple[str, ...] | None = static(default=None)
 
     def __post_init__(self):
         store_real(self, "margin", 0.0, math.pi / 2)

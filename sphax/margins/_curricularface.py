@@ -35,8 +35,8 @@ class CurricularFace(Margin):
         rate: Weight of the newest batch in :math:`t`, in ``[0, 1]``.
         beyond: One of the five of :class:`ArcFace`; the authors' code has
             ``"fallback"``.
-        axis_name: Name of the mesh axis over which :math:`t` is averaged under
-            :func:`jax.shard_map` or :func:`jax.pmap`; ``jit`` needs none.
+        axis_name: Name of the mesh axis, or names, over which :math:`t` is averaged
+            under :func:`jax.shard_map` or :func:`jax.pmap`; ``jit`` needs none.
 
     Raises:
         ValueError: If a hyperparameter, given as a number, or ``beyond`` is out of
@@ -62,7 +62,7 @@ class CurricularFace(Margin):
     t: float | jax.Array = 0.0
     rate: float | jax.Array = 0.01
     beyond: Beyond = static(default="fallback")
-    axis_name: str | None = static(default=None)
+    axis_name: str | tuple[str, ...] | None = static(default=None)
 
     def __post_init__(self):
         store_real(self, "margin", 0.0, math.pi)

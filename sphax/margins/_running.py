@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from sphax.margins._margin import Target
 
 
-def batch_sum(values: jax.Array, target: Target, axis_name: str | None) -> jax.Array:
+def batch_sum(
+    values: jax.Array, target: Target, axis_name: str | tuple[str, ...] | None
+) -> jax.Array:
     """Sum over the kept examples, of all devices along ``axis_name`` if given."""
     total = jnp.sum(values, where=target.is_kept)
     return total if axis_name is None else jax.lax.psum(total, axis_name)

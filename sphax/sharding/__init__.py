@@ -1,6 +1,7 @@
 """Very many classes: split over devices, sampled in each step, updated by rows."""
 
 from sphax import _discovery
+from sphax.sharding._energy import hyperspherical_energy as hyperspherical_energy
 from sphax.sharding._losses import class_logits as class_logits
 from sphax.sharding._losses import hinge as hinge
 from sphax.sharding._losses import margin_softmax as margin_softmax

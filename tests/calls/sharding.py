@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from sphax import sharding
+from sphax import margins, sharding
 from tests.calls._call import Call, normal
 
 KEY = jax.random.key(0)
@@ -34,7 +34,30 @@ def steps(untouched, grads, params, rows):
     return params
 
 
+def on_mesh(name, *more, **options):
+    """Eager calls of a loss; it makes a mesh, and has tests of its own on others."""
+
+    def call(x, w, labels):
+        mesh = jax.make_mesh((4, 2), ("b", "c"))
+        where = {"mesh": mesh, "class_axis": ("b", "c"), "batch_axis": "b"}
+        function = getattr(sharding, name)
+        if labels is None:
+            return function(x, w, **where, **options)
+        return function(x, w, labels, *more, **where, **options)
+
+    labels = None if name == "class_logits" else LABELS
+    arguments = normal(4, 8, 4), PARAMS["prototypes"], labels
+    return Call(f"sharding.{name}", call, arguments, is_host=True)
+
+
 CALLS = [
+    on_mesh("margin_softmax", margins.ArcFace()),
+    on_mesh("sphereface2", 0.5),
+    on_mesh("hinge"),
+    on_mesh("p2sgrad"),
+    on_mesh("proxy_nca"),
+    on_mesh("proxy_anchor"),
+    on_mesh("class_logits", num_classes=15),
     Call(
         "sharding.sample_classes",
         sampled,
@@ -62,4 +85,7 @@ CALLS = [
         0,
     ),
 ]
-EXEMPT: dict[str, str] = {}
+EXEMPT: dict[str, str] = {
+    "sharding.padded_rows": "it returns a Python number",
+    "sharding.hyperspherical_energy": "it takes a mesh; tests/sharding has its calls",
+}

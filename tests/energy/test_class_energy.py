@@ -1,12 +1,16 @@
 """Energies of classes from a batch: unbiased, and as they are used."""
 
 import itertools
+import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import sphax as sx
 from tests import reference
@@ -271,3 +275,86 @@ def test_errors_teach(name, error, match, arguments):
     }
     with pytest.raises(error, match=match):
         getattr(sx.energy, name)(**arguments)
+
+
+# Devices along the axes, whether there are frequencies, and options.
+SPLIT: dict[str, tuple[dict[str, int], bool, dict[str, Any]]] = {
+    "1": ({"a": 1}, True, {"power": 2.0}),
+    "2": ({"a": 2}, False, {"against": "present", "power": 2.0}),
+    "4": ({"a": 4}, True, {"power": 1.5, "half_space": True, "block_size": 2}),
+    "8": ({"a": 8}, False, {"power": 1.0}),
+    "2 x 4": ({"a": 2, "b": 4}, True, {"against": "present", "distance": "geodesic"}),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", SPLIT)
+def test_classes_of_several_devices(name):
+    """As on one device without the padding, by either way to differentiate."""
+    sizes, has_frequencies, options = SPLIT[name]
+    mesh, axes = jax.make_mesh(tuple(sizes.values()), tuple(sizes)), tuple(sizes)
+    rows, number = (16 if mesh.size == 8 else 12), 11
+    w, labels = draw(3, rows, 5), np.array([10, 0, 4, 4, 7, 0])
+    weights = np.array([1.0, 2.0, 0.5, 1.0, 0.0, 1.0])
+    frequencies = np.arange(1.0, 1.0 + rows) if has_frequencies else None
+
+    def estimate(w, weights, labels, frequencies, **split):
+        return sx.energy.class_energy(
+            w, labels, where=weights, frequencies=frequencies, **options, **split
+        )
+
+    step = jax.value_and_grad(estimate, (0, 1))
+    some = frequencies if frequencies is None else frequencies[:number]
+    value, (d_w, d_weights) = jax.jit(step)(w[:number], weights, labels, some)
+    d_w = np.pad(d_w, ((0, rows - number), (0, 0)))
+    expected = value, (d_w, d_weights)
+    split: Any = {"class_axis": axes, "num_classes": number}
+    on_mesh = partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(P(axes), P(), P(), P(axes)),
+    )
+    within = on_mesh(partial(step, **split), out_specs=(P(), (P(axes), P())))
+    whole = on_mesh(
+        partial(estimate, **split), out_specs=P(), check_vma=len(sizes) == 1
+    )
+    placed = jax.device_put((w, frequencies), NamedSharding(mesh, P(axes)))
+    arguments = placed[0], weights, labels, placed[1]
+    for run in (within, jax.value_and_grad(whole, (0, 1))):
+        found = jax.jit(run)(*arguments)
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14), found, expected
+        )
+    unsplit = jax.jit(partial(step, num_classes=number))
+    found = unsplit(w, weights, labels, frequencies)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), found, expected)
+
+
+def test_a_label_of_the_padding_is_nan():
+    w = jnp.asarray(draw(0, 6, 3))
+    assert np.isnan(sx.energy.class_energy(w, jnp.array([0, 5]), num_classes=5))
+    with pytest.raises(ValueError, match="num_classes must be at most .*6.*got 7"):
+        sx.energy.class_energy(w, jnp.array([0, 5]), num_classes=7)
+    with pytest.raises(ValueError, match="class_axis='a' must be an axis of"):
+        sx.energy.class_energy(w, jnp.array([0, 5]), class_axis="a")
+
+
+def test_no_logits_and_no_prototypes_of_others_travel():
+    """By the compiled program: the rows of the batch and their gradient, once each."""
+    mesh = jax.make_mesh((8,), ("a",))
+    batch, features, rows = 4, 16, 512
+
+    def estimate(w, labels):
+        return sx.energy.class_energy(w, labels, class_axis="a", block_size=32)
+
+    run = jax.shard_map(estimate, mesh=mesh, in_specs=(P("a"), P()), out_specs=P())
+    w = jax.device_put(jnp.ones((rows, features)), NamedSharding(mesh, P("a")))
+    step = jax.jit(jax.value_and_grad(run))
+    program = step.lower(w, jnp.arange(batch)).compile().as_text() or ""
+    assert not re.search("all-gather|all-to-all|permute|reduce-scatter", program)
+    results = re.findall(r"= (.*) all-reduce\(", program)
+    shapes = [
+        shape for result in results for shape in re.findall(r"\[([\d,]*)\]", result)
+    ]
+    assert shapes.count(f"{batch},{features}") == 2
+    assert set(shapes) == {f"{batch},{features}", ""}

@@ -3,8 +3,12 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import sphax as sx
 from sphax.neurons import NeuronDimensions
@@ -72,3 +76,36 @@ def test_zero_neurons_are_at_a_right_angle():
     assert row.closest_angle == math.pi / 2
     assert row.histogram[90] == 6
     np.testing.assert_allclose(row.energy, 0.5**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kinds", [None, (AxisType.Auto, AxisType.Auto)])
+def test_of_sharded_params(kinds):
+    """The same as on one device, wherever the leaves are split."""
+    params: Any = {
+        "head": {"prototypes": draw(16, 6)},
+        "conv": {"kernel": draw(3, 3, 8, 16)},
+        "query": draw(8, 4, 16),
+    }
+    neurons = {
+        "head/prototypes": NeuronDimensions(index_axis=0),
+        "query": NeuronDimensions(batch_axis=1),
+    }
+    specs: Any = {
+        "head": {"prototypes": P(("a", "b"))},
+        "conv": {"kernel": P(None, None, "b", "a")},
+        "query": P("a", None, "b"),
+    }
+    params = jax.tree.map(np.float32, params)
+    mesh = jax.make_mesh((4, 2), ("a", "b"), kinds)
+    placed = jax.tree.map(
+        lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), params, specs
+    )
+    value = jax.jit(lambda params: sx.energy.energy_of_params(params, neurons=neurons))
+    np.testing.assert_allclose(value(placed), value(params), rtol=1e-6)
+    expected = sx.energy.energy_report(params, neurons=neurons).kernels
+    found = sx.energy.energy_report(placed, neurons=neurons).kernels
+    assert list(found) == list(expected)
+    for name, row in expected.items():
+        np.testing.assert_allclose(found[name].energy, row.energy, rtol=1e-6)
+        np.testing.assert_array_equal(found[name].histogram, row.histogram)
+        assert found[name].closest_angle == row.closest_angle

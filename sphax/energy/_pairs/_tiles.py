@@ -27,6 +27,7 @@ class EnergyOptions(NamedTuple):
     half_space: bool
     power: float | None  # None where the power is an array
     block_size: int
+    axes: tuple[str, ...] = ()  # of the mesh, along which points are split
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -45,7 +46,7 @@ def mean_within(
 
 @partial(mean_within.defjvp, symbolic_zeros=True)
 def _mean_within_jvp(options, primals, tangents):
-    return _with_change(*mean_within_and_gradients(options, *primals), tangents)
+    return with_change(*mean_within_and_gradients(options, *primals), tangents)
 
 
 def mean_within_and_gradients(
@@ -55,38 +56,46 @@ def mean_within_and_gradients(
     weights: jax.Array,
 ) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
     """The mean, and its gradients in power, points and weights."""
-    numbers = jnp.arange(len(points), dtype=jnp.int32)
-    blocks, block_weights, ids = _into_blocks(
-        (points, weights, numbers), options.block_size
-    )
-    rows = _directions(blocks, block_weights), block_weights
-    # Tiles on the diagonal. Energies are symmetric, and so the gradient in the second
-    # points of the pairs is that in the first.
-    step = jax.value_and_grad(partial(_tile_sum, options), (0, 1))
-    total, (d_power, d_rows) = _map_blocks(
-        lambda block: step(power, block[0], block[0], block[1], block[1]), (rows, ids)
-    )
-    total, d_power = _sum((total, d_power))
-    if len(ids) > 1:
-        # Each tile above the diagonal has the same sum as the one opposite, below it.
-        tiles = np.triu_indices(len(ids), 1)
-        start = d_rows, jax.tree.map(jnp.zeros_like, d_rows)
-        side = rows, ids
-        above, d_above, d_rows = _sum_tiles(options, power, side, side, start, tiles)
-        total = total + 2.0 * above
-        d_power = jax.tree.map(lambda x, y: x + 2.0 * y, d_power, d_above)
-        d_rows = jax.tree.map(jnp.add, *d_rows)
-    d_units, d_weights = jax.tree.map(lambda x: 2.0 * x, d_rows)
+    blocks, block_weights, ids = blocks_of(options, points, weights)
+    rows = directions(blocks, block_weights), block_weights
+    total, d_power, (d_units, d_weights) = sum_within(options, power, (rows, ids))
 
     pair_weight, d_pair_weight = jax.value_and_grad(total_pair_weight)(weights)
     mean = divide(total, pair_weight)
     d_power, d_units = jax.tree.map(
         lambda x: divide(x, pair_weight), (d_power, d_units)
     )
-    d_points = _pull_back(blocks, block_weights, d_units)
-    d_points, d_weights = _from_blocks((d_points, d_weights), len(points))
+    d_points = pull_back(blocks, block_weights, d_units)
+    d_points, d_weights = from_blocks((d_points, d_weights), len(points))
     d_weights = divide(d_weights - mean * d_pair_weight, pair_weight)
     return mean, (d_power, d_points, d_weights)
+
+
+def sum_within(
+    options: EnergyOptions, power: jax.Array | None, side: Any
+) -> tuple[jax.Array, Any, Any]:
+    """Sum over the ordered pairs of two rows, and its gradients in power and rows.
+
+    Rows are blocks ``((directions, weights), ids)``. A pair has the product of its
+    weights.
+    """
+    rows, ids = side
+    # Tiles on the diagonal. Energies are symmetric, and so the gradient in the second
+    # points of the pairs is that in the first.
+    step = jax.value_and_grad(partial(_tile_sum, options), (0, 1))
+    total, (d_power, d_rows) = _map_blocks(
+        lambda block: step(power, block[0], block[0], block[1], block[1]), side
+    )
+    total, d_power = _sum((total, d_power))
+    if len(ids) > 1:
+        # Each tile above the diagonal has the same sum as the one opposite, below it.
+        tiles = np.triu_indices(len(ids), 1)
+        start = d_rows, jax.tree.map(jnp.zeros_like, d_rows)
+        above, d_above, d_rows = sum_tiles(options, power, side, side, start, tiles)
+        total = total + 2.0 * above
+        d_power = jax.tree.map(lambda x, y: x + 2.0 * y, d_power, d_above)
+        d_rows = jax.tree.map(jnp.add, *d_rows)
+    return total, d_power, jax.tree.map(lambda x: 2.0 * x, d_rows)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -113,7 +122,7 @@ def mean_between(
 def _mean_between_jvp(options, primals, tangents):
     value, gradients = mean_between_and_gradients(options, *primals)
     *tangents, _ = tangents  # integers have none
-    return _with_change(value, gradients, tangents)
+    return with_change(value, gradients, tangents)
 
 
 def mean_between_and_gradients(
@@ -127,38 +136,40 @@ def mean_between_and_gradients(
 ) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array, jax.Array, jax.Array]]:
     """The mean, and its gradients in all arguments that are floating."""
     numbers = jnp.arange(len(others), dtype=jnp.int32)
-    blocks, block_weights, ids = _into_blocks(
+    blocks, block_weights, ids = into_blocks(
         (points, weights, self_index), options.block_size
     )
-    other_blocks, other_block_weights, other_ids = _into_blocks(
+    other_blocks, other_block_weights, other_ids = into_blocks(
         (others, others_weights, numbers), options.block_size
     )
-    left = (_directions(blocks, block_weights), block_weights), ids
+    left = (directions(blocks, block_weights), block_weights), ids
     right = (
-        (_directions(other_blocks, other_block_weights), other_block_weights),
+        (directions(other_blocks, other_block_weights), other_block_weights),
         other_ids,
     )
     start = jax.tree.map(jnp.zeros_like, (left[0], right[0]))
     tiles = np.indices((len(ids), len(other_ids))).reshape(2, -1)
-    total, d_power, d_rows = _sum_tiles(options, power, left, right, start, tiles)
+    total, d_power, d_rows = sum_tiles(options, power, left, right, start, tiles)
 
     pair_weight, (d_pair_weight, d_other_pair_weight) = jax.value_and_grad(
-        _weight_between, (0, 1)
+        weight_between, (0, 1)
     )(weights, others_weights, self_index)
     mean = divide(total, pair_weight)
     d_power, ((d_units, d_weights), (d_other_units, d_other_weights)) = jax.tree.map(
         lambda x: divide(x, pair_weight), (d_power, d_rows)
     )
-    d_points = _pull_back(blocks, block_weights, d_units)
-    d_others = _pull_back(other_blocks, other_block_weights, d_other_units)
-    d_points, d_weights = _from_blocks((d_points, d_weights), len(points))
-    d_others, d_other_weights = _from_blocks((d_others, d_other_weights), len(others))
+    d_points = pull_back(blocks, block_weights, d_units)
+    d_others = pull_back(other_blocks, other_block_weights, d_other_units)
+    d_points, d_weights = from_blocks((d_points, d_weights), len(points))
+    d_others, d_other_weights = from_blocks((d_others, d_other_weights), len(others))
     d_weights -= divide(mean * d_pair_weight, pair_weight)
     d_other_weights -= divide(mean * d_other_pair_weight, pair_weight)
     return mean, (d_power, d_points, d_weights, d_others, d_other_weights)
 
 
-def _weight_between(weights, others_weights, self_index):
+def weight_between(
+    weights: jax.Array, others_weights: jax.Array, self_index: jax.Array
+) -> jax.Array:
     """Sum of the weights of the pairs of points and others."""
     if not len(others_weights):
         return jnp.zeros_like(jnp.sum(weights))
@@ -168,7 +179,7 @@ def _weight_between(weights, others_weights, self_index):
     return dot(weights, jnp.sum(others_weights) - self_weights)
 
 
-def _with_change(value, gradients, tangents):
+def with_change(value, gradients, tangents):
     """The value, and its change along tangents."""
     change = jnp.zeros_like(value)
     for gradient, tangent in zip(gradients, tangents, strict=True):
@@ -194,7 +205,7 @@ def _tile_sum(options, power, rows, others, ids, other_ids):
     return jnp.sum(columns * other_weights)
 
 
-def _sum_tiles(options, power, left, right, d_rows, tiles):
+def sum_tiles(options, power, left, right, d_rows, tiles):
     """Sum over tiles, its gradient in the power, and ``d_rows`` with those in rows.
 
     Args:
@@ -238,21 +249,29 @@ def _sum(stacked):
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), stacked)
 
 
-def _directions(points, weights):
+def directions(points, weights):
     return direction(widen(zero_masked(points, weights)))
 
 
-def _pull_back(blocks, weights, d_units):
+def pull_back(blocks, weights, d_units):
     """The gradient in points, block by block: nothing is kept for it."""
 
     def pull_back(args):
         points, weights, d_units = args
-        return jax.vjp(lambda x: _directions(x, weights), points)[1](d_units)[0]
+        return jax.vjp(lambda x: directions(x, weights), points)[1](d_units)[0]
 
     return _map_blocks(pull_back, (blocks, weights, d_units))
 
 
-def _into_blocks(tree: Any, block_size: int) -> Any:
+def blocks_of(
+    options: EnergyOptions, points: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Points and weights in blocks, and the numbers of the points."""
+    numbers = jnp.arange(len(points), dtype=jnp.int32)
+    return into_blocks((points, weights, numbers), options.block_size)
+
+
+def into_blocks(tree: Any, block_size: int) -> Any:
     """Arrays ``[n, ...]`` in equal blocks, ``block_size`` at most, padded by zeros."""
     n = jax.tree.leaves(tree)[0].shape[0]
     count = max(1, -(-n // block_size))
@@ -266,8 +285,8 @@ def _into_blocks(tree: Any, block_size: int) -> Any:
     return jax.tree.map(split, tree)
 
 
-def _from_blocks(tree: Any, n: int) -> Any:
-    """The inverse of :func:`_into_blocks`."""
+def from_blocks(tree: Any, n: int) -> Any:
+    """The inverse of :func:`into_blocks`."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], tree)
 
 

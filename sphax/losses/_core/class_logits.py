@@ -105,7 +105,7 @@ def block_logits(
             w_lengths = length(widen(prototypes))
             logit_scale = logit_scale * jnp.expand_dims(w_lengths, range(labels.ndim))
         plain, modified = logit_scale * cosines, logit_scale * negatives
-    _, is_other = class_masks(labels, start, plain.shape[-1], classes)
+    _, is_other = class_masks(labels, start, len(prototypes), classes)
     lowest = jnp.finfo(plain.dtype).min
     return Terms(
         jnp.where(is_other, modified, lowest),
@@ -169,7 +169,7 @@ def _block_sum(
     w_lengths = None if normalize == "none" else length(widen(block))
     products = inner_products(x, block, x_lengths, w_lengths, precision=precision)
     values = term(parameters, products)
-    _, is_other = class_masks(labels, start, block.shape[0], classes)
+    _, is_other = class_masks(labels, start, len(block), classes)
     return Terms(total=jnp.sum(jnp.where(is_other, values, 0.0), axis=-1))
 
 
