@@ -43,7 +43,12 @@ def register(cls: C) -> C:
         return tuple(zip(keys, values, strict=True)), structure
 
     def unflatten(structure, values):
-        return made(**dict(zip((*leaves, *fixed), (*values, *structure), strict=True)))
+        # Past the constructor and its checks: pytree functions put anything in place of
+        # leaves, such as their names, which Orbax takes for those of its files.
+        instance = object.__new__(made)
+        for name, value in zip((*leaves, *fixed), (*values, *structure), strict=True):
+            object.__setattr__(instance, name, value)
+        return instance
 
     # Not `register_dataclass`: with it, in jaxlib 0.10.2, the structures of two classes
     # are equal if they have the same number of leaves and equal static fields. Their

@@ -12,9 +12,9 @@ import dataclasses
 import math
 from typing import Literal, NamedTuple
 
-# Rows of the prototypes come in multiples of this number, so that their shape is the
-# same for any number of devices that divides it.
-_ROWS = 128
+import jax
+
+import sphax as sx
 
 
 class Machine(NamedTuple):
@@ -99,12 +99,6 @@ class Costs:
         )
 
 
-def padded_classes(classes: int, devices: int) -> int:
-    """Rows of the prototypes of all devices: a multiple of 128 and of ``devices``."""
-    multiple = math.lcm(_ROWS, devices)
-    return -(-classes // multiple) * multiple
-
-
 def head_costs(
     classes: int,
     devices: int,
@@ -132,7 +126,7 @@ def head_costs(
     ==================  ============================  ==================================
     operations          :math:`6 B r D`               :math:`8 B r D`: logits are formed
                                                       once more for the gradients
-    temporaries         :math:`8 B r`                 :math:`8 B b`
+    temporaries         :math:`4 B r`                 :math:`8 B b`
     logits' traffic     :math:`20 B r`                :math:`26 B r`
     blocks              0                             :math:`2 \lceil r / b \rceil`
     ==================  ============================  ==================================
@@ -141,18 +135,21 @@ def head_costs(
 
     - Held are :math:`4 (2 + m) c D` bytes of float32 params, gradients and state; with
       sampled classes :math:`4 (1 + m) c D` and the gradient :math:`4 r D` of the rows,
-      and the whole gradient only if untouched rows are ``"dense"``. Temporary are a
-      copy of the rows in the dtype, :math:`e r D`, if it is not float32, and sampled
-      rows, :math:`4 r D`.
+      and the whole gradient only if untouched rows are ``"dense"``. Temporary are
+      :math:`12 B D` of embeddings and their gradient, and lengths, :math:`8 r`; if the
+      dtype is not float32, copies of the rows, :math:`e r D`, and of the logits,
+      :math:`e B r`; and if classes are sampled, their rows, :math:`4 r D`, and random
+      numbers, :math:`12 c`.
     - Moved are :math:`(8 + 2 e) r D` bytes for lengths, copy, products and gradient;
       :math:`4 (3 + 2 m) c D` for the update, or :math:`4 (4 + 2 m) r D` if untouched
       rows are ``"frozen"``; and to sample, 33 passes over :math:`c` random numbers.
     - Sent are, once, :math:`\frac{n - 1}{n}` times :math:`e B D` of embeddings,
       gathered, and :math:`4 B D` of their gradient, scattered; if the embeddings are
       equal on all devices already, :math:`2 \frac{n - 1}{n} 4 B D` of their gradient.
-      The numbers of the examples (three of the target, a maximum and a sum) are
-      :math:`2 \frac{n - 1}{n} 20 B`. No logits and no prototypes are sent, unless
-      examples stay split over :math:`n_b` further devices: then
+      The numbers of the examples (a maximum, a sum, two of the target, and labels if
+      gathered) are :math:`\frac{n - 1}{n} 36 B`, and :math:`\frac{n - 1}{n} 12 B` more
+      if classes are sampled. No logits and no prototypes are sent,
+      unless examples stay split over :math:`n_b` further devices: then
       :math:`2 \frac{n_b - 1}{n_b} 4 r D` of the prototypes' gradient, and each device
       has :math:`B / n_b` of the examples.
 
@@ -171,7 +168,8 @@ def head_costs(
         gathered: Whether embeddings arrive split over the ``devices``.
         batch_devices: :math:`n_b`, devices with other examples and the same classes.
     """
-    rows = padded_classes(classes, devices) // devices * subcenters
+    mesh = jax.sharding.AbstractMesh((devices,), ("class",))
+    rows = sx.sharding.padded_rows(classes, mesh, "class") // devices * subcenters
     used = rows if rate == 1.0 else math.ceil(rate * rows)
     examples = batch / batch_devices
     block = used if block_size is None else min(block_size * subcenters, used)
@@ -180,26 +178,29 @@ def head_costs(
 
     held = (2 + slots) * params
     update = (3 + 2 * slots) * params
-    temporaries = 8.0 * at_once
+    temporaries = (8.0 if is_blocked else 4.0) * at_once
+    temporaries += 12.0 * examples * features + 8.0 * used
     moved = (8.0 + 2 * itemsize) / 4 * touched
+    share = (devices - 1) / devices
+    sent = share * 32 * examples
+    if gathered:
+        sent += share * (4 + (itemsize + 4) * features) * examples
+    else:
+        sent += share * 2 * 4 * examples * features
+    sent += 2 * (batch_devices - 1) / batch_devices * touched
+
     if itemsize < 4:
-        temporaries += itemsize / 4 * touched
+        temporaries += itemsize / 4 * touched + itemsize * at_once
     if rate < 1.0:
-        temporaries += touched
+        temporaries += touched + 12.0 * rows
         moved += 33 * 4.0 * rows
+        sent += share * 12 * examples
         if untouched == "frozen":
             held = (1 + slots) * params + touched
             update = (4 + 2 * slots) * touched
         else:
             held += touched
 
-    share = (devices - 1) / devices
-    sent = share * 2 * 20 * examples
-    if gathered:
-        sent += share * (itemsize + 4) * examples * features
-    else:
-        sent += share * 2 * 4 * examples * features
-    sent += 2 * (batch_devices - 1) / batch_devices * touched
     return Costs(
         flops=(8.0 if is_blocked else 6.0) * logits * features,
         held=held,

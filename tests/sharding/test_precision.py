@@ -14,7 +14,16 @@ SCALE, MARGIN = 64.0, 0.35
 # Gradients of float16 are too small without a factor, as in any training with it.
 FACTOR = {"bfloat16": 1.0, "float16": 4096.0}
 DTYPES = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-FORMS = pytest.mark.parametrize("block_size", [None, 12_500])
+FORMS = pytest.mark.parametrize(
+    ("block_size", "devices"), [(None, 1), (12_500, 1), (None, 4), (12_500, 4)]
+)
+
+
+def loss_on(devices):
+    """The loss with classes and examples split over so many devices."""
+    mesh = jax.make_mesh((devices,), ("class",), devices=jax.devices()[:devices])
+    axes = {"class_axis": "class", "batch_axis": "class"}
+    return partial(sx.sharding.margin_softmax, mesh=mesh, **axes)
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +70,13 @@ def cosine(a, b):
 
 @DTYPES
 @FORMS
-def test_a_hundred_thousand_classes(batch, expected, dtype, block_size):
+def test_a_hundred_thousand_classes(batch, expected, dtype, block_size, devices):
     embeddings, prototypes, labels = batch
 
     @jax.jit
     @partial(jax.value_and_grad, argnums=(0, 1))
     def loss(embeddings, prototypes):
-        return FACTOR[dtype] * sx.losses.margin_softmax(
+        return FACTOR[dtype] * loss_on(devices)(
             embeddings,
             prototypes,
             labels,
@@ -86,15 +95,16 @@ def test_a_hundred_thousand_classes(batch, expected, dtype, block_size):
 
 
 @DTYPES
-@pytest.mark.parametrize("block_size", [None, 4])
-def test_embeddings_may_arrive_at_their_prototypes(dtype, block_size):
+@pytest.mark.parametrize(("block_size", "devices"), [(None, 1), (2, 1), (None, 2)])
+def test_embeddings_may_arrive_at_their_prototypes(dtype, block_size, devices):
     labels = jnp.arange(8) % 6
     draw = np.random.default_rng(1)
     start = tuple(jnp.asarray(draw.normal(size=(n, 8)), jnp.float32) for n in (8, 6))
 
     def loss(params):
-        return sx.losses.margin_softmax(
-            *(x.astype(dtype) for x in params),
+        return loss_on(devices)(
+            params[0].astype(dtype),
+            params[1].astype(dtype),
             labels,
             sx.margins.ArcFace(),
             scale=4.0,

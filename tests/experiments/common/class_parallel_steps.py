@@ -1,4 +1,4 @@
-"""Training steps whose classes are split over the devices of all processes.
+"""Training steps whose classes and examples are split over all processes.
 
 Run as a program, on each process, it prints the losses. With the number of a process as
 its argument, it goes on for ever, until that process kills itself.
@@ -10,20 +10,12 @@ import signal
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+import sphax as sx
+
 CLASSES, FEATURES, BATCH = 24, 8, 16
-
-
-def _loss(embeddings, prototypes, labels):
-    logits = embeddings @ prototypes.T
-    first = jax.lax.axis_index("c") * len(prototypes)
-    is_target = labels[:, None] == first + jnp.arange(len(prototypes))[None]
-    total = jax.lax.psum(jnp.exp(logits).sum(-1), "c")
-    target = jax.lax.psum(jnp.where(is_target, logits, 0.0).sum(-1), "c")
-    return jnp.mean(jnp.log(total) - target)
 
 
 def steps(devices, kill=None):
@@ -36,29 +28,35 @@ def steps(devices, kill=None):
     )
     labels = draw.integers(CLASSES, size=BATCH)
 
-    def put(array, spec):
-        sharding = NamedSharding(mesh, spec)
+    def put(array):
+        sharding = NamedSharding(mesh, PartitionSpec("c"))
         return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
 
-    embeddings, labels = put(embeddings, PartitionSpec()), put(labels, PartitionSpec())
-    prototypes = put(prototypes, PartitionSpec("c"))
+    embeddings, prototypes, labels = map(put, (embeddings, prototypes, labels))
 
     @jax.jit
-    def step(prototypes):
-        specs = PartitionSpec(), PartitionSpec("c"), PartitionSpec()
-        loss = jax.shard_map(_loss, in_specs=specs, out_specs=PartitionSpec())
-        loss, gradient = jax.value_and_grad(loss, argnums=1)(
-            embeddings, prototypes, labels
-        )
+    def step(embeddings, prototypes, labels):
+        def loss(prototypes):
+            return sx.sharding.margin_softmax(
+                embeddings,
+                prototypes,
+                labels,
+                sx.margins.CosFace(),
+                scale=8.0,
+                mesh=mesh,
+                class_axis="c",
+                batch_axis="c",
+            )
+
+        loss, gradient = jax.value_and_grad(loss)(prototypes)
         return loss, prototypes - gradient
 
     losses = []
-    with jax.set_mesh(mesh):
-        while kill is not None or len(losses) < 3:
-            loss, prototypes = step(prototypes)
-            losses.append(float(loss))
-            if len(losses) == 3 and kill == jax.process_index():
-                os.kill(os.getpid(), signal.SIGKILL)
+    while kill is not None or len(losses) < 3:
+        loss, prototypes = step(embeddings, prototypes, labels)
+        losses.append(float(loss))
+        if len(losses) == 3 and kill == jax.process_index():
+            os.kill(os.getpid(), signal.SIGKILL)
     return losses
 
 

@@ -13,27 +13,9 @@ from experiments.common.costs import (
     Costs,
     backbone_costs,
     head_costs,
-    padded_classes,
 )
 
 B, D = 4096, 512
-
-
-@pytest.mark.parametrize(
-    ("classes", "devices", "rows"),
-    [
-        (93_431, 1, 93_440),
-        (93_431, 8, 93_440),
-        (93_431, 128, 93_440),
-        (93_431, 256, 93_440),
-        (93_431, 12, 93_696),
-        (100_000_000, 256, 100_000_000),
-        (1, 1, 128),
-    ],
-)
-def test_rows_are_the_same_for_all_devices_that_divide_128(classes, devices, rows):
-    assert padded_classes(classes, devices) == rows
-    assert rows % devices == 0
 
 
 @pytest.mark.parametrize(
@@ -48,9 +30,9 @@ def test_a_million_classes_on_eight_devices(machine, milliseconds):
     sent = 1e3 * found.sent / machine.interconnect
     assert (products, logits) == pytest.approx(milliseconds[:2], rel=0.03)
     assert sent == pytest.approx(milliseconds[2], rel=0.05)
-    # Params, gradient and momentum; two arrays of logits and the copy in bfloat16.
+    # Params, gradient and momentum; logits, their gradient and the rows in bfloat16.
     assert found.held == pytest.approx(0.768e9, rel=1e-3)
-    assert found.temporaries == pytest.approx(8 * B * 125e3 + 2 * 125e3 * D, rel=1e-3)
+    assert found.temporaries == pytest.approx(6 * B * 125e3 + 2 * 125e3 * D, rel=1e-2)
     # Memory is slower than the products, and nothing is hidden behind them.
     expected = (found.moved + found.moved_logits) / machine.bandwidth
     expected += found.sent / machine.interconnect
@@ -61,7 +43,7 @@ def test_blocks_need_four_products_and_the_memory_of_one_block():
     plain = head_costs(1_000_000, 8, B, D)
     blocked = head_costs(1_000_000, 8, B, D, block_size=2048)
     assert blocked.flops == pytest.approx(4 / 3 * plain.flops)
-    assert plain.temporaries - blocked.temporaries == 8 * B * (125_008 - 2048)
+    assert plain.temporaries - blocked.temporaries == B * (6 * 125_008 - 10 * 2048)
     assert blocked.blocks == 2 * math.ceil(125_008 / 2048)
     assert (blocked.held, blocked.sent) == (plain.held, plain.sent)
     # Logits of a block that stays beside the processor do not count.
@@ -85,14 +67,14 @@ def test_sampling_divides_what_touches_rows():
     assert dense.held == pytest.approx(3.1 * params)
     # The update of every row against that of a tenth.
     assert dense.moved - frozen.moved == pytest.approx((5 - 6 * 0.1) * params)
-    assert frozen.sent == plain.sent
+    assert frozen.sent - plain.sent == pytest.approx(7 / 8 * 12 * B)
 
 
 def test_what_is_sent_depends_on_where_examples_are():
     gathered = head_costs(128_000, 8, B, D).sent
     equal = head_costs(128_000, 8, B, D, gathered=False).sent
-    numbers = 2 * 7 / 8 * 20 * B
-    assert gathered == pytest.approx(7 / 8 * (2 + 4) * B * D + numbers)
+    numbers = 7 / 8 * 32 * B
+    assert gathered == pytest.approx(7 / 8 * ((2 + 4) * B * D + 4 * B) + numbers)
     assert equal == pytest.approx(2 * 7 / 8 * 4 * B * D + numbers)
     # Examples that stay split over other devices cost the gradient of all prototypes.
     split = head_costs(128_000, 4, B, D, batch_devices=2).sent

@@ -131,7 +131,7 @@ from experiments.common import distributed
 with distributed.watchdog(0.1):
     pass
 time.sleep(0.5)
-with distributed.watchdog(3.0) as feed:
+with distributed.watchdog(4.0) as feed:
     for _ in range(5):
         time.sleep(1.0)
         feed()
