@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from flax import nnx
 
-from experiments.common import class_parallel, costs, figures, tables
+from experiments.common import class_parallel, costs, figures, statistics, tables
 from experiments.common.runs import Found
 from experiments.faces.config import PRESETS, Config, planned
 from experiments.faces.train import open_training
@@ -20,26 +20,27 @@ _DEVICES = 8
 
 def table(config: Config, found: Found) -> Iterator[str]:
     """Lines of Markdown: a row for each margin and rate, with the last accuracies."""
-    by_method: dict[str, list[dict[str, Any]]] = {}
-    for run, record in found:
-        by_method.setdefault(run.method, []).append(record["metrics"])
+    by_method = _by_method(found)
     first = found[0][1]["metrics"]
-    names = _names(first)
-    head = ["", *(f"{name}, %" for name in names), "images kept, %"]
-    has_kept = any("kept" in metrics for (metrics, *_) in by_method.values())
-    rows = [head[: len(names) + 1 + has_kept]]
-    for method, several in by_method.items():
-        cells = []
-        for name in names:
-            values = [_last(metrics)[name] for metrics in several]
-            cells.append(tables.spread(values, 2))
-            if len(several) == 1:
-                cells[-1] += f" ± {_last(several[0])[f'{name}, error']:.2f}"
-        kept = [100.0 * metrics.get("kept", 1.0) for metrics in several]
+    names, several = _names(first), len(by_method) < len(found)
+    has_kept = any("kept" in record["metrics"] for _, record in found)
+    rows = [["", *(f"{name}, %" for name in names), *["kept, %"] * has_kept]]
+    for method, seeds in by_method.items():
+        last = [_last(metrics) for metrics in seeds.values()]
+        cells = [tables.spread([each[name] for each in last], 2) for name in names]
+        if not several:
+            pairs = zip(cells, names, strict=True)
+            cells = [f"{cell} ± {last[0][f'{x}, error']:.2f}" for cell, x in pairs]
+        kept = [100.0 * metrics.get("kept", 1.0) for metrics in seeds.values()]
         rows.append([method, *cells, *[tables.spread(kept, 1)] * has_kept])
     yield from tables.markdown(rows)
+    for name in names if "none" in by_method else ():
+        accuracies = {
+            method: {seed: _last(metrics)[name] for seed, metrics in seeds.items()}
+            for method, seeds in by_method.items()
+        }
+        yield from statistics.verdict("none", accuracies, is_error=False)
     yield ""
-    several = len(by_method) < len(found)
     spread = "standard deviation over the seeds" if several else "error over the folds"
     yield (
         f"{first['images']} images of {first['identities']} identities, on"
@@ -51,28 +52,32 @@ def table(config: Config, found: Found) -> Iterator[str]:
 
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
-    """Draws the loss of each run, and the accuracies that were measured on the way."""
+    """Draws losses, and the accuracies on the way; means over the seeds."""
+    steps = {run.method: run.steps for run, _ in found}
     with plt.rc_context(figures.STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.0))
-        for run, record in found:
-            metrics = record["metrics"]
-            losses = metrics["losses"]
-            steps = (np.arange(len(losses)) + 0.5) * run.steps / len(losses)
-            left.plot(steps, losses, label=run.method)
-            for name in _names(metrics):
-                points = [
-                    (each["step"], each[name]) for each in metrics["verification"]
-                ]
-                right.plot(
-                    *zip(*points, strict=True),
-                    marker="o",
-                    label=f"{run.method}, {name}",
-                )
+        for method, seeds in _by_method(found).items():
+            losses = np.mean([metrics["losses"] for metrics in seeds.values()], axis=0)
+            places = (np.arange(len(losses)) + 0.5) * steps[method] / len(losses)
+            left.plot(places, losses, label=method)
+            on_the_way = [metrics["verification"] for metrics in seeds.values()]
+            places = [each["step"] for each in on_the_way[0]]
+            for name in _names(next(iter(seeds.values()))):
+                values = [[each[name] for each in way] for way in on_the_way]
+                label = f"{method}, {name}"
+                right.plot(places, np.mean(values, axis=0), marker="o", label=label)
         left.set(xlabel="step", ylabel="loss")
         right.set(xlabel="step", ylabel="accuracy, %")
-        left.legend()
         right.legend()
         figures.save(figure, folder / f"{config.group}-curves.png")
+
+
+def _by_method(found: Found) -> dict[str, dict[int, dict[str, Any]]]:
+    """Metrics by method and seed."""
+    by_method: dict[str, dict[int, dict[str, Any]]] = {}
+    for run, record in found:
+        by_method.setdefault(run.method, {})[run.seed] = record["metrics"]
+    return by_method
 
 
 def _names(metrics: dict[str, Any]) -> list[str]:

@@ -164,7 +164,7 @@ def test_far_images_are_dropped_and_the_rest_trains_again(files, tmp_path):
     assert metrics["images"] == len(kept) < 72
     assert metrics["kept"] == pytest.approx(len(kept) / 72, abs=1e-4)
     table = list(report.table(chosen, [(run, record)]))
-    assert table[0] == "|  | pairs, % | images kept, % |"
+    assert table[0] == "|  | pairs, % | kept, % |"
     path = tmp_path / "x.npz"
     train.export(dataclasses.replace(run), path)
     with np.load(path) as exported:
