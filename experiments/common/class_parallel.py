@@ -309,10 +309,11 @@ def _sample(setting: Setting, head: Any, labels: jax.Array, key: jax.Array) -> A
     fewest = max(setting.classes - (devices - 1) * rows, 0)
     size = max(1, int(setting.recipe.sample_rate * rows))
     if size > fewest:
+        most = f"at most {fewest / rows:.3g}" if fewest else "1"
         raise ValueError(
-            f"--sample-rates must be at most {fewest / rows:.3g} for {setting.classes}"
-            f" identities on {devices} devices, the last of which has only {fewest} in"
-            f" its {rows} places, got {setting.recipe.sample_rate}."
+            f"--sample-rates must be {most} for {setting.classes} identities on"
+            f" {devices} devices, the last of which has only {fewest} in its {rows}"
+            f" places, got {setting.recipe.sample_rate}."
         )
 
     def sample(head, labels, key):

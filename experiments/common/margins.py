@@ -65,7 +65,7 @@ CONSTRUCTORS: dict[str, Callable[..., sx.margins.Margin]] = {
     "li-arcface": m.LiArcFace,
     "curricularface": m.CurricularFace,
     "mv-softmax": m.MVSoftmax,
-    "inter-class-filter": m.InterClassFilter,
+    "inter-class-filter": partial(m.InterClassFilter, m.ArcFace(beyond="pure")),
     "magface": partial(m.MagFace, beyond="easy"),
     "adaface": partial(m.AdaFace, beyond="clamp"),
     "elasticface": m.ElasticFace,

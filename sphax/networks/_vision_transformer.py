@@ -120,7 +120,7 @@ class VisionTransformer(nnx.Module):
         tokens = (height // patch) * (breadth // patch)
         self.input_shape = (height, breadth, channels)
         self.features = features
-        self.kept = int(tokens * (1.0 - mask_rate))
+        self.kept = max(1, int(tokens * (1.0 - mask_rate)))
         self.deterministic = False  # what model.eval() sets
         self.rngs = nnx.data(rngs.dropout.fork() if mask_rate else None)
         self.patches = nnx.Conv(
