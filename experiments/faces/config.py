@@ -218,8 +218,9 @@ def presets() -> Iterator[Config]:
 def planned(config: Config) -> list[runs.Run]:
     """The runs of some settings, all seeds of a margin and rate after each other."""
     found = []
-    # Of the preset's images; other data have another number.
+    # Of the preset's images, for the progress; other data have another number.
     steps = config.epochs * max(1, PRESETS[config.preset].images // config.batch)
+    steps *= 1 if config.drop_angle is None else 2
     for margin in config.margins:
         for rate in config.sample_rates:
             one = dataclasses.replace(config, margins=(margin,), sample_rates=(rate,))

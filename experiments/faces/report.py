@@ -53,15 +53,14 @@ def table(config: Config, found: Found) -> Iterator[str]:
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Draws losses, and the accuracies on the way; means over the seeds."""
-    steps = {run.method: run.steps for run, _ in found}
     with plt.rc_context(figures.STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.0))
         for method, seeds in _by_method(found).items():
             losses = np.mean([metrics["losses"] for metrics in seeds.values()], axis=0)
-            places = (np.arange(len(losses)) + 0.5) * steps[method] / len(losses)
-            left.plot(places, losses, label=method)
             on_the_way = [metrics["verification"] for metrics in seeds.values()]
             places = [each["step"] for each in on_the_way[0]]
+            middles = (np.arange(len(losses)) + 0.5) * places[-1] / len(losses)
+            left.plot(middles, losses, label=method)
             for name in _names(next(iter(seeds.values()))):
                 values = [[each[name] for each in way] for way in on_the_way]
                 label = f"{method}, {name}"

@@ -208,8 +208,9 @@ def test_presets_are_the_published_recipes():
         assert repr(each.head["margin"]).startswith(margin)
         assert each.sample_rate == sampled
         (run,) = config.planned(each)
-        assert run.steps == images // batch * epochs
-        last: Any = each.rate(run.steps)(run.steps)
+        steps = images // batch * epochs
+        assert run.steps == steps * (2 if name == "subcenter" else 1)
+        last: Any = each.rate(steps)(steps)
         assert last <= rate * (1.001e-3 if each.drops else 0.0)
     assert found["wf42m-vit"].rate(40_000)(2_000) == pytest.approx(0.5e-3)
     assert found["adaface"].rate(26_000)(13_000) == pytest.approx(0.01)
@@ -225,6 +226,27 @@ def test_an_estimate_names_both_machines(files, tmp_path):
         "| adaface | 8 TPU v5e | 0.0 + 0.0 M | 0.00 GB | 0.00 of 16 G"
     )
     assert lines[5].startswith("| adaface | 8 H100 | ")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    """Four devices each; what the other process has is not here."""
+    flags = ["--epochs", "1", "--margins", "arcface", "--verify-every", "5"]
+    launch = ["experiments.launch", "--processes", "2", "--devices", "4", "--", "-m"]
+    found = []
+    for name, before in (("one", []), ("two", launch)):
+        command = [sys.executable, "-m", *before, "experiments.faces", *flags]
+        runs = ["--runs", str(tmp_path / name)]
+        subprocess.run([*command, *runs], cwd=ROOT, check=True, capture_output=True)
+        (run,) = config.planned(parse([*flags, *runs]))
+        record = store.load(run, tmp_path / name / "faces")
+        assert record is not None
+        found.append(record["metrics"])
+    one, two = found
+    assert one["devices"] == two["devices"] == 8
+    # Sums are rounded differently.
+    np.testing.assert_allclose(one["losses"][:5], two["losses"][:5], rtol=1e-3)
+    assert abs(one["verification"][0]["digits"] - two["verification"][0]["digits"]) < 2
 
 
 @pytest.mark.slow
