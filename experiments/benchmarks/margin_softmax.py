@@ -4,9 +4,11 @@
 
 Times loss and both gradients of ArcFace: plain, blocked, and, for comparison, a linear
 layer with optax's cross-entropy, all as ratios to three bare products of the same size
-(logits, gradient of the embeddings, gradient of the prototypes). Temporaries are what
-XLA plans to allocate beside arguments and results. Runs unchanged on a GPU or TPU; to
-use two cores of a CPU, start it with ``taskset -c 0,1``.
+(logits, gradient of the embeddings, gradient of the prototypes). In half precision, the
+logits of the products are float32, and once more in half precision. PyTorch's
+cross-entropy runs too, if PyTorch is installed. Temporaries are what XLA plans to
+allocate beside arguments and results. Runs unchanged on a GPU or TPU; to use two cores
+of a CPU, start it with ``taskset -c 0,1``.
 
 A million classes, once, to show that they fit:
 
@@ -15,6 +17,8 @@ A million classes, once, to show that they fit:
     --output runs/benchmarks/margin_softmax_million.json
 """
 
+import importlib
+import importlib.util
 import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -77,7 +81,22 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['seconds'] * 1e3:.0f} | {shown}"
                 f" | {row['temporary_bytes'] / units[unit]:.3f} x {unit} |"
             )
+        if config["dtype"] != "float32":
+            yield from _shares_of_params(config, size)
         yield from _figures.end_of_table(size["quietness"])
+
+
+def _shares_of_params(config: dict[str, Any], size: dict[str, Any]) -> Iterator[str]:
+    """A sentence on memory, where the goal is 1.15 for the blocked form."""
+    vectors = config["batch"] + size["classes"]
+    held = 2 * vectors * config["features"] * jnp.dtype(config["dtype"]).itemsize
+    shares = (
+        f"{row['name']}, {1 + row['temporary_bytes'] / held:.2f}"
+        for row in size["rows"]
+        if row["over_cross_entropy"] and "products" not in row["name"]
+    )
+    yield ""
+    yield f"Memory over that of params and gradients: {'; '.join(shares)}."
 
 
 def _inputs(config: Config, classes: int) -> tuple[jax.Array, ...]:
@@ -98,6 +117,12 @@ def _three_products(embeddings, prototypes, cotangent):
     return logits, to_embeddings, to_prototypes
 
 
+def _three_half_products(embeddings, prototypes, cotangent):
+    """The same, with logits of half the size."""
+    to_prototypes = jax.lax.dot_general(cotangent, embeddings, (((0,), (0,)), ((), ())))
+    return embeddings @ prototypes.T, cotangent @ prototypes, to_prototypes
+
+
 def _cross_entropy(embeddings, prototypes, labels):
     logits = (embeddings @ prototypes.T).astype(jnp.float32)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -115,18 +140,60 @@ def products(config: Config, classes: int) -> _timing.Candidate:
 
 
 def _candidates(config: Config, classes: int) -> dict[str, _timing.Candidate]:
-    embeddings, prototypes, _, labels = _inputs(config, classes)
+    embeddings, prototypes, cotangent, labels = _inputs(config, classes)
     losses = {
         "linear + optax cross-entropy": _cross_entropy,
         "margin_softmax, plain": _loss(None),
         "margin_softmax, blocked": _loss(config.block_size),
     }
-    return {"three bare products": products(config, classes)} | {
-        name: _timing.compile_candidate(
+    candidates = {"three bare products": products(config, classes)}
+    for name, loss in losses.items():
+        candidates[name] = _timing.compile_candidate(
             jax.value_and_grad(loss, argnums=(0, 1)), embeddings, prototypes, labels
         )
-        for name, loss in losses.items()
-    }
+    if config.dtype != "float32":
+        candidates[f"three bare products, {config.dtype} logits"] = (
+            _timing.compile_candidate(
+                _three_half_products, embeddings, prototypes, cotangent
+            )
+        )
+    if importlib.util.find_spec("torch"):
+        candidates["PyTorch, linear + cross-entropy"] = _torch_candidate(
+            config, classes
+        )
+    return candidates
+
+
+def _torch_candidate(config: Config, classes: int) -> _timing.Candidate:
+    """Cross-entropy and its gradients in PyTorch, on a GPU if it finds one."""
+    torch = importlib.import_module("torch")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options = {"dtype": getattr(torch, config.dtype), "requires_grad": True}
+    embeddings, prototypes = (
+        torch.randn(rows, config.features, device=device, **options)
+        for rows in (config.batch, classes)
+    )
+    labels = torch.randint(classes, (config.batch,), device=device)
+
+    def step():
+        logits = (embeddings @ prototypes.T).float()
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        return torch.autograd.grad(loss, (embeddings, prototypes))
+
+    def call():
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    call()
+    temporary = -1
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        results = embeddings.nbytes + prototypes.nbytes
+        temporary = torch.cuda.max_memory_allocated() - before - results
+    return _timing.Candidate(call, (), temporary)
 
 
 def _measure(config: Config, classes: int) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _adacos_dynamic_scale(
     others = reduce_classes(
         partial(block_logits, classes=classes, normalize="both", precision=precision),
         Rows(x, length(x_wide), old, theta, margin=None),
-        (prototypes, length(widen(prototypes))),
+        prototypes,
         labels,
         classes,
         blocks,

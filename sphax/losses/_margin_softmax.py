@@ -451,11 +451,7 @@ def _losses(
     # The other classes. `inner_products` forms the gradients of directions by itself,
     # but derivatives of these gradients pass through the lengths.
     is_modified = active.modifies_negatives
-    x_lengths = w_lengths = None
-    if is_modified or normalize == "both":
-        x_lengths = target.norm
-    if is_modified or normalize != "none":
-        w_lengths = length(widen(prototypes))
+    x_lengths = target.norm if is_modified or normalize == "both" else None
     # Arrays, since the blocked form has a gradient to return for every leaf.
     negatives_margin = jax.tree.map(jnp.asarray, active) if is_modified else None
     others = reduce_classes(
@@ -468,7 +464,7 @@ def _losses(
             precision=precision,
         ),
         Rows(x, x_lengths, logit_scale, target.angle, negatives_margin),
-        (prototypes, w_lengths),
+        prototypes,
         labels,
         classes,
         blocks,

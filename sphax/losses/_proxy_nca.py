@@ -122,7 +122,7 @@ def _proxy_nca(
     others = reduce_classes(
         terms,
         Rows(x, length(widen(x)), twice, target, margin=None),
-        (proxies, length(widen(proxies))),
+        proxies,
         labels,
         classes,
         blocks=None,

@@ -207,6 +207,29 @@ def test_updates_in_the_dtype_of_params():
     np.testing.assert_array_equal(found, apply_rows(params, whole, rows))
 
 
+@pytest.mark.parametrize("untouched", ["frozen", "dense"])
+def test_states_keep_their_dtypes_and_shapes(untouched):
+    """In a loop, with narrow params and with arguments for other transforms."""
+    inner = optax.adamw(optax.linear_schedule(0.1, 0.0, 9))
+    tx = sparse_rows(inner, untouched=untouched)
+    params = jnp.ones((4, 2), jnp.bfloat16)
+
+    def step(carry, rows):
+        params, state = carry
+        updates, state = tx.update(params[:2], state, params, rows=rows, loss=1.0)
+        return (apply_rows(params, updates, rows), state), None
+
+    start: Any = params, tx.init(params)
+    rows = jnp.array([[0, 2], [1, 2], [2, 3]])
+    found: Any = jax.lax.scan(step, start, rows)[0]
+    params, (moments, *_, schedule) = found
+    assert params.dtype == jnp.bfloat16
+    assert np.all(params < 1.0)
+    expected = [1, 1, 3, 1] if untouched == "frozen" else 3
+    np.testing.assert_array_equal(moments.count, expected)
+    assert schedule.count == 3
+
+
 def test_it_sees_which_params_are_its_own():
     """In a partition, with a clip in front of it, and by what optax maps over."""
     groups: Any = {"backbone": optax.sgd(0.1), "head": sparse_rows(optax.adam(0.1))}

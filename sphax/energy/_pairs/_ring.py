@@ -98,10 +98,12 @@ def _share_and_gradients(options, power, points, weights, pair_weight):
         counts = np.full(turns, 2.0, weights.dtype)
         if devices % 2 == 0:
             counts[-1] = 1.0
-        turn = partial(_turn, options, power, (own, ids))
-        start = _shift(options, own, 1), *_zeros((own, own))
-        (_, d_away, d_here), more = jax.lax.scan(
-            turn, start, jnp.asarray(counts), unroll=min(turns, _UNROLLED)
+        start = vary_alike(own, ids), _shift(options, own, 1), *_zeros((own, own))
+        (*_, d_away, d_here), more = jax.lax.scan(
+            partial(_turn, options, power),
+            start,
+            jnp.asarray(counts),
+            unroll=min(turns, _UNROLLED),
         )
         total, d_power = jax.tree.map(
             lambda x, y: x + jnp.sum(y, axis=0), (total, d_power), more
@@ -116,9 +118,12 @@ def _share_and_gradients(options, power, points, weights, pair_weight):
     return share, (d_power, *from_blocks((d_points, d_weights), len(points)))
 
 
-def _turn(options, power, side, carry, count):
+def _turn(options, power, carry, count):
     """A block has arrived: its pairs with this device's own block."""
-    visiting, d_visiting, d_own = carry
+    side, visiting, d_visiting, d_own = carry
+    # What depends on constants alone, JAX computes in front of a loop that is
+    # differentiated, here for all tiles at once: so its own block is not constant.
+    side = jax.lax.optimization_barrier(side)
     # Sent on before the work, so that it travels meanwhile.
     ahead = _shift(options, visiting, 1)
     own, ids = side
@@ -133,7 +138,7 @@ def _turn(options, power, side, carry, count):
     d_visiting = jax.tree.map(lambda x, y: x + twice * y, d_visiting, right)
     d_visiting = _shift(options, d_visiting, 1)
     counted = jax.tree.map(lambda x: count * x, (total, d_power))
-    return (ahead, d_visiting, d_own), counted
+    return (side, ahead, d_visiting, d_own), counted
 
 
 def _shift(options: EnergyOptions, tree: Any, steps: int) -> Any:

@@ -64,7 +64,7 @@ class Rows(NamedTuple):
 
 def block_logits(
     rows: Rows,
-    block: tuple[jax.Array, jax.Array | None],
+    prototypes: jax.Array,
     labels: jax.Array,
     start: jax.typing.ArrayLike,
     *,
@@ -81,7 +81,7 @@ def block_logits(
 
     Args:
         rows: What the logits depend on beside the classes.
-        block: Prototypes, and their lengths if only their directions count.
+        prototypes: Of the block, ``[size, ...]``.
         labels: Targets, ``[...]``.
         start: First class of the block.
         classes: How many classes there are.
@@ -90,8 +90,12 @@ def block_logits(
         is_smoothed: Whether the sum of the logits without the margin is needed.
         precision: Precision of the matrix product.
     """
-    prototypes, lengths = block
-    products = nearest_products(rows.x, prototypes, rows.lengths, lengths, precision)
+    # Of the block, and not of all classes: their derivative is an array like prototypes.
+    lengths = length(widen(prototypes))
+    by_direction = rows.margin is not None or normalize != "none"
+    products = nearest_products(
+        rows.x, prototypes, rows.lengths, lengths if by_direction else None, precision
+    )
     logit_scale = jnp.broadcast_to(rows.logit_scale, rows.angle.shape)[..., None]
     if rows.margin is None:
         plain = logit_scale * products if normalize == "both" else products
@@ -102,8 +106,7 @@ def block_logits(
         if is_detached:
             negatives = cosines + jax.lax.stop_gradient(negatives - cosines)
         if normalize == "none":
-            w_lengths = length(widen(prototypes))
-            logit_scale = logit_scale * jnp.expand_dims(w_lengths, range(labels.ndim))
+            logit_scale = logit_scale * jnp.expand_dims(lengths, range(labels.ndim))
         plain, modified = logit_scale * cosines, logit_scale * negatives
     _, is_other = class_masks(labels, start, len(prototypes), classes)
     lowest = jnp.finfo(plain.dtype).min
