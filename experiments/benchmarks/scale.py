@@ -179,15 +179,15 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def _extrapolation() -> Iterator[str]:
-    yield f"| by the model | classes | {' | '.join(costs.MACHINES)} |"
+    yield f"| classes | by the model | {' | '.join(costs.MACHINES)} |"
     yield f"|---|---|{'---|' * len(costs.MACHINES)}"
     for classes, devices, batch in EXTRAPOLATED:
         for form, options in ON_ACCELERATORS.items():
             found = costs.head_costs(classes, devices, batch, 512, **options)
             cells = [
-                f"{found.peak / 1e9:.2g} GB, "
+                f"{found.peak / 1e9:.3g} GB, "
                 + (
-                    f"{found.seconds(machine) * 1e3:.2g} ms"
+                    f"{found.seconds(machine) * 1e3:.3g} ms"
                     if found.peak < machine.memory
                     else "too much"
                 )

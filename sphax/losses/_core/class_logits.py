@@ -90,7 +90,7 @@ def block_logits(
         is_smoothed: Whether the sum of the logits without the margin is needed.
         precision: Precision of the matrix product.
     """
-    # Of the block, and not of all classes: their derivative is an array like prototypes.
+    # Of the block, not of all classes: their derivative is an array like prototypes.
     lengths = length(widen(prototypes))
     by_direction = rows.margin is not None or normalize != "none"
     products = nearest_products(
