@@ -33,7 +33,7 @@ class Model(nnx.Module):
             self.network.features,
             classes,
             **recipe.head,
-            # As Partial FC: directions are uniform, and the first steps turn them fast.
+            # As in Partial FC: short prototypes, which the first steps turn fast.
             prototype_init=nnx.initializers.normal(0.01),
             mesh=mesh,
             class_axis=AXIS,
@@ -43,7 +43,16 @@ class Model(nnx.Module):
 
 
 class Setting(NamedTuple):
-    """What a step is compiled for."""
+    """What a step is compiled for.
+
+    Attributes:
+        recipe: Of the training.
+        classes: Number of classes.
+        steps: Number of steps, which the learning rate depends on.
+        features: Dimension of the embeddings.
+        mesh: All devices, in the order of the processes.
+        graph: Structure of the :class:`Model`.
+    """
 
     recipe: Recipe
     classes: int
@@ -54,7 +63,16 @@ class Setting(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that changes from step to step."""
+    """All that changes from step to step.
+
+    Attributes:
+        network: Parameters of the network.
+        head: Prototypes, split over the devices.
+        rest: Statistics, keys of the network, and the margin with its running state.
+        optimizers: States of the optimizers of network and prototypes.
+        key: Numbers of the key that the keys of all steps come from.
+        step: Number of steps done.
+    """
 
     network: Any
     head: Any

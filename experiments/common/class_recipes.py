@@ -104,8 +104,6 @@ class Recipe(runs.Config):
                 "--sample-rates must be shares of the classes, above 0 and at most 1,"
                 f" got {runs.shown(self.sample_rates) or 'nothing'}."
             )
-        if self.subcenters > 1 and min(self.sample_rates) < 1.0:
-            raise ValueError("--subcenters must be 1 where --sample-rates are below 1.")
         if self.batch % self.accumulate:
             raise ValueError(
                 "--batch must be a multiple of --accumulate, got"

@@ -128,11 +128,12 @@ def test_a_batch_in_parts_is_the_whole_batch():
         np.testing.assert_allclose(in_parts[name], value, rtol=1e-4)
 
 
-@pytest.mark.parametrize("untouched", ["dense", "frozen"])
-def test_only_sampled_prototypes_have_a_gradient(untouched):
-    options = dict(sample_rates=(0.25,), untouched=untouched, momentum=0.5)
+@pytest.mark.parametrize(("untouched", "subcenters"), [("dense", 1), ("frozen", 2)])
+def test_only_sampled_prototypes_have_a_gradient(untouched, subcenters):
+    options: dict[str, Any] = dict(untouched=untouched, subcenters=subcenters)
+    options |= dict(sample_rates=(0.25,), momentum=0.5)
     setting, first, state, metrics = run(1, **options, weight_decay=1e-9)
-    moved = np.any(np.asarray(*jax.tree.leaves(state.head)) != _rows(first), axis=1)
+    moved = np.any(_rows(state) != _rows(first), axis=-1).reshape(1_024, -1).any(1)
     # A quarter of the 128 of each device.
     np.testing.assert_array_equal(moved.reshape(8, 128).sum(1), 32)
     assert moved[np.asarray(batch(setting)[1])].all()

@@ -146,7 +146,6 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("faces", "--margins arcface --margin-options margin=4", 2, "--margin-option"),
         ("faces", "--network vgg", 2, "--network must be one of iresnet, vgg9"),
         ("faces", "--sample-rates 2", 2, "--sample-rates must be shares of the class"),
-        ("faces", "--subcenters 2 --sample-rates 0.5", 2, "--subcenters must be 1 "),
         ("faces", "--drop-angle 75", 2, "--drop-angle needs --subcenters 2 or more"),
         ("faces", "--accumulate 3", 2, "--batch must be a multiple of --accum"),
         ("faces", "--warmup 10", 2, "--warmup must be shorter than --epochs, got"),
