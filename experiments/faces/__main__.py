@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from experiments.common import cli, distributed, store
+from experiments.common import cli, distributed, estimates, store
 from experiments.common.runs import Work
 from experiments.faces import config, report
 from experiments.faces.train import export, train
@@ -39,7 +39,8 @@ def main() -> None:
             jax.config.update("jax_num_cpu_devices", chosen.devices or 8)
         distributed.start()
         if chosen.dry_run:
-            print("\n".join(report.estimates(chosen)))
+            recipes = {run.method: run.config for run in config.planned(chosen)}
+            print("\n".join(estimates.table(recipes, *config.size_of(chosen))))
             return
         if jax.process_index() > 0:
             _follow(chosen)

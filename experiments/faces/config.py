@@ -1,11 +1,14 @@
 """The settings of a training on faces, the published recipes, and the runs of both."""
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from experiments.common import class_recipes, runs
+from experiments.faces import records
 
 PresetName = Literal[
     "quick",
@@ -107,17 +110,22 @@ class Config(class_recipes.Recipe):
         return " ".join(words)
 
 
+class Size(NamedTuple):
+    """Numbers of training images and of identities."""
+
+    images: int
+    identities: int
+
+
 class Preset(NamedTuple):
     """What a preset trains on, and how it differs from the defaults.
 
     Attributes:
-        images: Number of images.
-        identities: Number of identities.
+        size: Of the training data.
         settings: Those that are not the default.
     """
 
-    images: int
-    identities: int
+    size: Size
     settings: dict[str, Any]
 
 
@@ -133,12 +141,11 @@ _ARCFACE = {"margins": ("arcface",), "margin_options": ("margin=0.5",)}
 _COSFACE = {"margins": ("cosface",), "margin_options": ("margin=0.4",)}
 _DEEP = {"network": "iresnet100"}
 _STEPPED = _DEEP | {"batch": 512, "schedule": "step", "gradient": "exact"}
-_MS1MV2, _MS1MV3 = (5_822_653, 85_742), (5_179_510, 93_431)
-_WEBFACE = 42_474_557, 2_059_906
+_MS1MV2, _MS1MV3 = Size(5_822_653, 85_742), Size(5_179_510, 93_431)
+_WEBFACE = Size(42_474_557, 2_059_906)
 PRESETS: dict[PresetName, Preset] = {
     "quick": Preset(
-        1_000,
-        10,
+        Size(1_000, 10),
         _SMALL
         | {
             "image_size": 16,
@@ -150,8 +157,7 @@ PRESETS: dict[PresetName, Preset] = {
         },
     ),
     "omniglot": Preset(
-        19_460,
-        973,
+        Size(19_460, 973),
         _SMALL
         | {
             "data": pathlib.Path("train.rec"),
@@ -164,13 +170,15 @@ PRESETS: dict[PresetName, Preset] = {
             "sample_rates": (1.0, 0.3),
         },
     ),
-    "ms1mv3-r50": Preset(*_MS1MV3, _ARCFACE),
-    "ms1mv3-r100": Preset(*_MS1MV3, _ARCFACE | _DEEP),
-    "ms1mv2": Preset(*_MS1MV2, _ARCFACE | {"weight_decay": 1e-4}),
-    "glint360k": Preset(17_091_657, 360_232, _COSFACE | _DEEP | {"weight_decay": 1e-4}),
-    "wf42m-pfc02": Preset(*_WEBFACE, _COSFACE | _DEEP | {"sample_rates": (0.2,)}),
+    "ms1mv3-r50": Preset(_MS1MV3, _ARCFACE),
+    "ms1mv3-r100": Preset(_MS1MV3, _ARCFACE | _DEEP),
+    "ms1mv2": Preset(_MS1MV2, _ARCFACE | {"weight_decay": 1e-4}),
+    "glint360k": Preset(
+        Size(17_091_657, 360_232), _COSFACE | _DEEP | {"weight_decay": 1e-4}
+    ),
+    "wf42m-pfc02": Preset(_WEBFACE, _COSFACE | _DEEP | {"sample_rates": (0.2,)}),
     "wf42m-vit": Preset(
-        *_WEBFACE,
+        _WEBFACE,
         _COSFACE
         | {
             "network": "vit_b",
@@ -184,7 +192,7 @@ PRESETS: dict[PresetName, Preset] = {
         },
     ),
     "adaface": Preset(
-        *_MS1MV2,
+        _MS1MV2,
         _STEPPED
         | {
             "margins": ("adaface",),
@@ -196,10 +204,10 @@ PRESETS: dict[PresetName, Preset] = {
         },
     ),
     "magface": Preset(
-        *_MS1MV2,
+        _MS1MV2,
         _STEPPED | {"margins": ("magface",), "epochs": 25, "drops": (10.0, 18.0, 22.0)},
     ),
-    "subcenter": Preset(*_MS1MV2, _ARCFACE | {"subcenters": 3, "drop_angle": 75.0}),
+    "subcenter": Preset(_MS1MV2, _ARCFACE | {"subcenters": 3, "drop_angle": 75.0}),
 }
 # Presets that simulate eight devices by default.
 ON_CPU = ("quick", "omniglot")
@@ -215,11 +223,25 @@ def presets() -> Iterator[Config]:
     return map(preset, PRESETS)
 
 
+@functools.lru_cache(maxsize=2)
+def opened(path: pathlib.Path, size: int, relabel: bool) -> records.Source:
+    """The images of a file, a folder or a prepared set."""
+    return records.source(str(path), size=size, relabel=relabel)
+
+
+def size_of(config: Config) -> Size:
+    """Of the training data, or, if these are not there, of the preset's."""
+    if config.data is not None:
+        with contextlib.suppress(OSError, ValueError):
+            found = opened(config.data, config.image_size, config.relabel)
+            return Size(len(found), found.num_classes)
+    return PRESETS[config.preset].size
+
+
 def planned(config: Config) -> list[runs.Run]:
     """The runs of some settings, all seeds of a margin and rate after each other."""
     found = []
-    # Of the preset's images, for the progress; other data have another number.
-    steps = config.epochs * max(1, PRESETS[config.preset].images // config.batch)
+    steps = config.epochs * max(1, size_of(config).images // config.batch)
     steps *= 1 if config.drop_angle is None else 2
     for margin in config.margins:
         for rate in config.sample_rates:

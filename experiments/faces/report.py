@@ -1,21 +1,15 @@
-"""The table of the study and its curves, from stored runs, and estimates of costs."""
+"""The table of the study and its curves, from stored runs."""
 
-import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from flax import nnx
 
-from experiments.common import class_parallel, costs, figures, statistics, tables
+from experiments.common import figures, statistics, tables
 from experiments.common.runs import Found
-from experiments.faces.config import PRESETS, Config, planned
-from experiments.faces.train import open_training
-
-_DEVICES = 8
+from experiments.faces.config import Config
 
 
 def table(config: Config, found: Found) -> Iterator[str]:
@@ -86,48 +80,3 @@ def _names(metrics: dict[str, Any]) -> list[str]:
 
 def _last(metrics: dict[str, Any]) -> dict[str, float]:
     return metrics["verification"][-1]
-
-
-def estimates(config: Config) -> Iterator[str]:
-    """Lines of Markdown: memory and time of each run on two machines of eight devices.
-
-    With data, their number of images counts; else that of the preset.
-    """
-    images, identities, _ = PRESETS[config.preset]
-    if config.data is not None and config.data.exists():
-        source = open_training(config)
-        images, identities = len(source), source.num_classes
-    steps = config.epochs * (images // config.batch)
-    yield f"{images} images of {identities} identities; {steps} steps."
-    yield ""
-    rows = [["", "machine", "parameters", "held", "temporary", "--accumulate"]]
-    rows[0] += ["s a step", "images/s", "hours"]
-    for run in planned(config):
-        network, found = class_parallel.costs_of(run.config, identities, _DEVICES)
-        leaves = jax.tree.leaves(nnx.state(network, nnx.Param))
-        prototypes = identities * config.subcenters * network.features
-        for name in ("TPU v5e", "H100"):
-            machine = costs.MACHINES[name]
-            seconds = found.seconds(machine) * config.accumulate
-            # Into how many parts the batch has to be cut for it to fit.
-            room = machine.memory - found.held
-            parts = math.ceil(config.accumulate * found.temporaries / max(room, 1.0))
-            cells = [
-                run.method,
-                f"{_DEVICES} {name}",
-                f"{sum(x.size for x in leaves) / 1e6:.1f} + {prototypes / 1e6:.1f} M",
-                f"{found.held / 1e9:.2f} GB",
-                f"{found.temporaries / 1e9:.2f} of {machine.memory / 1e9:.0f} GB",
-                f"{parts} or more" if parts > config.accumulate else "fits",
-                f"{seconds:.3f}",
-                f"{config.batch / seconds:.0f}",
-                f"{steps * seconds / 3600:.1f}",
-            ]
-            rows.append(cells)
-    yield from tables.markdown(rows)
-    yield ""
-    yield (
-        "Parameters are those of the network and of the prototypes; bytes are of each"
-        " device, before the compiler fuses operations; times are of machines at the"
-        " peaks of their data sheets, without reading images and verifying."
-    )

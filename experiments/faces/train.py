@@ -20,7 +20,7 @@ from experiments.common.class_parallel import Setting, State
 from experiments.common.images import DatasetNotFoundError
 from experiments.common.runs import Run, Work
 from experiments.faces import records
-from experiments.faces.config import Config
+from experiments.faces.config import Config, opened
 from experiments.faces.records import Source, VerificationSet, evaluation
 
 # Numbers in the stored curve of the loss.
@@ -95,7 +95,7 @@ def _open(config: Config, flag: str, path: pathlib.Path) -> Source:
             f"{flag} must be a .rec file, a folder, or tfds:NAME/SPLIT, got {path}"
             + ", which does not exist." * (not path.exists())
         )
-    source = records.source(str(path), size=config.image_size, relabel=config.relabel)
+    source = opened(path, config.image_size, config.relabel)
     if source.size != (config.image_size, config.image_size):
         raise ValueError(
             f"--image-size must be the size of the images in {path},"

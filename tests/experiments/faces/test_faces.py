@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from experiments.common import sharded, store
+from experiments.common import estimates, sharded, store
 from experiments.common.runs import Work
 from experiments.faces import config, records, report, train
 from experiments.faces.__main__ import parse
@@ -219,13 +219,17 @@ def test_presets_are_the_published_recipes():
     assert parse(["--preset", "magface", "--epochs", "3", "--drops", "1"]).batch == 512
 
 
-def test_an_estimate_names_both_machines(files, tmp_path):
-    lines = list(report.estimates(settings(files, tmp_path)))
-    assert lines[0] == "72 images of 12 identities; 8 steps."
-    assert lines[4].startswith(
-        "| adaface | 8 TPU v5e | 0.0 + 0.0 M | 0.00 GB | 0.00 of 16 G"
-    )
-    assert lines[5].startswith("| adaface | 8 H100 | ")
+def test_an_estimate_is_of_the_data(files, tmp_path):
+    chosen = settings(files, tmp_path)
+    assert config.size_of(chosen) == (72, 12)
+    (run,) = config.planned(chosen)
+    assert run.steps == 8
+    lines = list(estimates.table({"a": chosen}, 72_000, 12))
+    assert lines[2].startswith("| a | 8 TPU v5e | 0.0 + 0.0 M | 0.00 GB | 0.00 of 16 G")
+    assert lines[3].startswith("| a | 8 H100 | ")
+    assert lines[2].split(" | ")[5] == "fits"
+    missing = dataclasses.replace(chosen, data=tmp_path / "train.rec")
+    assert config.size_of(missing) == (1000, 10)
 
 
 @pytest.mark.slow
