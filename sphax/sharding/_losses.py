@@ -92,7 +92,9 @@ def margin_softmax(
     mean over the whole batch. Arrays may lie anywhere: they are moved to where they are
     needed, and their gradients come back to where they were. It may be called within
     ``jit`` or by itself, not within :func:`jax.shard_map`, where
-    :func:`sphax.losses.margin_softmax` takes ``class_axis``.
+    :func:`sphax.losses.margin_softmax` takes ``class_axis``. A gradient that is taken
+    outside of ``jit`` needs :func:`jax.set_mesh` if axes of the mesh are explicit, as
+    that of any function does.
 
     There are two ways to use a mesh of several axes, for :math:`B` examples of
     :math:`D` features, :math:`C` classes and :math:`n` devices in all. In both of them
@@ -618,6 +620,9 @@ def _on_mesh(
     mesh = as_mesh(mesh, prototypes, "prototypes", INSIDE)
     classes = as_axes("class_axis", class_axis, mesh)
     batch = _as_batch_axes(batch_axis, mesh, labels.shape)
+    if not labels.size:  # nothing to send
+        value = loss(embeddings, prototypes, labels, num_classes=num_classes, **options)
+        return value if options.get("has_aux") else (value, None)
     arrays, fixed = {}, {}
     for name, value in options.items():
         is_array = name in _ARRAYS or isinstance(value, jax.Array)
@@ -753,20 +758,12 @@ def _divisible(prototypes: jax.Array, mesh: Mesh, axes: tuple[str, ...]) -> jax.
 def _gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """The examples of all devices along the axes, one after the other.
 
-    Gradients are added up over the devices in float32 at least.
+    In float32 at least, since the gradients of all devices are added up.
     """
-
-    def gather(_, x):
-        return jax.lax.all_gather(x, axes, axis=0, tiled=True)
-
-    def scatter(_, gradient):
-        wide = gradient.astype(jnp.promote_types(x.dtype, jnp.float32))
-        total = jax.lax.psum_scatter(wide, axes, scatter_dimension=0, tiled=True)
-        return total.astype(x.dtype)
-
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return gather((), x)
-    return jax.custom_derivatives.linear_call(gather, scatter, (), x)
+    wide = x
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jax.lax.all_gather(wide, axes, axis=0, tiled=True).astype(x.dtype)
 
 
 def _part(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

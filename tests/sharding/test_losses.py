@@ -163,6 +163,28 @@ def test_gathered_embeddings_are_sent_once_and_their_gradient_scattered():
     assert not [line for line in sent if " all-reduce(" in line]
 
 
+def test_an_empty_batch_has_loss_zero():
+    mesh = jax.make_mesh((2, 4), ("b", "c"))
+    options: Any = {"mesh": mesh, "class_axis": "c", "batch_axis": "b"}
+    loss = partial(sharding.margin_softmax, margin=margins.ArcFace(), **options)
+    w = jax.device_put(W, NamedSharding(mesh, P("c")))
+    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    value, (_, dw) = step(jnp.zeros((0, FEATURES)), w, np.zeros(0, int))
+    assert value == 0.0
+    np.testing.assert_array_equal(dw, 0.0)
+
+
+def test_losses_of_several_batches_at_once():
+    mesh = jax.make_mesh((2, 4), ("b", "c"))
+    options: Any = {"mesh": mesh, "class_axis": ("b", "c"), "batch_axis": "b"}
+    x, labels = np.stack([X[3:5], X[5:7]]), np.stack([LABELS[3:5], LABELS[5:7]])
+    found = jax.jit(jax.vmap(lambda x, y: sharding.hinge(x, W, y, **options)))(
+        x, labels
+    )
+    expected = [losses.hinge(x[i], W, labels[i]) for i in range(2)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_the_mesh_of_the_context_is_found():
     with jax.set_mesh(jax.make_mesh((2, 4), ("b", "c"))):
         loss = partial(sharding.p2sgrad, class_axis="c", batch_axis="b")

@@ -1,7 +1,7 @@
 """Training steps whose classes and examples are split over all processes.
 
-Run as a program, on each process, it prints the losses. With the number of a process as
-its argument, it goes on for ever, until that process kills itself.
+Run as a program, on each process, it prints the losses. With two arguments, "kill" or
+"raise" and the number of a process, it goes on for ever, until that process does it.
 """
 
 import json
@@ -18,7 +18,7 @@ import sphax as sx
 CLASSES, FEATURES, BATCH = 24, 8, 16
 
 
-def steps(devices, kill=None):
+def steps(devices, how="", ends="0"):
     """Losses of a few steps of gradient descent on the prototypes."""
     mesh = jax.make_mesh((len(devices),), ("c",), devices=devices)
     draw = np.random.default_rng(0)
@@ -52,17 +52,19 @@ def steps(devices, kill=None):
         return loss, prototypes - gradient
 
     losses = []
-    while kill is not None or len(losses) < 3:
+    while how or len(losses) < 3:
         loss, prototypes = step(embeddings, prototypes, labels)
         losses.append(float(loss))
-        if len(losses) == 3 and kill == jax.process_index():
-            os.kill(os.getpid(), signal.SIGKILL)
+        if how and len(losses) == 3 and int(ends) == jax.process_index():
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("as it was told")
     return losses
 
 
 if __name__ == "__main__":
     from experiments.common import distributed
 
-    distributed.start(heartbeat=10)
+    distributed.start(heartbeat=10, shutdown=10)
     assert jax.process_count() == 2
-    print(json.dumps(steps(jax.devices(), *map(int, sys.argv[1:]))))
+    print(json.dumps(steps(jax.devices(), *sys.argv[1:])))
