@@ -64,9 +64,9 @@ def start(*, initialization: int = 60, heartbeat: int = 20, shutdown: int = 60) 
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=shutdown,
         )
-    except ValueError:
-        # JAX found no pod and no cluster: this process is alone.
-        if given:
+    except ValueError as error:
+        # Where JAX finds no pod and no cluster, it misses the address first.
+        if given or "coordinator_address" not in str(error):
             raise
         return
     except RuntimeError:
