@@ -16,8 +16,8 @@ import jax
 
 from experiments.common import cli, distributed, estimates, store
 from experiments.common.runs import Work
-from experiments.faces import config, report
-from experiments.faces.train import export, train
+from experiments.faces import config, records, report
+from experiments.faces.train import export, train, verify_templates
 
 _NAME = "experiments.faces"
 
@@ -42,13 +42,18 @@ def main() -> None:
             recipes = {run.method: run.config for run in config.planned(chosen)}
             print("\n".join(estimates.table(recipes, *config.size_of(chosen))))
             return
+        # Read before the training, so that what is wrong is said before it.
+        ijb = chosen.ijb and records.read_ijb_folder(chosen.ijb)
         if jax.process_index() > 0:
             _follow(chosen)
     if jax.process_index() == 0:
         cli.main(parse, config, train, report)
-    if chosen.export is not None:
-        with cli.ending(_NAME, "the same command writes the embeddings."):
-            export(config.planned(chosen)[0], chosen.export)
+    with cli.ending(_NAME, "the same command goes on with what is finished."):
+        first = config.planned(chosen)[0]
+        if chosen.export is not None:
+            export(first, chosen.export)
+        if ijb:
+            print("\n".join(["", *verify_templates(first, ijb)]))
 
 
 def _follow(chosen: config.Config) -> None:

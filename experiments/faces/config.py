@@ -68,6 +68,9 @@ class Config(class_recipes.Recipe):
     .npz file with arrays embeddings, labels and names."""
     export_data: pathlib.Path | None = None
     """Images to embed for --export; None: the training images."""
+    ijb: pathlib.Path | None = None
+    """When the first run is finished, verify the templates of IJB-B or IJB-C with it; a
+    folder with their folders meta and loose_crop."""
     dry_run: bool = False
     """Train nothing; print the memory and the time that the run takes on a TPU v5e-8
     and on eight H100, by a model of costs."""
@@ -79,6 +82,7 @@ class Config(class_recipes.Recipe):
         "devices",
         "export",
         "export_data",
+        "ijb",
         "dry_run",
     )
     may_be_zero: ClassVar[tuple[str, ...]] = ("warmup", "workers", "max_bad_share")

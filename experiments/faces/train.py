@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.common import class_parallel, sharded
+from experiments.common import class_parallel, sharded, tables
 from experiments.common.class_parallel import Setting, State
 from experiments.common.images import DatasetNotFoundError
 from experiments.common.runs import Run, Work
@@ -199,10 +199,7 @@ def verify(
     """
     found: dict[str, Any] = {}
     for name, (images, is_same) in sets.items():
-        x = np.zeros((len(images), 2, setting.features), np.float32)
-        get = images.__getitem__
-        for numbers, batch in class_parallel.embed(setting, state, len(images), get):
-            x[numbers] = batch
+        x = _embeddings(setting, state, len(images), images.__getitem__)
         result = evaluation.verification(x[:, 0], x[:, 1], is_same)
         found[name] = round(100.0 * float(result.accuracy), 3)
         found[f"{name}, error"] = round(100.0 * float(result.standard_error), 3)
@@ -244,26 +241,49 @@ def near_dominant(
     return np.flatnonzero(near >= np.cos(np.radians(degrees)))
 
 
+def finished(run: Run) -> tuple[Setting, State]:
+    """What a finished run has trained, from its last checkpoint."""
+    config: Config = run.config
+    source = open_training(config)
+    if config.drop_angle is not None:
+        kept = np.load(folder_of(run) / "kept.npy")
+        config, source = cleaned(config), records.Subset(source, kept)
+    setting, initial = begin(config, source)
+    like = initial(run.seed), np.zeros(setting.steps, np.float32)
+    with contextlib.closing(sharded.manager(folder_of(run) / "checkpoints")) as manager:
+        _, (state, _), _ = sharded.restore(manager, like)
+    return setting, state
+
+
 def export(run: Run, target: pathlib.Path) -> None:
     """Writes embeddings, labels and names of images, by a finished run.
 
     The embedding of an image is the sum of its own and of that of its mirror image.
     """
     config: Config = run.config
-    source = shown = open_training(config)
-    if config.drop_angle is not None:
-        kept = np.load(folder_of(run) / "kept.npy")
-        config, source = cleaned(config), records.Subset(source, kept)
-    if config.export_data is not None:
-        shown = _open(config, "--export-data", config.export_data)
-    setting, initial = begin(config, source)
-    like = initial(run.seed), np.zeros(setting.steps, np.float32)
-    with contextlib.closing(sharded.manager(folder_of(run) / "checkpoints")) as manager:
-        _, (state, _), _ = sharded.restore(manager, like)
-    x = np.zeros((len(shown), setting.features), np.float32)
-    images = class_parallel.embed(setting, state, len(shown), lambda i: shown[i][0])
-    for numbers, batch in images:
-        x[numbers] = batch.sum(1)
+    path = config.export_data
+    shown = _open(config, "--export-data", path) if path else open_training(config)
+    x = _embeddings(*finished(run), len(shown), lambda i: shown[i][0]).sum(1)
     if jax.process_index() == 0:
         names = [shown.name(i) for i in range(len(shown))]
         np.savez(target, embeddings=x, labels=shown.labels, names=names)
+
+
+def _embeddings(setting: Setting, state: State, number: int, get: Any) -> np.ndarray:
+    x = np.zeros((number, 2, setting.features), np.float32)
+    for numbers, batch in class_parallel.embed(setting, state, number, get):
+        x[numbers] = batch
+    return x
+
+
+def verify_templates(run: Run, folder: records.IJBFolder) -> list[str]:
+    """Lines of Markdown: true accept rates of IJB's 1:1 protocol, by a finished run."""
+    images, size = folder.images, run.config.image_size
+    x = _embeddings(*finished(run), len(images.names), lambda i: folder.face(i, size))
+    pooled = evaluation.pool(images, x[:, 0], x[:, 1])
+    found = evaluation.verify_templates(pooled, folder.pairs)
+    rows = [["FAR", "TAR, %"]]
+    for far, tar in zip(evaluation.FAR, found.tar.tar, strict=True):
+        shown = "too few pairs" if np.isnan(tar) else f"{100.0 * tar:.2f}"
+        rows.append([f"{far:g}", shown])
+    return [*tables.markdown(rows), "", f"{found.pairs} pairs; {found.rule}."]

@@ -5,6 +5,8 @@ from experiments.faces.records.batches import BadRecords as BadRecords
 from experiments.faces.records.batches import batches as batches
 from experiments.faces.records.digits import write_digits as write_digits
 from experiments.faces.records.folders import write_image_folder as write_image_folder
+from experiments.faces.records.ijb_folder import IJBFolder as IJBFolder
+from experiments.faces.records.ijb_folder import read_ijb_folder as read_ijb_folder
 from experiments.faces.records.pixels import encode as encode
 from experiments.faces.records.pixels import normalize as normalize
 from experiments.faces.records.recordio import Record as Record

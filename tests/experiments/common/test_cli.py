@@ -158,6 +158,7 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("faces", "--data x.rec", 2, "--data must be a .rec file, a folder, or tfd"),
         ("faces", "--data file", 2, "--data must be a .rec file, a folder, or tfds"),
         ("faces", "--verification x.bin", 2, "--verification must be files, got x.bi"),
+        ("faces", "--ijb .", 2, ". must have a folder loose_crop and one file meta/"),
         ("faces", "--verification file", 2, "file is not a pickle, or truncated"),
         ("autoencoder", "--learning-rate 1e38", 1, "autoencoder, seed 0: the loss is "),
     ],

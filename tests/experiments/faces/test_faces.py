@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from experiments.common import estimates, sharded, store
 from experiments.common.runs import Work
 from experiments.faces import config, records, report, train
 from experiments.faces.__main__ import parse
+from experiments.faces.records import ijb
 
 ROOT = pathlib.Path(__file__).parents[3]
 IDENTITIES, IMAGES = 12, 6
@@ -89,6 +91,32 @@ def events(folder):
     return found
 
 
+def write_ijb(files, folder):
+    """A template of each identity from two images each, and all pairs of templates."""
+    with records.RecordReader(files / "made.rec") as reader:
+        images = [reader[i] for i in range(0, IDENTITIES * IMAGES, IMAGES // 2)]
+    (folder / "meta").mkdir(parents=True)
+    (folder / "loose_crop").mkdir()
+    media, points, pairs = [], [], []
+    places = ijb.POINTS * (8 / 112)
+    for number, record in enumerate(images):
+        name = f"{number}.png"
+        (folder / "loose_crop" / name).write_bytes(record.image)
+        media.append(f"{name} {record.label} {number}")
+        numbers = " ".join(map(str, places.ravel()))
+        points.append(f"{name} {numbers} 0.9")
+    for first in range(IDENTITIES):
+        pairs += [f"{first} {x} {int(x % 5 == 0)}" for x in range(first)]
+    for name, lines in (
+        ("face_tid_mid", media),
+        ("name_5pts_score", points),
+        ("template_pair_label", pairs),
+    ):
+        path = folder / "meta" / f"ijbc_{name}.txt"
+        path.write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
 def last_state(run):
     """The arrays of the last checkpoint."""
     with contextlib.closing(
@@ -128,6 +156,13 @@ def test_a_run_from_files_to_the_report_and_again(files, tmp_path):
         np.testing.assert_array_equal(exported["labels"], np.arange(72) // 6)
         assert exported["names"][7] == "key 7"
         assert np.all(np.std(exported["embeddings"], axis=0) > 0)
+
+    folder = records.read_ijb_folder(write_ijb(files, tmp_path / "ijb"))
+    lines = train.verify_templates(run, folder)
+    assert lines[:2] == ["| FAR | TAR, % |", "| --- | --- |"]
+    assert lines[2] == "| 1e-06 | too few pairs |"
+    assert re.fullmatch(r"\| 0.1 \| \d+\.\d\d \|", lines[7])
+    assert lines[-1].startswith("66 pairs; ")
 
     # Interrupted in the middle, between two checkpoints; then continued.
     again = settings(files, tmp_path / "parts", log_every=1)
