@@ -67,8 +67,8 @@ def test_images_of_a_file_without_header_are_in_the_order_of_their_keys(tmp_path
                 reader[beyond]
     assert first[:2] == (b"abcd", 3)
     assert first.key == 5
-    np.testing.assert_array_equal(first.labels, np.float32([3, 0.5]))
-    assert second == Record(JPEG, 7, np.float32([7]), 12)
+    np.testing.assert_array_equal(first.labels, np.array([3, 0.5], np.float32))
+    assert second == Record(JPEG, 7, np.array([7], np.float32), 12)
     assert first.labels.dtype == second.labels.dtype == np.float32
 
 
