@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+from typing import Any
 
 import jax
 from flax import nnx
@@ -87,6 +89,34 @@ def cnn_6(shape: tuple[int, int, int]) -> Design:
     stage = sx.networks.Stage
     stages = (stage(64), stage(128)) if shape[0] < 16 else (stage(64, 2),) * 3
     return Design(shape, stages, 64)
+
+
+FACES = ("iresnet", *sx.networks.BACKBONES, *sx.networks.VISION_TRANSFORMERS)
+
+
+def for_faces(
+    name: str, side: int, width: float, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+) -> Any:
+    """A network for square images of three channels.
+
+    Args:
+        name: One of ``FACES``; "iresnet" has four units at most, for small images.
+        side: Of the images.
+        width: Share of the filters, if it is not a vision transformer.
+        dtype: Of the products.
+        rngs: Key stream.
+    """
+    shape, options = (side, side, 3), {"dtype": dtype, "rngs": rngs}
+    if name in sx.networks.VISION_TRANSFORMERS:
+        _, *sizes = sx.networks.VISION_TRANSFORMERS[name]
+        return sx.networks.VisionTransformer(shape, *sizes, **options)
+    if name != "iresnet":
+        return sx.networks.Backbone(*design(name, shape, width), **options)
+    found = design("iresnet18", shape, width)
+    # Each stage but the first halves the map, to a side of four or three.
+    number = 1 + max(1, math.floor(math.log2(side / 3)))
+    stages = (dataclasses.replace(stage, repeats=1) for stage in found.stages[:number])
+    return sx.networks.Backbone(*found._replace(stages=tuple(stages)), **options)
 
 
 class Perceptron(nnx.Module):

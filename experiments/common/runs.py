@@ -92,7 +92,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """All settings that it depends on; only the last part of a path."""
         return {
-            name: value.name if isinstance(value, pathlib.Path) else value
+            name: _without_folders(value)
             for name, value in dataclasses.asdict(self.config).items()
             if name not in self.config.free
         }
@@ -118,6 +118,12 @@ class Work(NamedTuple):
     def part(self, name: str) -> "Work":
         """The same for one of several trainings of a run."""
         return Work(self.folder / name, self.report)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_without_folders, value))
+    return value.name if isinstance(value, pathlib.Path) else value
 
 
 def flag(name: str) -> str:

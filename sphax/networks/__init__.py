@@ -15,5 +15,9 @@ from sphax.networks._units import ConvUnit as ConvUnit
 from sphax.networks._units import ImprovedResidualUnit as ImprovedResidualUnit
 from sphax.networks._units import ResidualUnit as ResidualUnit
 from sphax.networks._units import SphereFaceUnit as SphereFaceUnit
+from sphax.networks._vision_transformer import (
+    VISION_TRANSFORMERS as VISION_TRANSFORMERS,
+)
+from sphax.networks._vision_transformer import VisionTransformer as VisionTransformer
 
 __dir__ = _discovery.dir_of(__name__)

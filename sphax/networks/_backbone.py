@@ -104,15 +104,18 @@ class Backbone(nnx.Module):
     - ``"dcnet_resnet32"``: for CIFAR-100, and ``"dcnet_resnet18"``, the modified
       ResNet-18 for ImageNet, both of DCNet's code.
     - ``"sphereface20"``, ``"sphereface64"``: of SphereFace, for faces of 112 x 96.
-    - ``"iresnet50"``, ``"iresnet100"``: of ArcFace as in insightface, for faces of
-      112 x 112.
+    - ``"iresnet18"``, ``"iresnet34"``, ``"iresnet50"``, ``"iresnet100"``,
+      ``"iresnet200"``: of ArcFace as in insightface, for faces of 112 x 112. The last
+      linear layer reads the map row by row, channels last; insightface's reads it
+      channel by channel.
 
     The layers, their sizes and strides, and the initialization of convolutions are as
     published. These choices are ours in all of them: batch normalization with running
     statistics at 0.9 (0.999 in the code of SphereNet and DCNet) and epsilon 1e-5 (there
     1e-3); slopes of PReLU start at 0.25 (at 0 in DCNet's); a strided convolution pads
     an even map on both sides, where TensorFlow pads one; the linear layers of
-    ``BACKBONES`` start as in Caffe, uniform of variance 1 / fan_in.
+    ``BACKBONES`` start as in Caffe, uniform of variance 1 / fan_in, but for those of
+    IResNet, which start as in PyTorch.
 
     Batch normalization has the modes of nnx. A network is made in training mode, where
     a call takes the statistics of its batch and moves the running ones, at 0.9.
@@ -230,7 +233,7 @@ class Backbone(nnx.Module):
                 statistics and dropout is off, for this call.
         """
         x = jnp.asarray(images)
-        _check_images(x, self.input_shape)
+        check_images(x, self.input_shape)
         # Also for layers without a dtype, such as a shortcut from the images.
         x = x if self.dtype is None else x.astype(self.dtype)
         for stage in self.stages:
@@ -263,7 +266,7 @@ class _Stage(nnx.Module):
         return nnx.max_pool(x, (self.pool, self.pool), (2, 2), padding="SAME")
 
 
-def _check_images(images: jax.Array, shape: tuple[int, ...]) -> None:
+def check_images(images: jax.Array, shape: tuple[int, ...]) -> None:
     """Raises unless floating images of the shape, with any leading axes."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(

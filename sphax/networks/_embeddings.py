@@ -11,9 +11,11 @@ from sphax._checks import check_sizes
 from sphax.networks._layers import (
     CAFFE_INIT,
     HE_INIT,
+    TORCH_INIT,
     BatchNorm,
     Conv,
     apply_conv,
+    torch_bias_init,
 )
 
 
@@ -211,7 +213,9 @@ class FaceEmbedding(nnx.Module):
     """The last layers of ArcFace's networks, as insightface has them.
 
     Batch normalization, dropout, a linear layer of all entries of the map, and batch
-    normalization without a scale.
+    normalization without a scale. The linear layer starts as PyTorch's default. It and
+    what follows are computed in float32 at least, so that the embeddings are float32
+    where ``dtype`` is a half precision.
 
     Args:
         map_shape: ``(height, width, channels)`` of the last map.
@@ -220,7 +224,7 @@ class FaceEmbedding(nnx.Module):
             MXNet. If positive, the network holds a key as state, which moves with each
             call in training: keep it with the batch statistics from step to step.
         conv: Not used, since there is no convolution.
-        dtype: Of the computation; by default that of inputs and parameters together.
+        dtype: Not used, since the inputs come in the dtype of the layers before.
         param_dtype: Of the parameters.
         rngs: Key stream; uses ``params``, and ``dropout`` for a positive rate.
 
@@ -248,7 +252,7 @@ class FaceEmbedding(nnx.Module):
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        del conv
+        del conv, dtype
         check_sizes("FaceEmbedding", features=features)
         if not 0.0 <= dropout_rate < 1.0:
             raise ValueError(
@@ -258,11 +262,12 @@ class FaceEmbedding(nnx.Module):
         self.first_norm = BatchNorm(map_shape[-1], param_dtype=param_dtype, rngs=rngs)
         # At a rate of 0 it would hold a key as state without need.
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs) if dropout_rate else None
+        fan_in = math.prod(map_shape)
         self.linear = nnx.Linear(
-            math.prod(map_shape),
+            fan_in,
             features,
-            kernel_init=CAFFE_INIT,
-            dtype=dtype,
+            kernel_init=TORCH_INIT,
+            bias_init=torch_bias_init(fan_in),
             param_dtype=param_dtype,
             rngs=rngs,
         )
@@ -277,5 +282,6 @@ class FaceEmbedding(nnx.Module):
         x = self.first_norm(x, use_running_average)
         if self.dropout is not None:
             x = self.dropout(x, deterministic=use_running_average)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = self.linear(x.reshape(*x.shape[:-3], -1))
         return self.last_norm(x, use_running_average)

@@ -14,6 +14,18 @@ Conv = Callable[..., Any]
 HE_INIT = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 # Caffe's "xavier", which differs from Glorot's: uniform, variance 1 / fan_in.
 CAFFE_INIT = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")
+# PyTorch's default of linear layers and convolutions: uniform, variance 1 / 3 fan_in.
+TORCH_INIT = nnx.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+
+
+def torch_bias_init(fan_in: int) -> nnx.Initializer:
+    """PyTorch's default of a bias: uniform within 1 / sqrt(fan_in) of zero."""
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -26,11 +38,13 @@ class BatchNorm(nnx.BatchNorm):
         param_dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
         use_scale: bool = True,
+        epsilon: float = 1e-5,
     ):
         # Without `dtype`, which would round the running statistics before their use.
         super().__init__(
             features,
             momentum=0.9,
+            epsilon=epsilon,
             use_scale=use_scale,
             param_dtype=param_dtype,
             rngs=rngs,

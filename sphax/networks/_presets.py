@@ -155,7 +155,10 @@ BACKBONES: Mapping[str, Design] = MappingProxyType(
         "dcnet_resnet18": _dcnet_resnet18(),
         "sphereface20": _sphereface(1, 2, 4, 1),
         "sphereface64": _sphereface(3, 8, 16, 3),
+        "iresnet18": _iresnet(2, 2, 2, 2),
+        "iresnet34": _iresnet(3, 4, 6, 3),
         "iresnet50": _iresnet(3, 4, 14, 3),
         "iresnet100": _iresnet(3, 13, 30, 3),
+        "iresnet200": _iresnet(6, 26, 60, 6),
     }
 )

@@ -25,6 +25,14 @@ CALLS = [
         (IMAGES,),
         (AXES,),
     ),
+    module(
+        "networks.VisionTransformer",
+        lambda rngs: sx.networks.VisionTransformer(
+            (3, 3, 1), 4, 2, 2, patch=1, num_heads=2, rngs=rngs
+        ),
+        (IMAGES,),
+        (AXES,),
+    ),
 ]
 EXEMPT = {
     **{
@@ -45,4 +53,5 @@ EXEMPT = {
     "networks.Design": "the positional arguments of networks.Backbone",
     "networks.TABLE_2_1": "a table of designs",
     "networks.BACKBONES": "a table of designs",
+    "networks.VISION_TRANSFORMERS": "a table of sizes of networks.VisionTransformer",
 }

@@ -113,11 +113,11 @@ def pool(x):
     return out
 
 
-def normalized(x, norm, train):
+def normalized(x, norm, train, epsilon=1e-5):
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes) if train else norm["mean"]
     variance = x.var(axes) if train else norm["var"]
-    return (x - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["bias"]
+    return (x - mean) / np.sqrt(variance + epsilon) * norm["scale"] + norm["bias"]
 
 
 def conv_unit(x, unit, stride, train, activation: str | None = "prelu"):

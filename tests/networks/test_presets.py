@@ -133,6 +133,16 @@ BY_HAND = {
         [(7, 3, 64), (17, 3, 128), (33, 3, 256), (7, 3, 512)],
         {0, 7, 24, 57},
     ),
+    "iresnet18": (
+        iresnet(2, 2, 2, 2),
+        [(5, 3, 64), (4, 3, 128), (4, 3, 256), (4, 3, 512)],
+        {2, 6, 10, 14},
+    ),
+    "iresnet34": (
+        iresnet(3, 4, 6, 3),
+        [(7, 3, 64), (8, 3, 128), (12, 3, 256), (6, 3, 512)],
+        {2, 8, 16, 28},
+    ),
     "iresnet50": (
         iresnet(3, 4, 14, 3),
         [(7, 3, 64), (8, 3, 128), (28, 3, 256), (6, 3, 512)],
@@ -142,6 +152,11 @@ BY_HAND = {
         iresnet(3, 13, 30, 3),
         [(7, 3, 64), (26, 3, 128), (60, 3, 256), (6, 3, 512)],
         {2, 8, 34, 94},
+    ),
+    "iresnet200": (
+        iresnet(6, 26, 60, 6),
+        [(13, 3, 64), (52, 3, 128), (120, 3, 256), (12, 3, 512)],
+        {2, 14, 66, 186},
     ),
 }
 DESIGNS = {**TABLE_2_1, **BACKBONES}
@@ -154,9 +169,15 @@ def test_the_tables_are_complete_and_as_published():
     # He et al., Table 6, with the linear layer of ten classes: 0.27M and 0.46M.
     assert parameters["resnet20"] + 650 == 269_722
     assert parameters["resnet32"] + 650 == 464_154
-    # insightface's, with the 512 fixed scales that PyTorch counts: 43.59M and 65.16M.
-    assert parameters["iresnet50"] + 512 == 43_590_848
-    assert parameters["iresnet100"] + 512 == 65_156_160
+    # insightface's, with the 512 fixed scales that PyTorch counts.
+    counts = {n: parameters[f"iresnet{n}"] + 512 for n in (18, 34, 50, 100, 200)}
+    assert counts == {
+        18: 24_025_600,
+        34: 34_139_328,
+        50: 43_590_848,
+        100: 65_156_160,
+        200: 118_833_920,
+    }
     # Filters and number of convolutions of L-Softmax, Table 1.
     filters = {
         name: [(stage.features, stage.repeats) for stage in column.stages]
@@ -331,3 +352,11 @@ def test_how_the_weights_start():
 
     expected = [1 / 12, 0.01, 2**0.5 / 12, 0.1]
     assert deviations() == pytest.approx(expected, rel=0.03)
+
+
+def test_the_last_layer_of_iresnet_starts_as_in_pytorch():
+    """Weights and biases are uniform within one over the root of the fan-in."""
+    embedding = sx.networks.FaceEmbedding((2, 2, 16), 512, rngs=nnx.Rngs(0))
+    for values in jax.tree.leaves(nnx.state(embedding.linear)):
+        assert jnp.max(jnp.abs(values)) == pytest.approx(1 / 8, rel=0.01)
+        assert jnp.std(values) == pytest.approx(1 / 8 / 3**0.5, rel=0.06)

@@ -221,6 +221,27 @@ class PreparedSource(Source):
         return decode(content, self.size, fit=True), int(self.labels[index])
 
 
+class Subset(Source):
+    """Some images of a source; identities of which none is left are left out too.
+
+    Args:
+        source: All images.
+        kept: Numbers of those that remain.
+    """
+
+    def __init__(self, source: Source, kept: np.ndarray):
+        super().__init__(source.title, source.labels[kept], source.size, relabel=True)
+        self._source, self._kept = source, kept
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        image, _ = self._source[int(self._kept[index])]
+        return image, int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        """What an image is called in the messages of errors."""
+        return self._source.name(int(self._kept[index]))
+
+
 def source(spec: Path, *, size: int = 112, relabel: bool = False) -> Source:
     """The source that a setting names.
 
