@@ -44,24 +44,6 @@ def gradients(call):
     return jax.grad(weighted, argnums=call.differentiable, has_aux=True)
 
 
-def pulled_back(call):
-    """Function of the arguments: gradients, by no operation but the function's own."""
-
-    def function(*arguments):
-        def floating(*chosen):
-            given = list(arguments)
-            for number, argument in zip(call.differentiable, chosen, strict=True):
-                given[number] = argument
-            results = jax.tree.leaves(call.function(*given))
-            return [x for x in results if jnp.issubdtype(x.dtype, jnp.floating)]
-
-        chosen = [arguments[number] for number in call.differentiable]
-        results, pull_back = jax.vjp(floating, *chosen)
-        return pull_back([np.ones(x.shape, x.dtype) for x in results])
-
-    return function
-
-
 @pytest.mark.parametrize("name", CALLS)
 def test_a_second_call_compiles_nothing_and_keeps_nothing(name, compilations):
     call = CALLS[name]
@@ -70,7 +52,7 @@ def test_a_second_call_compiles_nothing_and_keeps_nothing(name, compilations):
         arguments = jax.tree.map(jnp.asarray, arguments)
     functions = [call.function]
     if call.differentiable and not call.is_host:
-        functions.append(pulled_back(call))
+        functions.append(gradients(call))
     for function in functions:
         function(*arguments)
         compilations.clear()
