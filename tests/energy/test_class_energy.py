@@ -286,11 +286,16 @@ SPLIT: dict[str, tuple[dict[str, int], bool, dict[str, Any]]] = {
     "2 x 4": ({"a": 2, "b": 4}, True, {"against": "present", "distance": "geodesic"}),
 }
 
+# Where the gradient is taken outside of `shard_map` too, and where one device has the
+# padding: each kind of comparison, with frequencies and without, is there once.
+OUTSIDE = {"2", "4", "2 x 4"}
+PADDED = {"2", "4"}
+
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", SPLIT)
 def test_classes_of_several_devices(name):
-    """As on one device without the padding, by either way to differentiate."""
+    """As on one device without the padding, by both ways to differentiate."""
     sizes, has_frequencies, options = SPLIT[name]
     mesh, axes = jax.make_mesh(tuple(sizes.values()), tuple(sizes)), tuple(sizes)
     rows, number = (16 if mesh.size == 8 else 12), 11
@@ -320,14 +325,18 @@ def test_classes_of_several_devices(name):
     )
     placed = jax.device_put((w, frequencies), NamedSharding(mesh, P(axes)))
     arguments = placed[0], weights, labels, placed[1]
-    for run in (within, jax.value_and_grad(whole, (0, 1))):
+    runs: list[Any] = [within]
+    if name in OUTSIDE:
+        runs.append(jax.value_and_grad(whole, (0, 1)))
+    for run in runs:
         found = jax.jit(run)(*arguments)
         jax.tree.map(
             partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14), found, expected
         )
-    unsplit = jax.jit(partial(step, num_classes=number))
-    found = unsplit(w, weights, labels, frequencies)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), found, expected)
+    if name in PADDED:
+        unsplit = jax.jit(partial(step, num_classes=number))
+        found = unsplit(w, weights, labels, frequencies)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), found, expected)
 
 
 def test_a_label_of_the_padding_is_nan():
