@@ -14,7 +14,7 @@ from experiments.faces.records.pixels import decode, encode
 _FILTERS = Image.Resampling
 # From RGB to luma and two axes of color, in which a hue is an angle.
 _YIQ = np.array(
-    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]]
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
 )
 
 

@@ -1,7 +1,12 @@
 """Batches: their order, whoever makes them; unreadable images; augmentations."""
 
 import itertools
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -74,6 +79,39 @@ def test_worker_processes_change_nothing():
         bad = records.BadRecords(1.0)
         found = numbers(source, 6, workers=workers, bad=bad)
         np.testing.assert_array_equal(found, expected)
+
+
+ENDLESS = """
+import sys
+import numpy as np
+from experiments.faces.records import ArraySource, batches
+
+if __name__ == "__main__":
+    source = ArraySource(np.zeros((9, 8, 8), np.uint8), np.zeros(9, int))
+    iterator = batches(source, batch=4, seed=0, workers=2)
+    next(iterator)
+    import multiprocessing
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    while True:
+        next(iterator)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_worker_processes_end_with_one_that_is_killed(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, str(tmp_path / "endless.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as main:
+        assert main.stdout is not None
+        children = main.stdout.readline().split()
+        main.send_signal(signal.SIGKILL)
+    assert len(children) == 2
+    end = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{int(child)}") for child in children):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_unreadable_images_are_replaced_by_the_next_ones_and_counted():
@@ -157,8 +195,7 @@ def test_the_parts_of_augmentations():
     np.testing.assert_allclose(found, 255 * window, atol=0.5)
     gray = augmentation.recolored(IMAGE, 0.0, 0.0).astype(float)
     luma = IMAGE @ np.array([0.299, 0.587, 0.114])
-    # The axes of color, of three digits, are not exactly at right angles to gray.
-    np.testing.assert_allclose(gray, np.repeat(luma[..., None], 3, -1), atol=1.5)
+    np.testing.assert_allclose(gray, np.repeat(luma[..., None], 3, -1), atol=0.51)
     rng = np.random.default_rng(0)
     boxes = [augmentation.random_box((112, 112), rng) for _ in range(200)]
     for top, left, height, width in boxes:
