@@ -174,8 +174,9 @@ class RecordReader:
                 f" {end - 1}, but the index has {len(self._keys) - 1} keys up to"
                 f" {self._keys[-1]}; it is that of another file",
             )
-        rows = list(zip(self._keys.tolist(), self._offsets.tolist(), strict=True))
-        rows = rows[at[1] : at[2]]
+        inside = slice(at[1], at[2])
+        columns = self._keys[inside].tolist(), self._offsets[inside].tolist()
+        rows = list(zip(*columns, strict=True))
         self.keys, self._places = (
             x[at[0] : at[1]] for x in (self._keys, self._offsets)
         )
