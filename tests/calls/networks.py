@@ -1,5 +1,7 @@
 """Calls of ``sphax.networks``: the smallest of each kind."""
 
+import jax
+
 import sphax as sx
 from tests.calls._call import normal
 from tests.calls.layers import module
@@ -7,6 +9,16 @@ from tests.calls.layers import module
 IMAGES = normal(0, 8, 3, 3, 1)
 AXES = ("batch", None, None, None)
 STAGE = sx.networks.Stage(2, unit=sx.networks.ResidualUnit, pool=None)
+
+
+def trained_and_evaluated(network, images):
+    """Outputs in both modes; gradients of the second one alone.
+
+    Through two normalizations by eight images, float32 would lose half its digits.
+    """
+    trained = jax.lax.stop_gradient(network(images))
+    return trained, network(images, use_running_average=True)
+
 
 CALLS = [
     module(
@@ -32,6 +44,7 @@ CALLS = [
         ),
         (IMAGES,),
         (AXES,),
+        trained_and_evaluated,
     ),
 ]
 EXEMPT = {
