@@ -10,6 +10,7 @@ state that it replaces.
 """
 
 import contextlib
+import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -85,6 +86,7 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is not a number; names the step.
+        OSError: If the disk is full; says about how many bytes a checkpoint needs.
     """
     checkpoints = manager(folder / "checkpoints")
     losses, begun, measures = np.zeros(steps, np.float32), 0, list[Any]()
@@ -94,6 +96,7 @@ def fit(
     work.report(begun, {})
     pending: list[Any] = []
     with (
+        _full_disk(folder, (state, losses)),
         contextlib.closing(checkpoints),
         contextlib.closing(stream),
         Events(folder, begun) as events,
@@ -134,12 +137,29 @@ def fit(
     return Fitted(state, losses, measures)
 
 
+@contextlib.contextmanager
+def _full_disk(folder: pathlib.Path, state: Any) -> Iterator[None]:
+    """Says in the error of a full disk how many bytes a checkpoint needs."""
+    try:
+        yield
+    except ValueError as error:  # which is what orbax makes of it
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        raise OSError(
+            f"the disk is full: each of two checkpoints in {folder} needs about"
+            f" {needed} bytes. Free them; the same command goes on from the last one."
+        ) from error
+
+
 def manager(folder: pathlib.Path) -> ocp.CheckpointManager:
     """The checkpoints in a folder, of which the last two are kept.
 
     Close it at the end: it waits then until everything is written.
     """
-    absl.logging.set_verbosity(absl.logging.ERROR)  # not what orbax does at each save
+    # Not what orbax does at each save, nor an error twice: it is raised as well.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2, enable_async_checkpointing=True
     )

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import sphax as sx
 from experiments.common import sharded
+from experiments.common.runs import Work
 
 
 def tree_on(devices, mean):
@@ -63,3 +64,30 @@ def test_a_state_of_another_form_is_refused(tmp_path):
             sharded.restore(manager, {"b": jnp.zeros(3)})
         with pytest.raises(ValueError, match="checkpoint of another program: remove"):
             sharded.restore(manager, {"a": jnp.zeros(4)})
+
+
+def test_a_full_disk_says_what_a_checkpoint_needs(tmp_path, monkeypatch):
+    def full(*_):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing")
+
+    monkeypatch.setattr(sharded, "save", full)
+    with pytest.raises(OSError, match=r"^the disk is full: each .* needs about 28 byt"):
+        sharded.fit(
+            lambda state, batch: (state, {"loss": jnp.float32(batch)}),
+            jnp.zeros(5),
+            endless,
+            tmp_path,
+            Work(tmp_path, lambda steps, metrics: None),
+            title="a run",
+            advice="",
+            steps=2,
+            every=sharded.Intervals(1, 2, 2),
+            measure=lambda state: {},
+            also=dict,
+            patience=60.0,
+        )
+
+
+def endless(start):
+    while True:
+        yield (start,)
