@@ -29,6 +29,26 @@ class _Pairs(nnx.Module):
         return self.function(embeddings, labels)
 
 
+class _MarginLoss(nnx.Module):
+    """The margin loss with drawn negatives, and a learned boundary of each class."""
+
+    def __init__(self, classes: int):
+        self.boundary = nnx.Param(jnp.full(classes, 1.2))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        """The loss of a batch, in which each anchor draws four negatives."""
+        cosines = sx.sphere.cosine_similarity(embeddings, embeddings)
+        distances = jnp.sqrt(jnp.maximum(2.0 - 2.0 * cosines, 0.0))
+        _, is_negative = sx.losses.pair_masks(labels)
+        log_weights = sx.losses.distance_log_weights(
+            distances, is_negative, features=embeddings.shape[-1]
+        )
+        negatives = sx.losses.sample_negatives(key, log_weights, samples=4)
+        return sx.losses.margin_loss(
+            embeddings, labels, boundary=self.boundary[...], negatives=negatives
+        )
+
+
 class _Prototypes(nnx.Module):
     """A loss between embeddings and one learned vector for each class."""
 
@@ -121,6 +141,12 @@ def alignment_and_uniformity(embeddings: jax.Array, labels: jax.Array) -> jax.Ar
     x, y = embeddings[order], labels[order]
     alignment = sx.energy.alignment(x[1:], x[:-1], where=y[1:] == y[:-1])
     return alignment + sx.energy.uniformity(embeddings)
+
+
+def tuplets_and_variance(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """The tuplet margin loss, with the variance of pairs at half its weight."""
+    variance = sx.losses.pair_variance(embeddings, labels)
+    return sx.losses.tuplet_margin(embeddings, labels) + 0.5 * variance
 
 
 class Method(NamedTuple):
@@ -256,6 +282,13 @@ METHODS: dict[str, Method] = {
     "nt-xent": _pairs("NT-Xent", l.nt_xent),
     "supcon": _pairs("SupCon", l.supervised_contrastive),
     "circle": _pairs("Circle, pair level", l.circle),
+    "multi-similarity": _pairs("Multi-Similarity", l.multi_similarity),
+    "margin-loss": Method(
+        "Margin loss, distance-weighted",
+        lambda features, classes, scale, rngs: _MarginLoss(classes),
+    ),
+    "lifted": _pairs("Lifted structure", l.lifted),
+    "tuplet-margin": _pairs("Tuplet margin + pair variance", tuplets_and_variance),
     "proxy-nca": _prototypes("Proxy-NCA", l.proxy_nca),
     "proxy-anchor": _prototypes("Proxy-Anchor", l.proxy_anchor),
     "alignment-uniformity": _pairs("Alignment + uniformity", alignment_and_uniformity),

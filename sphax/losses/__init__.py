@@ -20,6 +20,8 @@ from sphax.losses._class_logits import subcenter_cosines as subcenter_cosines
 from sphax.losses._contrastive import contrastive as contrastive
 from sphax.losses._core.pairs import PairOptions as PairOptions
 from sphax.losses._hinge import hinge as hinge
+from sphax.losses._lifted import lifted as lifted
+from sphax.losses._margin_loss import margin_loss as margin_loss
 from sphax.losses._margin_softmax import MarginAux as MarginAux
 from sphax.losses._margin_softmax import check_margin_softmax as check_margin_softmax
 from sphax.losses._margin_softmax import margin_softmax as margin_softmax
@@ -29,9 +31,16 @@ from sphax.losses._margin_softmax import (
 from sphax.losses._memory import MemoryBank as MemoryBank
 from sphax.losses._memory import enqueue as enqueue
 from sphax.losses._memory import init_memory as init_memory
+from sphax.losses._mining import distance_log_weights as distance_log_weights
+from sphax.losses._mining import mine_easy_positive as mine_easy_positive
+from sphax.losses._mining import mine_multi_similarity as mine_multi_similarity
+from sphax.losses._mining import pair_masks as pair_masks
+from sphax.losses._mining import sample_negatives as sample_negatives
+from sphax.losses._multi_similarity import multi_similarity as multi_similarity
 from sphax.losses._n_pair import n_pair as n_pair
 from sphax.losses._nt_xent import nt_xent as nt_xent
 from sphax.losses._p2sgrad import p2sgrad as p2sgrad
+from sphax.losses._pair_variance import pair_variance as pair_variance
 from sphax.losses._proxy_anchor import proxy_anchor as proxy_anchor
 from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
@@ -41,6 +50,7 @@ from sphax.losses._supervised_contrastive import (
     supervised_contrastive as supervised_contrastive,
 )
 from sphax.losses._triplet import triplet as triplet
+from sphax.losses._tuplet_margin import tuplet_margin as tuplet_margin
 from sphax.losses._uniform_face import uniform_face as uniform_face
 
 __dir__ = _discovery.dir_of(__name__)

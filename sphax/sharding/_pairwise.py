@@ -21,7 +21,7 @@ from sphax.sharding._meshes import (
 # Options that are split, with an entry for each anchor or reference.
 _SPLIT = {
     *("references", "reference_labels", "reference_where", "self_index", "where"),
-    "pairs",
+    *("pairs", "negatives"),
 }
 
 

@@ -17,6 +17,11 @@ SUBCENTERS = normal(3, 16, 2, 16)
 LABELS = np.array([3, 0, 3, 15, 7, 7, 7, 1], np.int32)
 WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 1.0, 0.25, 1.0], np.float32)
 
+BOUNDARY = np.linspace(1.0, 1.4, 16, dtype=np.float32)
+NEGATIVES = np.array([[1, 3], [0, 2], [1, 1], [0, 5], [-1, 2], [3, 1], [0, 1], [6, 2]])
+SIMILARITIES = normal(5, 8, 16)
+MASKS = tuple(LABELS[:, None] % 4 == np.arange(16) % 4 + k for k in (0, 1))
+
 
 def bank(*fields: Any) -> losses.MemoryBank:
     """A memory of arrays of NumPy, or of what stands for them."""
@@ -27,6 +32,7 @@ MEMORY = bank(
     normal(4, 24, 16), np.arange(24, dtype=np.int32) % 9, np.int32(20), np.int32(20)
 )
 ROWS, CLASSES, EACH = ("batch", "features"), ("classes", "features"), ("batch",)
+PAIR = ("batch", "stored")
 OF_MEMORY = bank(("stored", "features"), ("stored",), (), ())
 
 
@@ -170,6 +176,57 @@ CALLS = [
     in_pairs("nt_xent", losses.nt_xent),
     in_pairs("supervised_contrastive", losses.supervised_contrastive),
     in_pairs("circle", losses.circle),
+    in_pairs("multi_similarity", losses.multi_similarity),
+    in_pairs("lifted", losses.lifted),
+    in_pairs("lifted[generalized]", losses.lifted, generalized=True),
+    in_pairs("tuplet_margin", losses.tuplet_margin),
+    in_pairs("pair_variance", losses.pair_variance),
+    Call(
+        "losses.margin_loss",
+        lambda x, labels, boundary, negatives: losses.margin_loss(
+            x, labels, boundary=boundary, regularization=0.1, negatives=negatives
+        ),
+        (X, LABELS, BOUNDARY, NEGATIVES),
+        (ROWS, EACH, ("classes",), ("batch", None)),
+        (0, 2),
+    ),
+    Call(
+        "losses.pair_masks",
+        lambda labels, others, where: losses.pair_masks(
+            labels, others, where=where, self_index=labels
+        ),
+        (LABELS, np.arange(16, dtype=np.int32), WEIGHTS),
+        (EACH, ("stored",), EACH),
+        (),
+    ),
+    Call(
+        "losses.mine_multi_similarity",
+        losses.mine_multi_similarity,
+        (SIMILARITIES, *MASKS),
+        (PAIR, PAIR, PAIR),
+        (),
+    ),
+    Call(
+        "losses.mine_easy_positive",
+        losses.mine_easy_positive,
+        (SIMILARITIES, *MASKS),
+        (PAIR, PAIR, PAIR),
+        (),
+    ),
+    Call(
+        "losses.distance_log_weights",
+        partial(losses.distance_log_weights, features=16),
+        (np.abs(SIMILARITIES), MASKS[1]),
+        (PAIR, PAIR),
+        (),
+    ),
+    Call(
+        "losses.sample_negatives",
+        partial(losses.sample_negatives, samples=2),
+        (jax.random.key(0), SIMILARITIES),
+        ((), PAIR),
+        (),
+    ),
     Call(
         "losses.nt_xent[memory]",
         lambda x, labels, memory: losses.nt_xent(x, labels, memory=memory),

@@ -78,7 +78,8 @@ def test_references_and_masks_by_loops(name):
         np.testing.assert_allclose(gradient, slope, rtol=1e-6, atol=1e-7)
 
 
-@each_form
+# Its costs are relative to means of all anchors.
+@pytest.mark.parametrize("name", [x for x in EACH_FORM if x != "pair-variance"])
 @pytest.mark.usefixtures("x64")
 def test_blocks_and_values_of_each_anchor(name):
     def total(*arguments):

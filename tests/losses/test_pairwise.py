@@ -19,6 +19,11 @@ from tests.losses.objectives.pairwise import LABELS, PAIRWISE, SHAPE
 
 CHOSEN = ["triplet-semi-hard-euclidean", "triplet-soft", "supcon-out", "circle"]
 
+# Objectives whose negative pairs count by themselves.
+NEGATIVES_COUNT = (
+    *("contrastive", "multi-similarity-all", "margin-loss", "pair-variance"),
+)
+
 SUPCON_ALL = functools.partial(losses.supervised_contrastive, anchors="all")
 SUPCON_IN = functools.partial(losses.supervised_contrastive, mean="in")
 CONTRASTIVE_GRADIENT = jax.jit(jax.grad(losses.contrastive))
@@ -185,7 +190,7 @@ def test_nt_xent_is_that_of_optax():
 def test_without_a_positive_there_is_no_loss(name):
     x = jnp.asarray(draw(10), jnp.float32)
     value, gradient = step_of(name)(x, jnp.arange(len(x)))
-    if name == "contrastive":  # negative pairs count by themselves
+    if name in NEGATIVES_COUNT:
         assert float(value) > 0
     else:
         assert float(value) == 0.0
@@ -292,7 +297,7 @@ def test_a_memory_can_be_donated_and_holds_half_precision():
     "name",
     [
         *("contrastive", "triplet", "triplet-batch-hard", "n-pair", "nt-xent"),
-        *("supcon-out", "circle"),
+        *("supcon-out", "circle", "multi-similarity", "margin-loss", "lifted"),
     ],
 )
 @pytest.mark.usefixtures("x64")

@@ -142,6 +142,69 @@ def circle(x, labels, batch, held=None, *, margin, scale):
             yield a, np.log1p(near * np.exp(scale * push[negatives]).sum())
 
 
+def multi_similarity(x, labels, batch, held=None, **options):
+    alpha, beta = options["positive_scale"], options["negative_scale"]
+    threshold, margin = options["threshold"], options["mining_margin"]
+    s = cosines(x)
+    for a, positives, negatives in anchors_of(labels, batch):
+        if margin is not None:
+            most = max(s[a, negatives], default=-np.inf)
+            least = min(s[a, positives], default=np.inf)
+            positives = [p for p in positives if s[a, p] < most + margin]
+            negatives = [n for n in negatives if s[a, n] > least - margin]
+        pull = np.exp(-alpha * (s[a, positives] - threshold)).sum()
+        push = np.exp(beta * (s[a, negatives] - threshold)).sum()
+        yield a, np.log1p(pull) / alpha + np.log1p(push) / beta
+
+
+def margin_loss(x, labels, batch, held=None, *, margin, boundary):
+    d = distance_matrix(x, "euclidean")
+    for a, positives, negatives in anchors_of(labels, batch):
+        costs = [d[a, p] - boundary + margin for p in positives]
+        costs += [boundary - d[a, n] + margin for n in negatives]
+        yield from ((a, cost) for cost in costs if cost > 0)
+
+
+def lifted(x, labels, batch, held=None, *, margin, positive_margin, generalized):
+    d = distance_matrix(x, "euclidean")
+    anchors = list(anchors_of(labels, batch))
+    for a, positives, negatives in anchors:
+        apart = np.exp(margin - d[a, negatives]).sum()
+        if generalized and positives and negatives:
+            near = np.exp(d[a, positives] - positive_margin).sum()
+            yield a, max(np.log(near) + np.log(apart), 0.0)
+        for p in [] if generalized else positives:
+            of_reference = [k for k, _, others in anchors if p in others]
+            powers = apart + np.exp(margin - d[of_reference, p]).sum()
+            gap = np.log(powers) + d[a, p] - positive_margin if powers else 0.0
+            yield a, 0.5 * max(gap, 0.0) ** 2
+
+
+def tuplet_margin(x, labels, batch, held=None, *, scale, margin):
+    s = np.clip(cosines(x), -1.0, 1.0)
+    nearer = np.cos(np.arccos(s) - margin)
+    for a, positives, negatives in anchors_of(labels, batch):
+        for p in positives:
+            yield a, np.log1p(np.exp(scale * (s[a, negatives] - nearer[a, p])).sum())
+
+
+def pair_variance(x, labels, held=None, *, batch=None, weights=None, slack):
+    """The mean of the positive pairs plus that of the negative ones."""
+    batch, s = len(x) if batch is None else batch, cosines(x)
+    weights = np.ones(batch) if weights is None else weights
+    _, positives, negatives = zip(*anchors_of(labels, batch), strict=True)
+    total = 0.0
+    for kind, sign in ((positives, 1 - slack), (negatives, -1 - slack)):
+        pairs = [(a, other) for a, others in enumerate(kind) for other in others]
+        share = np.array([weights[a] for a, _ in pairs])
+        values = np.array([np.sign(sign) * s[a, other] for a, other in pairs])
+        if share.sum():
+            bound = abs(sign) * (share @ values) / share.sum()
+            costs = np.maximum(bound - values, 0.0) ** 2
+            total += share @ costs / share.sum()
+    return total
+
+
 X, Y = jnp.ones((4, 3)), jnp.array([0, 0, 1, 1])
 
 
@@ -165,10 +228,10 @@ def errors(loss, *own):
     )
 
 
-def row(loss, costs, *own, scales=(0,), **options):
+def row(loss, costs, *own, scales=(0,), definition=None, **options):
     return Objective(
         loss=partial(loss, **options),
-        definition=partial(mean_of, costs, **options),
+        definition=definition or partial(mean_of, costs, **options),
         shapes=(SHAPE,),
         labels=LABELS,
         scales=scales,
@@ -185,6 +248,23 @@ def supcon_row(*own, **options):
     usual = {"scale": 4.0, "mean": "out", "anchors": "paired"}
     loss, costs = losses.supervised_contrastive, supervised_contrastive
     return row(loss, costs, *own, **usual | options)
+
+
+def multi_similarity_row(*own, mining_margin):
+    return row(
+        losses.multi_similarity,
+        multi_similarity,
+        *own,
+        positive_scale=2.0,
+        negative_scale=20.0,
+        threshold=0.3,
+        mining_margin=mining_margin,
+    )
+
+
+def lifted_row(*own, generalized):
+    margins = {"margin": 1.2, "positive_margin": 0.1}
+    return row(losses.lifted, lifted, *own, **margins, generalized=generalized)
 
 
 BAD_SCALE = (
@@ -243,5 +323,63 @@ PAIRWISE = {
         (ValueError, r"margin must lie in \(-1, inf\)", dict(margin=-1.0)),
         margin=0.4,
         scale=80.0,
+    ),
+    "multi-similarity": multi_similarity_row(
+        *(
+            (ValueError, rf"{name} must lie in \(0, inf\), got 0", {name: 0.0})
+            for name in ("positive_scale", "negative_scale")
+        ),
+        (ValueError, "mining_margin must lie in", dict(mining_margin=-0.1)),
+        (ValueError, "threshold must lie in", dict(threshold=float("nan"))),
+        (TypeError, "no argument beta: it is called negative_scale", dict(beta=2.0)),
+        mining_margin=0.1,
+    ),
+    "multi-similarity-all": multi_similarity_row(mining_margin=None),
+    "margin-loss": row(
+        losses.margin_loss,
+        margin_loss,
+        (ValueError, "margin must lie in", dict(margin=-1.0)),
+        (ValueError, r"boundary must lie in \(0, inf\)", dict(boundary=0)),
+        (TypeError, "boundary must be floating", dict(boundary=Y)),
+        (ValueError, "boundary must be a scalar or .classes.", dict(boundary=X)),
+        (
+            ValueError,
+            "boundary must be a scalar or .4., one for each row",
+            dict(boundary=X[0], boundary_of="anchor"),
+        ),
+        (
+            ValueError,
+            "boundary must be a scalar unless labels are integers",
+            dict(y=jnp.ones((4, 2), bool), boundary=X[0]),
+        ),
+        (ValueError, "boundary_of must be one of", dict(boundary_of="image")),
+        (ValueError, "regularization must lie in", dict(regularization=-1)),
+        (TypeError, "negatives must be integer", dict(negatives=X)),
+        (ValueError, r"negatives must be \[n, draws\]", dict(negatives=Y)),
+        margin=0.2,
+        boundary=1.2,
+    ),
+    "lifted": lifted_row(
+        (ValueError, r"margin must lie in \(0, inf\), got 0", dict(margin=0)),
+        (ValueError, "positive_margin must lie in", dict(positive_margin=-1)),
+        (TypeError, "generalized must be True or False", dict(generalized=1)),
+        generalized=False,
+    ),
+    "lifted-generalized": lifted_row(generalized=True),
+    "tuplet-margin": row(
+        losses.tuplet_margin,
+        tuplet_margin,
+        *BAD_SCALE,
+        (ValueError, "margin must be in radians", dict(margin=5.7)),
+        (ValueError, r"margin must lie in \[0, 1.5708\)", dict(margin=1.6)),
+        scale=8.0,
+        margin=0.1,
+    ),
+    "pair-variance": row(
+        partial(losses.pair_variance, positive_slack=0.1, negative_slack=0.1),
+        None,
+        (ValueError, r"positive_slack must lie in \[0, 1\)", dict(positive_slack=1)),
+        (ValueError, "negative_slack must lie in", dict(negative_slack=-0.1)),
+        definition=partial(pair_variance, slack=0.1),
     ),
 }
