@@ -8,6 +8,8 @@ alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_sc
 """
 
 from sphax import _discovery
+from sphax.metrics._blufr import Blufr as Blufr
+from sphax.metrics._blufr import blufr as blufr
 from sphax.metrics._identification import Cmc as Cmc
 from sphax.metrics._identification import DirAtFar as DirAtFar
 from sphax.metrics._identification import TpirAtFpir as TpirAtFpir
