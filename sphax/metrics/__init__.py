@@ -8,6 +8,10 @@ alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_sc
 """
 
 from sphax import _discovery
+from sphax.metrics._bootstrap import Interval as Interval
+from sphax.metrics._bootstrap import bootstrap as bootstrap
+from sphax.metrics._bootstrap import bootstrap_probes as bootstrap_probes
+from sphax.metrics._bootstrap import subject_weights as subject_weights
 from sphax.metrics._calibration import LogisticCalibration as LogisticCalibration
 from sphax.metrics._calibration import PavCalibration as PavCalibration
 from sphax.metrics._calibration import calibrate as calibrate
@@ -45,6 +49,8 @@ from sphax.metrics._roc import tar_at_far as tar_at_far
 from sphax.metrics._score_counts import ScoreCounts as ScoreCounts
 from sphax.metrics._templates import Templates as Templates
 from sphax.metrics._templates import pool_templates as pool_templates
+from sphax.metrics._threshold_at_far import ThresholdAtFar as ThresholdAtFar
+from sphax.metrics._threshold_at_far import threshold_at_far as threshold_at_far
 from sphax.metrics._val_at_far import ValAtFar as ValAtFar
 from sphax.metrics._val_at_far import val_at_far as val_at_far
 from sphax.metrics._verification_accuracy import (
