@@ -73,6 +73,7 @@ def test_costs_are_their_definition(seed):
         llr = log_odds(share) - np.log(odds)
         found = metrics.calibrate(scores, same, method="pav", weights=each)
         np.testing.assert_allclose(found(levels), llr, atol=1e-12)
+        assert np.all(found.llr[1:] < found.llr[:-1])  # as few steps as there can be
         used = each > 0
         ratios = llr[np.searchsorted(levels, scores[used])]
         least = cost(ratios, same[used], each[used])

@@ -505,7 +505,7 @@ OF_PAIRS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OF_PAIRS)
 def test_integer_weights_are_repeated_pairs(name):
-    scores, same = draw(0, 240)
+    scores, same = draw(0, 240, levels=200)
     weights = np.random.default_rng(1).integers(4, size=240)
     has_folds = name.startswith(("accuracy", "val"))
     pairs = (scores, same, FOUR_FOLDS) if has_folds else (scores, same)
