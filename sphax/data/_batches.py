@@ -52,7 +52,7 @@ def as_classes(labels: ArrayLike) -> Classes:
 
 
 class Schedule(NamedTuple):
-    """The classes of each batch of an epoch, numbered in the order of their labels.
+    """The classes of each batch of an epoch, by their place in :class:`Classes`.
 
     Attributes:
         batches: Numbers of the classes of each batch, ``[P]``, or fewer in the last.
@@ -68,13 +68,14 @@ class Schedule(NamedTuple):
 class Epoch(Sequence[np.ndarray]):
     """The batches of one epoch: a sequence of index arrays; see :class:`Batches`.
 
-    Entries are computed when they are asked for, and a slice is again an epoch, so that
-    a training that stopped goes on with ``epoch[done:]`` at no cost.
+    Entries are computed when they are asked for, and a slice is again an epoch: a
+    training that stopped goes on with ``epoch[done:]``, which computes nothing of what
+    was done.
 
     Attributes:
         number: Number of the epoch, from 0.
-        dropped_classes: How many classes the epoch does not have, except those that
-            are in :attr:`Batches.skipped_classes`.
+        dropped_classes: How many classes are in no batch of the whole epoch, besides
+            those that are skipped in every epoch.
         dropped_rows: How many rows were left out because too few classes remained for
             the last batch.
 

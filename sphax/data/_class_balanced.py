@@ -54,8 +54,8 @@ def class_balanced_batches(
             ``"drop"``: they are left out of this epoch. ``"keep"``: they make a smaller
             batch. ``"wrap"``: the first classes of the next epoch's permutation that
             are not among them complete the batch. Each class is in each epoch for
-            ``"keep"`` and ``"wrap"``, and for ``"drop"`` if P divides the number of
-            classes.
+            ``"keep"`` and ``"wrap"``; for ``"drop"`` only if ``epoch="classes"`` and P
+            divides the number of classes.
         seed: Of all draws, a non-negative integer.
         process_index: Number h of this process, such as ``jax.process_index()``.
         process_count: Number H of processes, such as ``jax.process_count()``. Process h
@@ -112,6 +112,8 @@ def class_balanced_batches(
         )
     make = _once_each if epoch == "classes" else _all_rows
     what = "each class once" if epoch == "classes" else "each row about once"
+    if epoch == "classes" and last == "drop" and number % classes:
+        what += f", except {number % classes} classes, other ones in each epoch"
     return Batches(
         found,
         partial(make, found, classes, examples, last),

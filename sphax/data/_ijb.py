@@ -79,17 +79,14 @@ def read_ijb_images(media: Path, points: Path) -> IJBImages:
             file and line.
 
     Example:
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> for name, numbers in [("media", " 7 30"), ("points", 11 * " 1")]:
-        ...     with open(f"{folder.name}/{name}", "w") as file:
-        ...         print(f"1.jpg{numbers}", file=file)
-        >>> found = sx.data.read_ijb_images(*(
-        ...     f"{folder.name}/{name}" for name in ("media", "points")
-        ... ))
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     media, points = (pathlib.Path(folder, x) for x in ("media", "points"))
+        ...     _ = media.write_text("1.jpg 7 30")
+        ...     _ = points.write_text("1.jpg" + 11 * " 1")
+        ...     found = sx.data.read_ijb_images(media, points)
         >>> print(found.names, found.templates, found.media, found.points.shape)
         ['1.jpg'] [7] [30] (1, 5, 2)
-        >>> folder.cleanup()
 
     References:
         Maze et al., `IARPA Janus Benchmark - C

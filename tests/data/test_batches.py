@@ -64,6 +64,8 @@ def test_each_class_once_in_an_epoch():
     for last in ("drop", "keep", "wrap"):
         batches = class_balanced_batches(LABELS, classes=4, examples=2, last=last)
         drawn[last] = [classes_of(x, 2) for x in batches.epoch(3)]
+    dropping = class_balanced_batches(LABELS, classes=4, examples=2)
+    assert "each class once, except 3 classes" in repr(dropping)
     next_classes = classes_of(np.concatenate(batches.epoch(4)[:2]), 2)
     assert [len(chosen) for chosen in drawn["keep"]] == [4, 4, 4, 3]
     assert len(set(np.concatenate(drawn["keep"]))) == 15
