@@ -159,8 +159,8 @@ class Batches:
 
         for step, indices in enumerate(batches.from_step(done), done): ...
 
-    The second form never ends, and neither does ``iter(batches)``, which is
-    ``batches.from_step(0)``: the loop over it counts its steps.
+    The second form never ends: the loop over it counts its steps. Iterating over the
+    object itself goes through its first epoch, ``batches.epoch(0)``, each time.
 
     Attributes:
         classes: Number of classes that take part.
@@ -175,7 +175,7 @@ class Batches:
     Example:
         >>> labels = np.arange(12) // 4
         >>> batches = sx.data.class_balanced_batches(labels, classes=3, examples=2)
-        >>> for step, indices in enumerate(batches):
+        >>> for step, indices in enumerate(batches.from_step(0)):
         ...     if step == 2:
         ...         break
         ...     print(labels[indices].shape, len(np.unique(indices)))
@@ -239,7 +239,7 @@ class Batches:
             step = max(0, step - len(epoch))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return self.from_step(0)
+        return iter(self.epoch(0))
 
     def __repr__(self) -> str:
         return f"Batches({self.rule})"

@@ -65,8 +65,8 @@ def class_balanced_batches(
 
     Returns:
         :class:`Batches`, whose ``epoch(e)`` is a sequence of integer arrays ``[P K]``,
-        or ``[P K / H]``; iterating goes on without end. Its attributes tell how many
-        classes and rows are skipped, and those of an epoch how many are dropped.
+        or ``[P K / H]``; ``from_step(n)`` goes on without end. Its attributes tell how
+        many classes and rows are skipped, and those of an epoch how many are dropped.
 
     Raises:
         TypeError: If labels are not integer.

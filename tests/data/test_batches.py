@@ -274,3 +274,9 @@ def test_positions_must_be_numbers():
         batches.epoch(-1)
     with pytest.raises(TypeError, match="step must be an integer"):
         batches.from_step(1.5)  # pyright: ignore[reportArgumentType]
+
+
+def test_iterating_goes_through_the_first_epoch():
+    batches = class_balanced_batches(np.arange(12) // 3, classes=2, examples=2)
+    assert len(list(batches)) == 2
+    np.testing.assert_array_equal(list(batches), list(batches.epoch(0)))
