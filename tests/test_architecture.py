@@ -203,6 +203,7 @@ def test_public_names_are_documented_by_example():
     [
         ("losses", "margin_softmax", "embeddings", 5),
         ("losses", "sphereface2", "embeddings", 5),
+        ("losses", "circle", "embeddings", 6),
         ("energy", "hyperspherical_energy", "points", 5),
         ("optim", "add_energy_gradient", "power", 6),
         ("optim._penalty", "add_penalty_gradient.update", "params updates", 6),

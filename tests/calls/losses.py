@@ -200,6 +200,7 @@ CALLS = [
     ),
 ]
 EXEMPT: dict[str, str] = {
+    "losses.PairOptions": "a typed dictionary, computes nothing",
     "losses.check_margin_softmax": "checks options, returns nothing",
     "losses.adacos_fixed_scale": "arithmetic on a Python number",
     "losses.sphereface2_bias": "arithmetic on Python numbers",

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sphax._checks import (
     are_equal,
@@ -277,18 +278,19 @@ def _as_both_labels(labels, reference_labels, embeddings, references):
 
 
 def _as_labels_or_sets(name, labels, rows, of) -> jax.Array:
-    array = as_array(name, labels)
-    if array.dtype == jnp.bool_:
-        if array.ndim != 2 or len(array) != len(rows):
+    # NumPy narrows nothing.
+    given = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if given.dtype == np.bool_:
+        if given.ndim != 2 or len(given) != len(rows):
             raise ValueError(
                 f"{name} must be integers ({len(rows)},), or sets of labels,"
-                f" ({len(rows)}, classes), got {array.dtype} of shape {array.shape}."
+                f" ({len(rows)}, classes), got {given.dtype} of shape {given.shape}."
             )
-        return array
-    if array.ndim == 2 and jnp.issubdtype(array.dtype, jnp.integer):
+        return jnp.asarray(given)
+    if given.ndim == 2 and jnp.issubdtype(given.dtype, jnp.integer):
         raise TypeError(
             f"{name} must be boolean as sets of labels, [n, classes], or integers [n],"
-            f" got {array.dtype} of shape {array.shape}: {name}.astype(bool) if they"
+            f" got {given.dtype} of shape {given.shape}: {name}.astype(bool) if they"
             " are zeros and ones, jax.nn.one_hot(..., dtype=bool) of indices."
         )
     return as_labels(labels, rows.shape[:-1], of, name=name)
@@ -609,9 +611,12 @@ def _beside(tiles: list[Tile]) -> Tile:
     """Tiles of the same anchors as one."""
     if len(tiles) == 1:
         return tiles[0]
-    parts = [(tile.products, tile.is_positive, tile.is_negative) for tile in tiles]
-    joined = (jnp.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-    return Tile(*joined, tiles[0].resolution)
+    return Tile(
+        jnp.concatenate([tile.products for tile in tiles], axis=1),
+        jnp.concatenate([tile.is_positive for tile in tiles], axis=1),
+        jnp.concatenate([tile.is_negative for tile in tiles], axis=1),
+        tiles[0].resolution,
+    )
 
 
 def mean_cross_entropy(

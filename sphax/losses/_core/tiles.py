@@ -120,13 +120,14 @@ def map_rows(
 
 def _reduce(terms, tiling: Tiling, rows, columns, shared) -> Terms:
     """The reduced terms of the columns on this device."""
-    if tiling.rows is None or tiling.columns is None:
+    row_cut, column_cut, _ = tiling
+    if row_cut is None or column_cut is None:
         return reduced(terms(rows, columns, shared))
     n = len(jax.tree.leaves(rows)[0])
     # Their gradients are summed over the tiles, so in float32 at least.
     wide, narrow = _widened((rows, columns))
-    row_blocks = _cut(wide[0], tiling.rows)
-    column_blocks = _cut(wide[1], tiling.columns)
+    row_blocks = _cut(wide[0], row_cut)
+    column_blocks = _cut(wide[1], column_cut)
 
     @partial(jax.checkpoint, prevent_cse=False)
     def of_tile(row_block, column_block, shared):
@@ -142,7 +143,7 @@ def _reduce(terms, tiling: Tiling, rows, columns, shared) -> Terms:
         return jax.lax.scan(add_tile, start, column_blocks)[0]
 
     results = jax.lax.map(of_rows, row_blocks)
-    return jax.tree.map(lambda x: _joined(x, n, tiling.rows), results)
+    return jax.tree.map(lambda x: _joined(x, n, row_cut), results)
 
 
 def _nothing(like: Terms) -> Terms:
@@ -218,7 +219,7 @@ def _reduce_in_ring(terms, tiling, floats, others) -> Terms:
 def _forward(terms, tiling, floats, others):
     values = jax.tree.map(lambda x: x.value, floats, is_leaf=_is_primal)
     others = jax.tree.map(lambda x: x.value, others, is_leaf=_is_primal)
-    found = _reduce_in_ring(terms, tiling, values, others)
+    found: Any = _reduce_in_ring(terms, tiling, values, others)
     # Columns without gradient, such as those of `stop_gradient`, are known as such.
     leaves = jax.tree.leaves(floats[1], is_leaf=_is_primal)
     is_constant = not any(leaf.perturbed for leaf in leaves)
