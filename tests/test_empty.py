@@ -50,6 +50,10 @@ OF_BATCHES = {
         lambda w: sx.losses.margin_softmax(X, w, LABELS, sx.margins.ArcFace()),
         W,
     ),
+    "losses.angles_to_dominant": (
+        lambda w: sx.losses.angles_to_dominant(w[:, None], X, LABELS),
+        W,
+    ),
 }
 # Host code, which raises an error, and the argument that the error names.
 OF_HOST = {
@@ -63,6 +67,7 @@ OF_HOST = {
     ),
     "cmc": (lambda: sx.metrics.cmc(X, LABELS, np.arange(4)), "scores"),
     "recall_at_k": (lambda: sx.metrics.recall_at_k(X, LABELS), "embeddings"),
+    "blufr": (lambda: sx.metrics.blufr(X, LABELS, []), "embeddings"),
     "pair_scores": (lambda: sx.metrics.pair_scores(X, LABELS), "embeddings"),
     "pool_templates": (
         lambda: sx.metrics.pool_templates(X, LABELS, LABELS),

@@ -8,6 +8,8 @@ alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_sc
 """
 
 from sphax import _discovery
+from sphax.metrics._blufr import Blufr as Blufr
+from sphax.metrics._blufr import blufr as blufr
 from sphax.metrics._bootstrap import Interval as Interval
 from sphax.metrics._bootstrap import bootstrap as bootstrap
 from sphax.metrics._bootstrap import bootstrap_probes as bootstrap_probes

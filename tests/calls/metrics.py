@@ -12,6 +12,7 @@ SCORES, SAME = normal(2, 16), np.arange(16) % 3 == 0
 SIDES = np.stack([np.arange(16) % 5, np.where(SAME, 0, 1) + np.arange(16)], 1) % 5
 PROBES, GALLERY = np.arange(8) % 6, np.arange(4)
 RECTANGLE = normal(3, 8, 4)
+TRIAL = sx.data.BLUFRTrial(*map(np.array, ([], range(8), [0, 1], range(2, 8))))
 
 
 def values(result):
@@ -146,6 +147,14 @@ CALLS = [
         RECTANGLE,
         PROBES,
         GALLERY,
+    ),
+    host(
+        "blufr",
+        lambda x, y: values(
+            sx.metrics.blufr(x, y, [TRIAL, TRIAL], vr_far=0.5, dir_far=1.0)
+        ),
+        X,
+        LABELS,
     ),
     *map(of_retrieval, ("recall_at_k", "r_precision", "mean_average_precision_at_r")),
 ]
