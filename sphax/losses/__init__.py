@@ -12,6 +12,7 @@ no prototype is sent to another device.
 from sphax import _discovery
 from sphax.losses._adacos import adacos_dynamic_scale as adacos_dynamic_scale
 from sphax.losses._adacos import adacos_fixed_scale as adacos_fixed_scale
+from sphax.losses._angular import angular as angular
 from sphax.losses._center import center as center
 from sphax.losses._center import update_centers as update_centers
 from sphax.losses._circle import circle as circle
@@ -19,6 +20,7 @@ from sphax.losses._class_logits import class_logits as class_logits
 from sphax.losses._class_logits import subcenter_cosines as subcenter_cosines
 from sphax.losses._contrastive import contrastive as contrastive
 from sphax.losses._core.pairs import PairOptions as PairOptions
+from sphax.losses._dcl import dcl as dcl
 from sphax.losses._dominant_subcenters import angles_to_dominant as angles_to_dominant
 from sphax.losses._dominant_subcenters import dominant_subcenters as dominant_subcenters
 from sphax.losses._hinge import hinge as hinge
@@ -54,5 +56,7 @@ from sphax.losses._supervised_contrastive import (
 from sphax.losses._triplet import triplet as triplet
 from sphax.losses._tuplet_margin import tuplet_margin as tuplet_margin
 from sphax.losses._uniform_face import uniform_face as uniform_face
+from sphax.losses._uss import uss as uss
+from sphax.losses._uss import uss_bias as uss_bias
 
 __dir__ = _discovery.dir_of(__name__)

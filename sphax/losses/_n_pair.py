@@ -1,9 +1,12 @@
 """The N-pair loss: cross-entropy of plain inner products."""
 
-from typing import Unpack
+import dataclasses
+from typing import Literal, Unpack
 
 import jax
+import jax.numpy as jnp
 
+from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._numerics import dot, widen
@@ -11,6 +14,7 @@ from sphax.losses._core.batch import as_scalar
 from sphax.losses._core.pairs import (
     Batch,
     PairOptions,
+    Pairs,
     Plan,
     as_pairwise,
     compare,
@@ -25,6 +29,7 @@ def n_pair(
     labels: jax.typing.ArrayLike | None = None,
     *,
     regularization: jax.typing.ArrayLike = 0.002,
+    pairing: Literal["all", "first"] = "all",
     **options: Unpack[PairOptions],
 ) -> jax.Array:
     r"""Cross-entropy of plain inner products, with a penalty on lengths (N-pair loss).
@@ -35,15 +40,21 @@ def n_pair(
     .. math::
         \log\Big(1 + \sum_n e^{x \cdot x_n - x \cdot x_p}\Big) + \lambda \|x\|^2.
 
-    The paper has separate anchors and positives, and compares an anchor with one row of
-    every other class. Given only labels, here every row serves as an anchor and every
-    row of another class as a negative. Nothing is normalized.
+    Here every row serves as an anchor, and every row of another class as a negative.
+    With ``pairing="first"``, as published, the first row of a class is its anchor, and
+    its second row is the positive of this anchor and a negative of those of all other
+    classes. Further rows, and classes of one row, do not count, and the penalty is
+    :math:`\tfrac\lambda2 (\|x\|^2 + \|x_p\|^2)`. Rows of a memory are further
+    negatives. Nothing is normalized; in PyTorch Metric Learning anchors and positives
+    are, and there is no penalty.
 
     Args:
         embeddings: Rows, floating, ``[n, features]``.
         labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
-            which a positive pair shares one.
+            which a positive pair shares one. The pairing ``"first"`` needs integers.
         regularization: :math:`\lambda`, not negative.
+        pairing: Which rows are anchors, positives and negatives. The pairing
+            ``"first"`` takes them from the batch, in its order.
         options: What is compared, and how: references, masks, weights, a memory,
             blocks, a mesh axis; see :class:`PairOptions`.
 
@@ -53,28 +64,103 @@ def n_pair(
 
     Raises:
         TypeError: If an argument has the wrong kind of dtype.
-        ValueError: If shapes do not fit or a number is out of range.
+        ValueError: If shapes do not fit, an option is out of range, or the pairing
+            ``"first"`` is given references, masks of pairs, sets of labels or positives
+            of a memory.
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         >>> sx.losses.n_pair(x, jnp.array([0, 0, 1]))  # log(1 + 1 / e) + 0.002
         Array(0.31526, dtype=float32)
 
+        Anchors and their positives as two arrays, one row of each class in both:
+
+        >>> anchors, positives = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
+        >>> sx.losses.n_pair(
+        ...     anchors,
+        ...     jnp.arange(2),
+        ...     references=positives,
+        ...     reference_labels=jnp.arange(2),
+        ... )
+        Array(0.4441, dtype=float32)
+        >>> rows = jnp.stack([anchors, positives], axis=1).reshape(4, 2)
+        >>> sx.losses.n_pair(rows, jnp.array([0, 0, 1, 1]), pairing="first")
+        Array(0.4441, dtype=float32)
+
     References:
         Sohn, `Improved Deep Metric Learning with Multi-class N-pair Loss Objective
-        <https://papers.nips.cc/paper/6200>`_, NeurIPS 2016.
+        <https://papers.nips.cc/paper/6200>`_, NeurIPS 2016, Eq. 7.
     """
+    check_choice("pairing", pairing, ("all", "first"))
     batch, plan = as_pairwise(embeddings, labels, options)
+    if pairing == "first":
+        _check_first(batch, plan)
     weight = as_scalar("regularization", regularization, batch.dtype, 0.0)
-    return _n_pair(batch, weight, plan=plan)
+    return _n_pair(batch, weight, pairing=pairing, plan=plan)
 
 
-@compiled("plan")
-def _n_pair(batch: Batch, weight: jax.Array, *, plan: Plan) -> jax.Array:
+def _check_first(batch: Batch, plan: Plan) -> None:
+    for name in ("references", "pairs"):
+        if getattr(batch, name) is not None:
+            raise ValueError(
+                f'{name} has no order within a class, from which pairing="first" could'
+                ' take an anchor and its positive; give pairing="all", where the'
+                " embeddings are the anchors and the references their positives."
+            )
+    if batch.labels is not None and batch.labels.ndim == 2:
+        raise ValueError(
+            'labels must be integer with pairing="first", since rows that share a label'
+            " with others need not be one class, got sets of labels; give"
+            ' pairing="all".'
+        )
+    if plan.memory_positives:
+        raise ValueError(
+            'memory_positives has no meaning with pairing="first", whose positive is'
+            ' the second row of a class in the batch; give pairing="all".'
+        )
+
+
+@compiled("pairing", "plan")
+def _n_pair(
+    batch: Batch,
+    weight: jax.Array,
+    *,
+    pairing: Literal["all", "first"],
+    plan: Plan,
+) -> jax.Array:
     pairs = compare(batch, plan, normalize=False)
-    positives = pairs.reduce(
-        lambda tile, *_: Terms(sums=tile.count(tile.is_positive))
-    ).sums
-    vectors = widen(pairs.anchors.vectors)
-    penalty = pairs.mean(dot(vectors, vectors) * positives, positives)
+    if pairing == "first":
+        pairs = _first_of_classes(pairs)
+    squares = tuple(_squares(group.vectors) for group in pairs.groups)
+
+    def terms(tile, _, __, squares):
+        squares = jnp.where(tile.is_positive, squares[None, :], 0.0)
+        return Terms((tile.count(tile.is_positive), squares))
+
+    positives, of_positives = pairs.reduce(terms, columns=squares).sums
+    penalty = _squares(pairs.anchors.vectors) * positives
+    if pairing == "first":
+        penalty = 0.5 * (penalty + of_positives)
+    penalty = pairs.mean(penalty, positives)
     return mean_cross_entropy(lambda tile, _: tile.products, pairs) + weight * penalty
+
+
+def _first_of_classes(pairs: Pairs) -> Pairs:
+    """The first rows of classes against the second ones, and the rows of a memory."""
+
+    def terms(tile, _, number, numbers):
+        is_earlier = tile.is_positive & (numbers[None, :] < number[:, None])
+        return Terms((tile.count(is_earlier), tile.count(tile.is_positive)))
+
+    numbers = tuple(group.number for group in pairs.groups)
+    earlier, others = pairs.reduce(
+        terms, rows=pairs.anchors.number, columns=numbers
+    ).sums
+    batch, *memory = pairs.groups
+    anchors = pairs.anchors._replace(is_kept=(earlier == 0) & (others > 0))
+    seconds = batch._replace(is_kept=earlier == 1)
+    return dataclasses.replace(pairs, anchors=anchors, groups=(seconds, *memory))
+
+
+def _squares(x: jax.Array) -> jax.Array:
+    return dot(widen(x), widen(x))

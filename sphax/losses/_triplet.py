@@ -1,25 +1,38 @@
 """The triplet loss, with its published kinds of mining."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
 
-from sphax._checks import check_choice
+from sphax._checks import check_choice, check_flag
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax._numerics import divide
 from sphax.losses._core.batch import as_scalar
 from sphax.losses._core.pairs import (
     Batch,
     PairOptions,
+    Pairs,
     Plan,
+    Tile,
     as_pairwise,
     compare,
 )
+from sphax.losses._core.tiles import Terms
 
 Mining = Literal[
-    "all", "active", "hard", "semi_hard", "nearest_semi_hard", "batch_hard"
+    "all",
+    "active",
+    "hard",
+    "semi_hard",
+    "easy",
+    "nearest_semi_hard",
+    "batch_hard",
+    "easy_positive",
+    "easy_positive_semi_hard",
 ]
 
 
@@ -29,6 +42,7 @@ def triplet(
     labels: jax.typing.ArrayLike | None = None,
     *,
     margin: jax.typing.ArrayLike | Literal["soft"] = 0.2,
+    soft: bool = False,
     mining: Mining = "all",
     distance: Literal["squared", "euclidean"] = "squared",
     **options: Unpack[PairOptions],
@@ -40,37 +54,49 @@ def triplet(
 
     .. math::
         [d_p - d_n + m]_+ \qquad \text{or, softly,} \qquad
-        \log\big(1 + e^{d_p - d_n}\big).
+        \log\big(1 + e^{d_p - d_n + m}\big).
 
-    =======================  =======================================================
-    ``mining``               triplets in the mean
-    =======================  =======================================================
-    ``"all"``                all
-    ``"active"``             those that cost something, :math:`d_n < d_p + m`
-    ``"hard"``               :math:`d_n \le d_p`
-    ``"semi_hard"``          :math:`d_p < d_n < d_p + m`
-    ``"nearest_semi_hard"``  one for each anchor and positive: the nearest negative
-                             beyond :math:`d_p`, or else the farthest of all
-    ``"batch_hard"``         one for each anchor: farthest positive, nearest negative
-    =======================  =======================================================
+    =============================  =================================================
+    ``mining``                     triplets in the mean
+    =============================  =================================================
+    ``"all"``                      all
+    ``"active"``                   those that cost something, :math:`d_n < d_p + m`
+    ``"hard"``                     :math:`d_n \le d_p`
+    ``"semi_hard"``                :math:`d_p < d_n < d_p + m`
+    ``"easy"``                     :math:`d_n \ge d_p + m`, which only cost softly
+    ``"nearest_semi_hard"``        one for each anchor and positive: the nearest
+                                   negative beyond :math:`d_p`, or else the farthest
+                                   of all
+    ``"batch_hard"``               one for each anchor: farthest positive, nearest
+                                   negative
+    ``"easy_positive"``            one for each anchor: nearest positive, nearest
+                                   negative
+    ``"easy_positive_semi_hard"``  one for each anchor: nearest positive, and the
+                                   nearest negative beyond it, if there is one
+    =============================  =================================================
 
     Three losses are published as semi-hard: ``"semi_hard"`` with ``"squared"`` distance
     (FaceNet) or with ``"euclidean"`` (PyTorch Metric Learning), and
     ``"nearest_semi_hard"`` (TensorFlow Addons). They have different values and
     different gradients. If a network has collapsed into one point, every triplet is
-    ``"hard"`` and costs the margin, and none is ``"semi_hard"``. The soft form belongs
-    to ``"batch_hard"`` and ``"euclidean"``. If one negative is to be chosen and several
-    are equally near, they share its place.
+    ``"hard"`` and costs the margin, and none is ``"semi_hard"``. If one positive or
+    negative is to be chosen and several are equally near, they share its place.
 
-    Time is that of the pairs, times the size of the largest class in the batch; memory
-    is that of the pairs, whatever the number of triplets.
+    The soft form was published for ``"batch_hard"`` with ``"euclidean"`` distance and
+    no margin, and for easy positives with cosines, :math:`\log(1 + e^{s_n - s_p})` of
+    cosines multiplied by 10: squared distances have a factor of 2 in this place.
+
+    Time is that of the pairs where there is one triplet for each anchor, otherwise it
+    is multiplied by the size of the largest class in the batch. Memory is that of the
+    pairs, whatever the number of triplets.
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.
         labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
             which a positive pair shares one.
-        margin: :math:`m`, not negative, a distance of the kind that is compared; or
-            ``"soft"``.
+        margin: :math:`m`, not negative, a distance of the kind that is compared;
+            ``"soft"`` stands for ``soft=True, margin=0``.
+        soft: Whether triplets cost softly.
         mining: Which triplets are in the mean.
         distance: Whether distances of the directions (at most 2) or their squares (at
             most 4) are compared.
@@ -80,13 +106,14 @@ def triplet(
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if nothing is mined.
         Which triplets are mined has no gradient. A distance has zero gradient where two
-        directions coincide. With ``"soft"`` there is no second derivative in reverse
-        mode, except for ``"batch_hard"``.
+        directions coincide. The soft form has a second derivative in reverse mode only
+        where there is one triplet for each anchor.
 
     Raises:
         TypeError: If an argument has the wrong kind of dtype.
-        ValueError: If shapes do not fit, an option is out of range, or the mining needs
-            the margin that ``"soft"`` does not have.
+        ValueError: If shapes do not fit, an option is out of range, the mining needs
+            the margin that ``"soft"`` does not have, or no mined triplet can cost
+            anything.
 
     Example:
         >>> x = jnp.array([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
@@ -99,27 +126,34 @@ def triplet(
     References:
         Schroff et al., `FaceNet <https://arxiv.org/abs/1503.03832>`_, CVPR 2015, Eqs.
         1-4; Hermans et al., `In Defense of the Triplet Loss
-        <https://arxiv.org/abs/1703.07737>`_, 2017 (batch hard, soft margin).
+        <https://arxiv.org/abs/1703.07737>`_, 2017 (batch hard, soft margin); Xuan et
+        al., `Improved Embeddings with Easy Positive Triplet Mining
+        <https://arxiv.org/abs/1904.04370>`_, WACV 2020.
     """
     check_choice("mining", mining, get_args(Mining))
     check_choice("distance", distance, ("squared", "euclidean"))
-    is_soft = isinstance(margin, str)
-    if is_soft:
+    check_flag("soft", soft)
+    if isinstance(margin, str):
         if margin != "soft":
             raise ValueError(f'margin must be a number or "soft", got {margin!r}.')
-        if mining in ("active", "semi_hard"):
+        if mining in ("active", "semi_hard", "easy"):
             raise ValueError(
                 f"mining={mining!r} asks which negatives lie within the margin, and"
-                ' "soft" has no width; give a number, or mine "all", "hard" or'
-                ' "batch_hard".'
+                ' margin="soft" has no width; give a number with soft=True, or mine'
+                ' "all", "hard" or "batch_hard".'
             )
-        margin = 0.0
+        margin, soft = 0.0, True
+    if mining == "easy" and not soft:
+        raise ValueError(
+            'mining="easy" takes negatives beyond the margin, which cost nothing unless'
+            ' soft=True; give it, or mine "all" or "active".'
+        )
     batch, plan = as_pairwise(embeddings, labels, options)
     return _triplet(
         batch,
         as_scalar("margin", margin, batch.dtype, 0.0),
         mining=mining,
-        is_soft=is_soft,
+        is_soft=bool(soft),
         distance=distance,
         plan=plan,
     )
@@ -135,22 +169,64 @@ def _triplet(
     distance: Literal["squared", "euclidean"],
     plan: Plan,
 ) -> jax.Array:
-    def of_anchors(tile, margin, _):
-        apart = tile.squared_distances if distance == "squared" else tile.distances
-        masks = tile.is_positive, tile.is_negative
-        if mining != "batch_hard":
-            return _sum_triplets(mining, is_soft, apart, *masks, margin)
-        # Farthest positive against nearest negative; ties share the gradient.
-        farthest = jnp.max(apart, axis=-1, where=masks[0], initial=-jnp.inf)
-        nearest = jnp.min(apart, axis=-1, where=masks[1], initial=jnp.inf)
-        # Not by `isfinite`, which would leave NaN out silently.
-        is_anchor = (farthest != -jnp.inf) & (nearest != jnp.inf)
-        gap = jnp.where(is_anchor, farthest - nearest + margin, 0.0)
-        losses = jnp.where(is_anchor, _cost(gap, is_soft), 0.0)
-        return losses, is_anchor.astype(losses.dtype)
+    def apart(tile):
+        return tile.squared_distances if distance == "squared" else tile.distances
 
     pairs = compare(batch, plan)
+    if mining in ("batch_hard", "easy_positive", "easy_positive_semi_hard"):
+        positive, negative, is_anchor = _chosen_distances(pairs, mining, apart)
+        gap = jnp.where(is_anchor, positive - negative + margin, 0.0)
+        losses = jnp.where(is_anchor, _cost(gap, is_soft), 0.0)
+        return pairs.mean(losses, is_anchor.astype(losses.dtype))
+
+    def of_anchors(tile, margin, _):
+        masks = tile.is_positive, tile.is_negative
+        return _sum_triplets(mining, is_soft, apart(tile), *masks, margin)
+
     return pairs.mean(*pairs.map_anchors(of_anchors, margin))
+
+
+def _chosen_distances(
+    pairs: Pairs, mining: Mining, apart: Callable[[Tile], jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Distances of the one positive and negative of each anchor; whether it has both.
+
+    They are chosen by their cosines.
+    """
+    sign = -1.0 if mining == "batch_hard" else 1.0  # the farthest or nearest positive
+
+    def extremes(tile, *_):
+        positives = tile.positives(sign * tile.products)
+        return Terms(largest=(positives, tile.negatives(tile.products)))
+
+    positive, negative = pairs.reduce(extremes).largest
+    positive = sign * positive
+    if mining == "easy_positive_semi_hard":
+
+        def beyond(tile, _, positive, __):
+            cosines = tile.negatives(tile.products)
+            lowest = jnp.finfo(cosines.dtype).min
+            is_nearer = tile.products >= positive[:, None]
+            return Terms(largest=jnp.where(is_nearer, lowest, cosines))
+
+        negative = pairs.reduce(beyond, rows=positive).largest
+
+    def at(tile, _, chosen, __):
+        def equally_near(mask, cosines):
+            # Not `==`: compiled in another sweep, a product may be rounded otherwise.
+            # A NaN is chosen, not left out silently.
+            error = 4.0 * float(jnp.finfo(cosines.dtype).eps)
+            is_chosen = mask & ~(jnp.abs(tile.products - cosines[:, None]) > error)
+            return jnp.where(is_chosen, apart(tile), 0.0), tile.count(is_chosen)
+
+        masks = tile.is_positive, tile.is_negative
+        return Terms(tuple(map(equally_near, masks, chosen)))
+
+    (positive, is_positive), (negative, is_negative) = pairs.reduce(
+        at, rows=(positive, negative)
+    ).sums
+    is_anchor = (is_positive > 0) & (is_negative > 0)
+    return divide(positive, is_positive), divide(negative, is_negative), is_anchor
 
 
 def _cost(gap: jax.Array, is_soft: bool) -> jax.Array:
@@ -213,8 +289,10 @@ def _loop_over_positives(
         return jnp.min(columns, axis=-1, where=is_ahead, initial=m)
 
     def add_positive(sums: _Sums) -> _Sums:
-        is_this = columns == sums.positive[:, None]
-        near = jnp.sum(distances, axis=-1, where=is_this, keepdims=True)
+        this = sums.positive.astype(jnp.int32)
+        near = jnp.take_along_axis(
+            distances, this[:, None], axis=1, mode="fill", fill_value=0.0
+        )
         gap = near - distances + margin
         has_positive = sums.positive < m
         mined = _mined(
@@ -222,19 +300,24 @@ def _loop_over_positives(
         )
         slope = jax.nn.sigmoid(gap) if is_soft else (gap > 0).astype(gap.dtype)
         slopes = jnp.sum(mined * slope, axis=-1)
-        positive_slopes = jnp.where(is_this, slopes[:, None], 0)
+        # Positives of their anchors by vmap: rows may lie on several devices.
+        distance_slopes = jax.vmap(lambda row, i, x: row.at[i].add(x, mode="drop"))(
+            sums.distance_slopes - mined * slope, this, slopes
+        )
         return _Sums(
             next_positive(sums.positive),
             sums.costs + jnp.sum(mined * _cost(gap, is_soft), axis=-1),
             sums.counts + jnp.sum(mined, axis=-1),
             sums.margin_slopes + slopes,
-            sums.distance_slopes + positive_slopes - mined * slope,
+            distance_slopes,
         )
 
     zeros = jnp.sum(jnp.zeros_like(distances), axis=-1)
     start = _Sums(
         next_positive(zeros - 1.0), zeros, zeros, zeros, jnp.zeros_like(distances)
     )
+    if m == 0:  # no column to index
+        return start
     return jax.lax.while_loop(
         lambda sums: jnp.any(sums.positive < m), add_positive, start
     )
@@ -252,6 +335,8 @@ def _mined(mining, distances, near, gap, is_candidate) -> jax.Array:
         return is_candidate.astype(distances.dtype)
     if mining == "active":
         return (is_candidate & is_within_margin).astype(distances.dtype)
+    if mining == "easy":
+        return (is_candidate & ~(gap > 0)).astype(distances.dtype)
     if mining == "hard":
         return (is_candidate & ~(distances > near)).astype(distances.dtype)
     if mining == "semi_hard":

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from sphax import losses
 from tests import reference
@@ -21,7 +23,7 @@ CHOSEN = ["triplet-semi-hard-euclidean", "triplet-soft", "supcon-out", "circle"]
 
 # Objectives whose negative pairs count by themselves.
 NEGATIVES_COUNT = (
-    *("contrastive", "multi-similarity-all", "margin-loss", "pair-variance"),
+    *("contrastive", "uss", "multi-similarity-all", "margin-loss", "pair-variance"),
 )
 
 SUPCON_ALL = functools.partial(losses.supervised_contrastive, anchors="all")
@@ -59,6 +61,8 @@ CIRCLE = np.deg2rad([0.0, 60.0, 40.0, 70.0, 90.0])
             [(1, a) for a in (40, 70, 90, 20, 10, 30)],
         ),
         (dict(mining="batch_hard"), [(1, 40), (1, 10)]),
+        (dict(mining="easy_positive"), [(1, 40), (1, 10)]),
+        (dict(mining="easy_positive_semi_hard"), [(1, 70)]),
     ],
 )
 def test_mining_by_hand(options, terms):
@@ -72,7 +76,10 @@ def test_mining_by_hand(options, terms):
     np.testing.assert_allclose(value, np.mean(costs), rtol=1e-5)
 
 
-@pytest.mark.parametrize("mining", ["batch_hard", "nearest_semi_hard"])
+@pytest.mark.parametrize(
+    "mining",
+    ["batch_hard", "nearest_semi_hard", "easy_positive", "easy_positive_semi_hard"],
+)
 def test_negatives_equally_near_share_one_place(mining):
     x = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.6, 0.8], [-1.0, 0.0]])
     loss = functools.partial(losses.triplet, mining=mining, margin=0.5)
@@ -130,6 +137,10 @@ def test_first_and_second_derivatives_of_the_triplet_loss(name):
         (losses.nt_xent, "scale", 4.0),
         (losses.supervised_contrastive, "scale", 4.0),
         (losses.circle, "margin", 0.3),
+        (functools.partial(losses.triplet, mining="easy", soft=True), "margin", 0.6),
+        (losses.angular, "angle", 0.6),
+        (losses.uss, "bias", 20.0),
+        (functools.partial(losses.dcl, weighted=True), "sigma", 0.4),
     ],
 )
 @pytest.mark.usefixtures("x64")
@@ -145,6 +156,96 @@ def test_hyperparameters_may_be_traced_and_differentiated(loss, option, value):
     ahead, behind = (float(step(value + change)[0]) for change in (1e-6, -1e-6))
     assert slope != 0
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6)
+
+
+# On the circle, two rows of each class, with cosines 0.8 within the classes, and 0,
+# -0.6, 0.6, 0 between them; and three references.
+FOUR, PAIRED = np.array([[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8]]), np.arange(4) // 2
+THREE = {
+    "references": np.array([[1, 0], [0, 1], [0.6, -0.8]]),
+    "reference_labels": np.array([0, 1, 1]),
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "expected"),
+    [
+        (losses.triplet, dict(soft=True), 0.277655),
+        (losses.triplet, dict(margin="soft", mining="easy_positive"), 0.348458),
+        (losses.n_pair, dict(pairing="first"), 0.411278),
+        (losses.angular, {}, 0.373649),
+        (losses.uss, dict(bias=20), 9.2),
+        (losses.uss_bias, dict(scale=8), 2.408196),
+        (losses.dcl, {}, -4.997524),
+        (losses.dcl, dict(weighted=True), -4.997524),
+        (losses.dcl, THREE, -2.999175),
+    ],
+)
+@pytest.mark.usefixtures("x64")
+def test_values_by_hand(loss, options, expected):
+    value = loss(FOUR, PAIRED, **options)
+    np.testing.assert_allclose(value, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("angle", [0.3, 1.2, 1.3, 1.5])
+def test_the_two_forms_of_the_angular_loss(angle):
+    """At 1.3 radians a product of powers would underflow; at 1.2 it nearly does."""
+    x, labels = draw(22).astype(np.float32), np.array(LABELS)
+    x[:3] = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [-1, 0, 0, 0, 0]]
+    loss = jax.jit(losses.angular, static_argnames="angle")
+    value = loss(x, labels, angle=angle)
+    expected = PAIRWISE["angular"].definition(x.astype(float), labels, angle=angle)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    step = jax.value_and_grad(losses.angular)
+    with jax.enable_x64(True):
+        exact, slope = step(x.astype(float), labels, angle=jnp.asarray(angle))
+    np.testing.assert_allclose(exact, expected, rtol=1e-9)
+    slope, gradient = np.asarray(slope), step(x, labels, angle=angle)[1]
+    np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-4 * abs(slope).max())
+
+
+@pytest.mark.parametrize("name", ["n-pair-first", "dcl-weighted"])
+@pytest.mark.usefixtures("x64")
+def test_losses_of_an_order_or_of_all_anchors_in_blocks_and_on_devices(name):
+    """The first rows of a class, and the mean of all powers, are those of all rows."""
+    x, labels, weights = draw(23), np.array(LABELS), np.arange(9.0) % 4
+    dirty = np.where(weights[:, None] > 0, x, np.nan)
+    loss = functools.partial(PAIRWISE[name].loss, where=weights)
+    step = jax.jit(jax.value_and_grad(functools.partial(loss, labels=labels)))
+    expected, slope = step(dirty)
+    kept = weights > 0
+    definition = functools.partial(
+        PAIRWISE[name].definition, labels=labels[kept], weights=weights[kept]
+    )
+    np.testing.assert_allclose(expected, definition(x[kept]), rtol=1e-12)
+    by_hand = reference.numerical_gradient(definition, x[kept])
+    np.testing.assert_allclose(slope[kept], by_hand, rtol=1e-6, atol=1e-8)
+
+    def split(x, labels, weights, block_size=None):
+        return PAIRWISE[name].loss(
+            x, labels, where=weights, batch_axis="d", block_size=block_size
+        )
+
+    mesh = jax.make_mesh((3,), ("d",), (AxisType.Auto,), devices=jax.devices()[:3])
+    on_mesh = jax.shard_map(split, mesh=mesh, in_specs=P("d"), out_specs=P())
+    for step in (
+        jax.value_and_grad(lambda x: loss(x, labels, block_size=4)),
+        jax.value_and_grad(lambda x: on_mesh(x, labels, weights)),
+    ):
+        value, gradient = jax.jit(step)(dirty)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-12)
+
+
+def test_the_initial_bias_has_no_gradient():
+    x, labels = draw(24).astype(np.float32), np.array(LABELS)
+    bias, slope = jax.value_and_grad(losses.uss_bias)(x, labels)
+    cosines = reference.directions(x) @ reference.directions(x).T
+    is_negative = labels[:, None] != labels[None, :]
+    powers = np.sum(np.exp(64.0 * cosines), axis=1, where=is_negative)
+    np.testing.assert_allclose(bias, np.mean(np.log(powers)), rtol=1e-5)
+    assert not slope.any()
+    assert losses.uss_bias(x, jnp.zeros(len(x), int)) == 0.0
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
@@ -196,7 +297,7 @@ def test_without_a_positive_there_is_no_loss(name):
         assert float(value) == 0.0
         assert np.all(np.asarray(gradient) == 0)
     value, gradient = step_of(name)(x, jnp.zeros(len(x), jnp.int32))
-    if name.startswith(("triplet", "nt-xent", "circle")):
+    if name.startswith(("triplet", "nt-xent", "circle", "angular", "dcl")):
         assert float(value) == 0.0
         assert np.all(np.asarray(gradient) == 0)
     assert np.isfinite(np.asarray(gradient)).all()
@@ -297,7 +398,8 @@ def test_a_memory_can_be_donated_and_holds_half_precision():
     "name",
     [
         *("contrastive", "triplet", "triplet-batch-hard", "n-pair", "nt-xent"),
-        *("supcon-out", "circle", "multi-similarity", "margin-loss", "lifted"),
+        *("supcon-out", "circle", "n-pair-first", "angular", "uss", "dcl-weighted"),
+        *("multi-similarity", "margin-loss", "lifted"),
     ],
 )
 @pytest.mark.usefixtures("x64")

@@ -84,11 +84,9 @@ def reduced(terms: Terms) -> Terms:
         jax.tree.map(lambda x: jnp.sum(x, axis=-1), terms.sums),
         jax.tree.map(lambda x: jax.nn.logsumexp(x, axis=-1), terms.exponents),
         jax.tree.map(
+            # With a start: there may be no column.
             lambda x: jnp.max(
-                # Without columns, the lowest number.
-                jax.lax.stop_gradient(x),
-                axis=-1,
-                initial=float(jnp.finfo(x.dtype).min),
+                jax.lax.stop_gradient(x), axis=-1, initial=jnp.finfo(x.dtype).min
             ),
             terms.largest,
         ),

@@ -68,10 +68,10 @@ def contrastive(x, labels, batch, held=None, *, margin):
             yield a, 0.5 * max(margin - d[a, n], 0.0) ** 2
 
 
-def triplet(x, labels, batch, held=None, *, margin, mining, distance):
+def triplet(x, labels, batch, held=None, *, margin, mining, distance, soft):
     d = distance_matrix(x, distance)
-    is_soft = margin == "soft"
-    m = 0.0 if is_soft else margin
+    is_soft = soft or margin == "soft"
+    m = 0.0 if margin == "soft" else margin
     for a, positives, negatives in anchors_of(labels, batch):
         for p, n in mined_pairs(d[a], positives, negatives, m, mining):
             gap = d[a, p] - d[a, n] + m
@@ -85,7 +85,14 @@ def mined_pairs(d, positives, negatives, m, mining):
     if mining == "batch_hard":
         farthest = max(positives, key=lambda p: d[p])
         return [(farthest, min(negatives, key=lambda n: d[n]))]
+    if mining.startswith("easy_positive"):
+        nearest = min(positives, key=lambda p: d[p])
+        is_semi_hard = mining == "easy_positive_semi_hard"
+        beyond = [n for n in negatives if d[n] > d[nearest] or not is_semi_hard]
+        return [(nearest, min(beyond, key=lambda n: d[n]))] if beyond else []
     pairs = [(p, n) for p in positives for n in negatives]
+    if mining == "easy":
+        return [(p, n) for p, n in pairs if d[n] >= d[p] + m]
     if mining == "active":
         return [(p, n) for p, n in pairs if d[n] < d[p] + m]
     if mining == "hard":
@@ -115,6 +122,63 @@ def pair_entropies(products, labels, batch):
 def n_pair(x, labels, batch, held=None, *, regularization):
     for a, cost in pair_entropies(x @ x.T, labels, batch):
         yield a, cost + regularization * x[a] @ x[a]
+
+
+def n_pair_first(x, labels, batch, held=None, *, regularization, pairing):
+    own = list(labels[:batch])
+    paired = {c: [i for i in range(batch) if own[i] == c][:2] for c in own}
+    paired = [rows for rows in paired.values() if len(rows) == 2]
+    others = [p for _, p in paired] + list(range(batch, len(labels)))
+    for a, p in paired:
+        negatives = [n for n in others if labels[n] != labels[a]]
+        powers = [np.exp(x[a] @ x[n] - x[a] @ x[p]) for n in negatives]
+        lengths = x[a] @ x[a] + x[p] @ x[p]
+        yield a, np.log1p(sum(powers)) + regularization * lengths / 2
+
+
+def angular(x, labels, batch, held=None, *, angle):
+    s, square = cosines(x), np.tan(angle) ** 2
+    for a, positives, negatives in anchors_of(labels, batch):
+        for p in positives:
+            near = 2 * (1 + square) * s[a, p]
+            gaps = [4 * square * (s[a, n] + s[p, n]) - near for n in negatives]
+            yield a, np.logaddexp.reduce([0.0, *gaps])
+
+
+def uss(x, labels, batch, held=None, *, bias, scale, margin):
+    s = cosines(x)
+    for a, positives, negatives in anchors_of(labels, batch):
+        if positives or negatives:
+            pull = sum(np.log1p(np.exp(bias - scale * (s[a, positives] - margin))))
+            yield a, pull + sum(np.log1p(np.exp(scale * s[a, negatives] - bias)))
+
+
+def dcl(x, labels, batch, held=None, *, scale, sigma=None, weights=None):
+    s = cosines(x)
+    paired = [
+        (a, p, negatives)
+        for a, positives, negatives in anchors_of(labels, batch)
+        for p in positives
+        if negatives
+    ]
+    if sigma is not None:
+        w = np.ones(batch) if weights is None else weights
+        powers = [w[a] * np.exp(s[a, p] / sigma) for a, p, _ in paired]
+        mean = sum(powers) / sum(w[a] for a, _, _ in paired) if paired else 1.0
+    for a, p, negatives in paired:
+        weight = 1.0 if sigma is None else 2 - np.exp(s[a, p] / sigma) / mean
+        yield (
+            a,
+            np.log(np.exp(scale * s[a, negatives]).sum()) - weight * scale * s[a, p],
+        )
+
+
+def dcl_weighted(
+    x, labels, held=None, *, batch=None, weights=None, weighted, **options
+):
+    """The weights of the anchors count in the mean within each of its weights too."""
+    costs = partial(dcl, weights=weights, **options)
+    return mean_of(costs, x, labels, held, batch=batch, weights=weights)
 
 
 def nt_xent(x, labels, batch, held=None, *, scale):
@@ -188,13 +252,14 @@ def tuplet_margin(x, labels, batch, held=None, *, scale, margin):
             yield a, np.log1p(np.exp(scale * (s[a, negatives] - nearer[a, p])).sum())
 
 
-def pair_variance(x, labels, held=None, *, batch=None, weights=None, slack):
+def pair_variance(x, labels, held=None, *, batch=None, weights=None, **slacks):
     """The mean of the positive pairs plus that of the negative ones."""
     batch, s = len(x) if batch is None else batch, cosines(x)
     weights = np.ones(batch) if weights is None else weights
     _, positives, negatives = zip(*anchors_of(labels, batch), strict=True)
     total = 0.0
-    for kind, sign in ((positives, 1 - slack), (negatives, -1 - slack)):
+    positive, negative = 1 - slacks["positive_slack"], -1 - slacks["negative_slack"]
+    for kind, sign in ((positives, positive), (negatives, negative)):
         pairs = [(a, other) for a, others in enumerate(kind) for other in others]
         share = np.array([weights[a] for a, _ in pairs])
         values = np.array([np.sign(sign) * s[a, other] for a, other in pairs])
@@ -231,7 +296,7 @@ def errors(loss, *own):
 def row(loss, costs, *own, scales=(0,), definition=None, **options):
     return Objective(
         loss=partial(loss, **options),
-        definition=definition or partial(mean_of, costs, **options),
+        definition=partial(definition or partial(mean_of, costs), **options),
         shapes=(SHAPE,),
         labels=LABELS,
         scales=scales,
@@ -240,7 +305,7 @@ def row(loss, costs, *own, scales=(0,), definition=None, **options):
 
 
 def triplet_row(*own, **options):
-    usual = {"margin": 0.2, "mining": "all", "distance": "squared"}
+    usual = {"margin": 0.2, "mining": "all", "distance": "squared", "soft": False}
     return row(losses.triplet, triplet, *own, **usual | options)
 
 
@@ -275,8 +340,29 @@ BAD_TRIPLET = (
     (ValueError, r"margin must lie in \[0, inf\), got -0.1", dict(margin=-0.1)),
     (ValueError, 'margin must be a number or "soft", got', dict(margin="hard")),
     (ValueError, "asks which negatives", dict(margin="soft", mining="semi_hard")),
+    (ValueError, 'mining="easy" takes .* soft=True', dict(mining="easy")),
+    (TypeError, "soft must be True or False, got 'yes'", dict(soft="yes")),
     (ValueError, "mining must be one of", dict(mining="hardest")),
     (ValueError, "distance must be one of", dict(distance="cosine")),
+)
+
+ONE_EACH = dict(references=X, reference_labels=Y)
+BAD_FIRST = tuple(
+    (error, match, dict(pairing="first") | options)
+    for error, match, options in (
+        (ValueError, "references has no order within a class", ONE_EACH),
+        (
+            ValueError,
+            "labels must be integer with pairing",
+            dict(y=np.ones((4, 2), bool)),
+        ),
+        (
+            ValueError,
+            "pairs has no order within a class",
+            dict(y=None, pairs=(np.eye(4) > 0, np.eye(4) < 1)),
+        ),
+        (ValueError, "memory_positives has no meaning", dict(memory_positives=True)),
+    )
 )
 
 PAIRWISE = {
@@ -300,12 +386,26 @@ PAIRWISE = {
     "triplet-batch-hard-soft": triplet_row(
         mining="batch_hard", margin="soft", distance="euclidean"
     ),
+    "triplet-easy-positive": triplet_row(mining="easy_positive"),
+    "triplet-easy-positive-semi-hard": triplet_row(
+        mining="easy_positive_semi_hard", distance="euclidean", soft=True
+    ),
     "triplet-soft": triplet_row(margin="soft"),
+    "triplet-easy-soft": triplet_row(mining="easy", soft=True),
     "n-pair": row(
         losses.n_pair,
         n_pair,
+        (ValueError, "pairing must be one of", dict(pairing="second")),
         (ValueError, "regularization must lie in", dict(regularization=-1.0)),
         regularization=0.1,
+        scales=(),
+    ),
+    "n-pair-first": row(
+        losses.n_pair,
+        n_pair_first,
+        *BAD_FIRST,
+        regularization=0.1,
+        pairing="first",
         scales=(),
     ),
     "nt-xent": row(losses.nt_xent, nt_xent, *BAD_SCALE, scale=10.0),
@@ -376,10 +476,49 @@ PAIRWISE = {
         margin=0.1,
     ),
     "pair-variance": row(
-        partial(losses.pair_variance, positive_slack=0.1, negative_slack=0.1),
+        losses.pair_variance,
         None,
         (ValueError, r"positive_slack must lie in \[0, 1\)", dict(positive_slack=1)),
         (ValueError, "negative_slack must lie in", dict(negative_slack=-0.1)),
-        definition=partial(pair_variance, slack=0.1),
+        positive_slack=0.1,
+        negative_slack=0.2,
+        definition=pair_variance,
+    ),
+    "angular": row(
+        losses.angular,
+        angular,
+        (ValueError, r"angle must lie in \(0, 1.5708\), got 0", dict(angle=0)),
+        (
+            ValueError,
+            r"angle must be in radians, .* 45 degrees are 0.7854",
+            dict(angle=45),
+        ),
+        angle=0.7,
+    ),
+    "angular-exact": row(losses.angular, angular, angle=np.array(0.7)),
+    "uss": row(
+        partial(losses.uss, bias=3.0),
+        partial(uss, bias=3.0),
+        *BAD_SCALE,
+        (ValueError, r"margin must lie in \[0, inf\)", dict(margin=-0.1)),
+        (ValueError, r"bias must lie in \(-inf, inf\)", dict(bias=np.inf)),
+        scale=8.0,
+        margin=0.1,
+    ),
+    "dcl": row(
+        losses.dcl,
+        dcl,
+        *BAD_SCALE,
+        (ValueError, r"sigma must lie in \(0, inf\), got 0", dict(sigma=0)),
+        (TypeError, "weighted must be True or False", dict(weighted=1)),
+        scale=10.0,
+    ),
+    "dcl-weighted": row(
+        losses.dcl,
+        dcl,
+        scale=4.0,
+        sigma=0.5,
+        weighted=True,
+        definition=dcl_weighted,
     ),
 }
