@@ -116,11 +116,11 @@ def _of_pairs(pairs: Pairs, margins: tuple[jax.Array, jax.Array]) -> jax.Array:
         costs = jnp.where(tile.is_positive, costs, 0.0)
         return Terms((costs, tile.count(tile.is_positive)))
 
-    of_anchors = pairs.reduce(of_negatives, margins).exponents
-    columns = pairs.reduce_columns(of_negatives, margins)
-    of_references = tuple(terms.exponents for terms in columns)
-    sums = pairs.reduce(of_positives, margins, of_anchors, of_references).sums
-    return pairs.mean(*sums)
+    of_anchors, of_references = pairs.reduce_both(of_negatives, margins)
+    columns = tuple(terms.exponents for terms in of_references)
+    return pairs.mean(
+        *pairs.reduce(of_positives, margins, of_anchors.exponents, columns).sums
+    )
 
 
 def _generalized(pairs: Pairs, margins: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -15,11 +15,11 @@ from tests.jaxprs import largest_array
 from tests.losses.objectives.pairwise import LABELS, PAIRWISE, SHAPE
 
 # One row for each way in which a loss meets its pairs.
-EACH_FORM = [
-    name
-    for name in PAIRWISE
-    if name not in ("triplet-hard", "supcon-in", "n-pair-first", "dcl-weighted")
-]
+ALIKE = (
+    *("triplet-hard", "supcon-in", "n-pair-first", "dcl-weighted"),
+    *("multi-similarity-all", "lifted-generalized"),
+)
+EACH_FORM = [name for name in PAIRWISE if name not in ALIKE]
 each_form = pytest.mark.parametrize("name", EACH_FORM)
 (N, D), M = SHAPE, 12
 DEVICES = 3

@@ -159,9 +159,7 @@ def as_pairwise(
             )
         dtype = jnp.promote_types(embeddings.dtype, references.dtype)
         embeddings, references = embeddings.astype(dtype), references.astype(dtype)
-    axes = options.get("batch_axis") or ()
-    axes = (axes,) if isinstance(axes, str) else axes
-    devices = devices_along(axes, "batch_axis") if axes else 1
+    axes, devices = as_batch_axes(options)
     m = n if references is None else len(references)
 
     memory = options.get("memory")
@@ -176,7 +174,7 @@ def as_pairwise(
             f" positive, got {given}."
         )
     if pairs is not None:
-        pairs = _as_masks(pairs, (devices * n, m))
+        pairs = as_masks(pairs, (devices * n, m))
         if memory is not None:
             raise ValueError(
                 "pairs has no masks for the rows of a memory: give labels in its"
@@ -208,14 +206,9 @@ def as_pairwise(
                 f"reference_where must be boolean, ({m},), one for each reference, got"
                 f" {reference_where.dtype} of shape {reference_where.shape}."
             )
-    reduction = options.get("reduction", "mean")
-    check_choice("reduction", reduction, ("mean", "none"))
-    block_size = options.get("block_size")
     sides = [embeddings if references is None else references]
     if memory is not None:
         sides.append(memory.embeddings)
-    rows = as_blocks(block_size, embeddings)
-    tilings = tuple(Tiling(rows, as_blocks(block_size, x), axes) for x in sides)
     batch = Batch(
         embeddings,
         labels,
@@ -227,12 +220,34 @@ def as_pairwise(
         where,
         memory,
     )
+    return batch, as_plan(embeddings, sides, axes, options)
+
+
+def as_batch_axes(options: PairOptions) -> tuple[tuple[str, ...], int]:
+    """Mesh axes over which the batch is split, and how many devices they have."""
+    axes = options.get("batch_axis") or ()
+    axes = (axes,) if isinstance(axes, str) else axes
+    return axes, devices_along(axes, "batch_axis") if axes else 1
+
+
+def as_plan(
+    embeddings: jax.Array,
+    sides: list[jax.Array],
+    axes: tuple[str, ...],
+    options: PairOptions,
+) -> Plan:
+    """The fixed options; ``sides`` are the rows of each group of references."""
+    reduction = options.get("reduction", "mean")
+    check_choice("reduction", reduction, ("mean", "none"))
+    block_size = options.get("block_size")
+    rows = as_blocks(block_size, embeddings)
+    tilings = tuple(Tiling(rows, as_blocks(block_size, x), axes) for x in sides)
     memory_positives = bool(options.get("memory_positives", False))
-    precision = options.get("precision")
-    return batch, Plan(memory_positives, reduction, tilings, axes, precision)
+    return Plan(memory_positives, reduction, tilings, axes, options.get("precision"))
 
 
-def _as_masks(pairs: Masks, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def as_masks(pairs: Masks, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """The masks as arrays; raises unless they are two, boolean and of the shape."""
     if not isinstance(pairs, (tuple, list)) or len(pairs) != 2:
         raise TypeError(
             "pairs must be two masks, (is_positive, is_negative), got"
@@ -244,8 +259,8 @@ def _as_masks(pairs: Masks, shape: tuple[int, int]) -> tuple[jax.Array, jax.Arra
             raise TypeError(f"pairs must be boolean masks, got dtype {mask.dtype}.")
         if mask.shape != shape:
             raise ValueError(
-                f"pairs must be masks {shape}, a row for each anchor and a column for"
-                f" each reference, got shape {mask.shape}."
+                f"pairs must be masks {shape}, a row for each anchor or query, a column"
+                f" for each reference or key, got shape {mask.shape}."
             )
     return masks
 
@@ -398,30 +413,51 @@ class Pairs:
         Returns:
             The reduced terms, ``[n]`` each.
         """
+        return _total([found for found, _ in self._each(terms, shared, rows, columns)])
+
+    def reduce_both(
+        self, terms: Callable[[Tile, Any, Any, Any], Terms], shared: Any = ()
+    ) -> tuple[Terms, tuple[Terms, ...]]:
+        """Reduces what pairs contribute to their anchors, and to their references.
+
+        In one sweep: the terms of anchors, as of :meth:`reduce`, and the same terms of
+        each group of references.
+        """
+        each = self._each(terms, shared, has_both=True)
+        return _total([found for found, _ in each]), tuple(found for _, found in each)
+
+    def _each(
+        self, terms, shared, rows=(), columns=None, *, has_both=False
+    ) -> list[tuple[Terms, Terms]]:
+        """The terms of the anchors and of the references, group by group."""
         columns = columns or ((),) * len(self.groups)
         if self._is_whole:
             each = [
-                reduced(terms(tile, shared, rows, more))
+                terms(tile, shared, rows, more)
                 for tile, more in zip(self._tiles, columns, strict=True)
             ]
-        else:
-
-            def of_tile(rows, columns, shared):
-                tile = self._tile(rows[0], columns[0])
-                return terms(tile, shared, rows[1], columns[1])
-
-            each = [
-                reduce_tiles(
-                    of_tile, tiling, (self.anchors, rows), (group, more), shared
-                )
-                for group, tiling, more in zip(
-                    self.groups, self.plan.tilings, columns, strict=True
-                )
+            return [
+                (reduced(new), reduced(new, axis=-2) if has_both else Terms())
+                for new in each
             ]
-        total = each[0]
-        for other in each[1:]:
-            total = combined(total, other)
-        return total
+
+        def of_tile(rows, columns, shared):
+            tile = self._tile(rows[0], columns[0])
+            return terms(tile, shared, rows[1], columns[1])
+
+        return [
+            reduce_tiles(
+                of_tile,
+                tiling,
+                (self.anchors, rows),
+                (group, more),
+                shared,
+                has_both=has_both,
+            )
+            for group, tiling, more in zip(
+                self.groups, self.plan.tilings, columns, strict=True
+            )
+        ]
 
     def reduce_columns(
         self,
@@ -451,7 +487,7 @@ class Pairs:
                 (group, ()),
                 (self.anchors, rows),
                 shared,
-            )
+            )[0]
             for group, tiling in zip(self.groups, self.plan.tilings, strict=True)
         )
 
@@ -533,6 +569,14 @@ class Pairs:
                 is_positive &= references.may_be_positive[None, :]
         resolution = 4.0 * float(jnp.finfo(anchors.vectors.dtype).eps)
         return Tile(products, is_pair & is_positive, is_pair & is_negative, resolution)
+
+
+def _total(each: list[Terms]) -> Terms:
+    """The reduced terms of all groups together."""
+    total = each[0]
+    for other in each[1:]:
+        total = combined(total, other)
+    return total
 
 
 def compare(batch: Batch, plan: Plan, *, normalize: bool = True) -> Pairs:

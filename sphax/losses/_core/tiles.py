@@ -48,7 +48,9 @@ def reduce_tiles(
     rows: Any,
     columns: Any,
     shared: Any,
-) -> Terms:
+    *,
+    has_both: bool = False,
+) -> tuple[Terms, Terms]:
     """Reduces ``terms(rows, columns, shared)`` over the columns, tile by tile.
 
     Args:
@@ -58,15 +60,22 @@ def reduce_tiles(
         rows: Pytree of arrays with one entry for each row, ``[n, ...]``.
         columns: Pytree of arrays with one entry for each column, ``[m, ...]``.
         shared: Pytree of arrays that all tiles depend on.
+        has_both: Whether they are reduced over the rows as well.
 
     Returns:
-        The reduced terms, ``[n]`` each.
+        The terms reduced over the columns, ``[n]`` each, and those reduced over the
+        rows, ``[m]`` each; without ``has_both`` the latter are empty.
     """
+
+    def of_tile(rows, columns, shared):
+        found = terms(rows, columns, shared)
+        return reduced(found), reduced(found, axis=-2) if has_both else Terms()
+
     rows, columns, shared = vary_alike(rows, columns, shared)
     if not tiling.axes:
-        return _reduce(terms, tiling, rows, columns, shared)
+        return _reduce(of_tile, tiling, rows, columns, shared)
     floats, others = _split((rows, columns, shared))
-    return _reduce_in_ring(terms, tiling, floats, others)
+    return _reduce_in_ring(of_tile, tiling, floats, others)
 
 
 def combined(first: Terms, second: Terms) -> Terms:
@@ -78,15 +87,15 @@ def combined(first: Terms, second: Terms) -> Terms:
     )
 
 
-def reduced(terms: Terms) -> Terms:
-    """The terms of one tile, reduced over its columns."""
+def reduced(terms: Terms, axis: int = -1) -> Terms:
+    """The terms of one tile, reduced over its columns, or over its rows."""
     return Terms(
-        jax.tree.map(lambda x: jnp.sum(x, axis=-1), terms.sums),
-        jax.tree.map(lambda x: jax.nn.logsumexp(x, axis=-1), terms.exponents),
+        jax.tree.map(lambda x: jnp.sum(x, axis=axis), terms.sums),
+        jax.tree.map(lambda x: jax.nn.logsumexp(x, axis=axis), terms.exponents),
         jax.tree.map(
             # With a start: there may be no column.
             lambda x: jnp.max(
-                jax.lax.stop_gradient(x), axis=-1, initial=jnp.finfo(x.dtype).min
+                jax.lax.stop_gradient(x), axis=axis, initial=jnp.finfo(x.dtype).min
             ),
             terms.largest,
         ),
@@ -118,32 +127,42 @@ def map_rows(
     return jax.tree.map(lambda x: _joined(x, n, blocks), results)
 
 
-def _reduce(terms, tiling: Tiling, rows, columns, shared) -> Terms:
-    """The reduced terms of the columns on this device."""
+def _reduce(of_tile, tiling: Tiling, rows, columns, shared) -> tuple[Terms, Terms]:
+    """The reduced terms of the rows and columns on this device."""
     row_cut, column_cut, _ = tiling
     if row_cut is None or column_cut is None:
-        return reduced(terms(rows, columns, shared))
-    n = len(jax.tree.leaves(rows)[0])
+        return of_tile(rows, columns, shared)
+    n, m = (len(jax.tree.leaves(side)[0]) for side in (rows, columns))
     # Their gradients are summed over the tiles, so in float32 at least.
     wide, narrow = _widened((rows, columns))
     row_blocks = _cut(wide[0], row_cut)
     column_blocks = _cut(wide[1], column_cut)
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def of_tile(row_block, column_block, shared):
-        return reduced(terms(*narrow((row_block, column_block)), shared))
+    def of_blocks(row_block, column_block, shared):
+        return of_tile(*narrow((row_block, column_block)), shared)
 
-    def of_rows(row_block):
-        def add_tile(running, column_block):
-            return combined(running, of_tile(row_block, column_block, shared)), None
+    def add_rows(by_column, row_block):
+        def add_tile(by_row, column):
+            column_block, so_far = column
+            new = of_blocks(row_block, column_block, shared)
+            return combined(by_row, new[0]), combined(so_far, new[1])
 
-        first = jax.tree.map(lambda x: x[0], column_blocks)
-        like = jax.eval_shape(of_tile, row_block, first, shared)
-        start, *_ = vary_alike(_nothing(like), row_block, column_blocks)
-        return jax.lax.scan(add_tile, start, column_blocks)[0]
+        start, *_ = vary_alike(nothing[0], row_block, column_blocks)
+        by_row, by_column = jax.lax.scan(add_tile, start, (column_blocks, by_column))
+        return by_column, by_row
 
-    results = jax.lax.map(of_rows, row_blocks)
-    return jax.tree.map(lambda x: _joined(x, n, row_cut), results)
+    first = jax.tree.map(lambda x: x[0], (row_blocks, column_blocks))
+    like = jax.eval_shape(of_blocks, *first, shared)
+    nothing = _nothing(like[0]), _nothing(like[1])
+    number = len(jax.tree.leaves(column_blocks)[0])
+    start = jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), nothing[1])
+    start, *_ = vary_alike(start, row_blocks, column_blocks)
+    by_column, by_row = jax.lax.scan(add_rows, start, row_blocks)
+    return (
+        jax.tree.map(lambda x: _joined(x, n, row_cut), by_row),
+        jax.tree.map(lambda x: _joined(x, m, column_cut), by_column),
+    )
 
 
 def _nothing(like: Terms) -> Terms:
@@ -199,34 +218,36 @@ def _widened(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
 # no value that is equal on several devices, and so is right whether or not `shard_map`
 # checks what varies.
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _reduce_in_ring(terms, tiling, floats, others) -> Terms:
-    """The reduced terms of the columns of all devices."""
+def _reduce_in_ring(of_tile, tiling, floats, others) -> tuple[Terms, Terms]:
+    """The reduced terms of the rows and columns of all devices."""
     rows, columns, shared = _merged(floats, others)
 
     def turn(carry, _):
-        running, visiting = carry
+        by_row, visiting, by_column = carry
         # Sent on before the work, so that it travels meanwhile.
         ahead = _passed_on(tiling, visiting)
-        here = _reduce(terms, tiling, rows, visiting, shared)
-        return (combined(running, here), ahead), None
+        new = _reduce(of_tile, tiling, rows, visiting, shared)
+        by_column = _passed_on(tiling, combined(by_column, new[1]))
+        return (combined(by_row, new[0]), ahead, by_column), None
 
-    like = jax.eval_shape(partial(_reduce, terms, tiling), rows, columns, shared)
-    start, *_ = vary_alike(_nothing(like), rows, columns)
-    (running, _), _ = _turns(tiling, turn, (start, columns))
-    return running
+    like = jax.eval_shape(partial(_reduce, of_tile, tiling), rows, columns, shared)
+    start, *_ = vary_alike((_nothing(like[0]), _nothing(like[1])), rows, columns)
+    (by_row, _, by_column), _ = _turns(tiling, turn, (start[0], columns, start[1]))
+    return by_row, by_column
 
 
-def _forward(terms, tiling, floats, others):
+def _forward(of_tile, tiling, floats, others):
     values = jax.tree.map(lambda x: x.value, floats, is_leaf=_is_primal)
     others = jax.tree.map(lambda x: x.value, others, is_leaf=_is_primal)
-    found: Any = _reduce_in_ring(terms, tiling, values, others)
+    found: Any = _reduce_in_ring(of_tile, tiling, values, others)
     # Columns without gradient, such as those of `stop_gradient`, are known as such.
     leaves = jax.tree.leaves(floats[1], is_leaf=_is_primal)
     is_constant = not any(leaf.perturbed for leaf in leaves)
-    return found, (values, others, found.exponents, () if is_constant else None)
+    log_sums = found[0].exponents, found[1].exponents
+    return found, (values, others, log_sums, () if is_constant else None)
 
 
-def _backward(terms, tiling, residuals, d_reduced):
+def _backward(of_tile, tiling, residuals, d_reduced):
     floats, others, log_sums, constant = residuals
     d_reduced = jax.tree.map(
         lambda d: jnp.zeros(d.aval.shape, d.aval.dtype) if _is_zero(d) else d,
@@ -234,6 +255,10 @@ def _backward(terms, tiling, residuals, d_reduced):
         is_leaf=_is_zero,
     )
     d_reduced, *_ = vary_alike(d_reduced, floats)
+    # What of a side the pull-back of a tile needs, of which that of columns travels.
+    of_rows, of_columns = (
+        (d.sums, d.exponents, logs) for d, logs in zip(d_reduced, log_sums, strict=True)
+    )
     rows, columns, shared = floats
 
     def turn(carry, _):
@@ -241,22 +266,25 @@ def _backward(terms, tiling, residuals, d_reduced):
 
         def here(rows, columns, shared):
             moving = rows, columns, shared
-            found = _reduce(terms, tiling, *_merged(moving, (o_rows, o_here, o_shared)))
-            return found.sums, found.exponents
+            found = _reduce(
+                of_tile, tiling, *_merged(moving, (o_rows, o_here, o_shared))
+            )
+            return tuple((side.sums, side.exponents) for side in found)
 
-        (o_rows, _, o_shared), (v_here, o_here) = others, visiting
+        (o_rows, _, o_shared), (v_here, o_here, of_visiting) = others, visiting
         if constant is not None:
             found, pull_back = jax.vjp(lambda r, s: here(r, v_here, s), rows, shared)
         else:
             found, pull_back = jax.vjp(here, rows, v_here, shared)
-        # The share of these columns in the log-sum-exp of all.
-        d_exponents = jax.tree.map(
-            lambda d, x, all_of: d * jnp.exp(x - all_of),
-            d_reduced.exponents,
-            found[1],
-            log_sums,
+        changes = pull_back(
+            tuple(
+                # The share of this tile in the log-sum-exp of all.
+                (d_sums, jax.tree.map(_shared_out, d_logs, logs, all_logs))
+                for (d_sums, d_logs, all_logs), (_, logs) in zip(
+                    (of_rows, of_visiting), found, strict=True
+                )
+            )
         )
-        changes = pull_back((d_reduced.sums, d_exponents))
         if constant is None:
             d_visiting = _added(d_visiting, changes[1])
         d_rows, d_shared = _added(d_rows, changes[0]), _added(d_shared, changes[-1])
@@ -268,10 +296,14 @@ def _backward(terms, tiling, residuals, d_reduced):
         floats,
     )
     d_columns = zeros[1] if constant is None else ()
-    start = zeros[0], zeros[2], (columns, others[1]), d_columns
+    start = zeros[0], zeros[2], (columns, others[1], of_columns), d_columns
     (d_rows, d_shared, _, d_columns), _ = _turns(tiling, turn, start)
     found = d_rows, d_columns if constant is None else zeros[1], d_shared
     return jax.tree.map(lambda d, x: d.astype(x.dtype), found, floats), None
+
+
+def _shared_out(d, here, log_sum):
+    return d * jnp.exp(here - log_sum)
 
 
 _reduce_in_ring.defvjp(_forward, _backward, symbolic_zeros=True)
