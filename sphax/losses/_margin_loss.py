@@ -170,9 +170,12 @@ def _margin_loss(
         push = jax.nn.relu(boundary[:, None] - tile.distances + margin)
         times = tile.count(tile.is_negative)
         if has_draws:
-            # How often each of these references was drawn.
-            is_drawn = are_equal(draws[:, None, :], numbers[None, :, None])
-            times *= jnp.sum(is_drawn, axis=-1, dtype=times.dtype)
+            # How often each of these references was drawn; one draw after the other, so
+            # that no array has an entry for each draw and reference.
+            times *= sum(
+                tile.count(are_equal(draws[:, s, None], numbers[None, :]))
+                for s in range(draws.shape[1])
+            )
         # Not `> 0`: a NaN counts.
         pulls = tile.count(tile.is_positive & ~(pull <= 0.0))
         pushes = times * tile.count(~(push <= 0.0))
