@@ -29,6 +29,21 @@ class _Pairs(nnx.Module):
         return self.function(embeddings, labels)
 
 
+class _UnifiedThreshold(nnx.Module):
+    """All pairs against one threshold, which starts from the first batch."""
+
+    def __init__(self):
+        self.start = nnx.Variable(jnp.asarray(jnp.nan))
+        self.change = nnx.Param(jnp.asarray(0.0))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        """The loss, with a bias that is learned from its start on."""
+        first = sx.losses.uss_bias(embeddings, labels)
+        start = jnp.where(jnp.isnan(self.start[...]), first, self.start[...])
+        self.start[...] = start
+        return sx.losses.uss(embeddings, labels, bias=start + self.change[...])
+
+
 class _Prototypes(nnx.Module):
     """A loss between embeddings and one learned vector for each class."""
 
@@ -121,6 +136,11 @@ def alignment_and_uniformity(embeddings: jax.Array, labels: jax.Array) -> jax.Ar
     x, y = embeddings[order], labels[order]
     alignment = sx.energy.alignment(x[1:], x[:-1], where=y[1:] == y[:-1])
     return alignment + sx.energy.uniformity(embeddings)
+
+
+def n_pair_and_angular(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """The total with which the angular loss was published."""
+    return l.n_pair(embeddings, labels) + 2.0 * l.angular(embeddings, labels)
 
 
 class Method(NamedTuple):
@@ -252,10 +272,26 @@ METHODS: dict[str, Method] = {
     "triplet": _pairs("Triplet, semi-hard", l.triplet, mining="semi_hard"),
     "triplet-all": _pairs("Triplet, all", l.triplet, mining="all"),
     "triplet-batch-hard": _pairs("Triplet, batch-hard", l.triplet, mining="batch_hard"),
+    "triplet-batch-hard-soft": _pairs(
+        "Triplet, batch-hard, soft",
+        l.triplet,
+        margin="soft",
+        mining="batch_hard",
+        distance="euclidean",
+    ),
+    "triplet-easy-positive": _pairs(
+        "Triplet, easy positive, soft",
+        l.triplet,
+        margin="soft",
+        mining="easy_positive",
+    ),
     "n-pair": _pairs("N-pair", l.n_pair),
+    "n-pair-angular": _pairs("N-pair + angular", n_pair_and_angular),
     "nt-xent": _pairs("NT-Xent", l.nt_xent),
+    "dcl": _pairs("DCL", l.dcl),
     "supcon": _pairs("SupCon", l.supervised_contrastive),
     "circle": _pairs("Circle, pair level", l.circle),
+    "uss": Method("USS, learned threshold", lambda *_: _UnifiedThreshold()),
     "proxy-nca": _prototypes("Proxy-NCA", l.proxy_nca),
     "proxy-anchor": _prototypes("Proxy-Anchor", l.proxy_anchor),
     "alignment-uniformity": _pairs("Alignment + uniformity", alignment_and_uniformity),
