@@ -49,6 +49,21 @@ class _MarginLoss(nnx.Module):
         )
 
 
+class _UnifiedThreshold(nnx.Module):
+    """All pairs against one threshold, which starts from the first batch."""
+
+    def __init__(self):
+        self.start = nnx.Variable(jnp.asarray(jnp.nan))
+        self.change = nnx.Param(jnp.asarray(0.0))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        """The loss, with a bias that is learned from its start on."""
+        first = sx.losses.uss_bias(embeddings, labels)
+        start = jnp.where(jnp.isnan(self.start[...]), first, self.start[...])
+        self.start[...] = start
+        return sx.losses.uss(embeddings, labels, bias=start + self.change[...])
+
+
 class _Prototypes(nnx.Module):
     """A loss between embeddings and one learned vector for each class."""
 
@@ -147,6 +162,11 @@ def tuplets_and_variance(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
     """The tuplet margin loss, with the variance of pairs at half its weight."""
     variance = sx.losses.pair_variance(embeddings, labels)
     return sx.losses.tuplet_margin(embeddings, labels) + 0.5 * variance
+
+
+def n_pair_and_angular(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """The total with which the angular loss was published."""
+    return l.n_pair(embeddings, labels) + 2.0 * l.angular(embeddings, labels)
 
 
 class Method(NamedTuple):
@@ -278,8 +298,23 @@ METHODS: dict[str, Method] = {
     "triplet": _pairs("Triplet, semi-hard", l.triplet, mining="semi_hard"),
     "triplet-all": _pairs("Triplet, all", l.triplet, mining="all"),
     "triplet-batch-hard": _pairs("Triplet, batch-hard", l.triplet, mining="batch_hard"),
+    "triplet-batch-hard-soft": _pairs(
+        "Triplet, batch-hard, soft",
+        l.triplet,
+        margin="soft",
+        mining="batch_hard",
+        distance="euclidean",
+    ),
+    "triplet-easy-positive": _pairs(
+        "Triplet, easy positive, soft",
+        l.triplet,
+        margin="soft",
+        mining="easy_positive",
+    ),
     "n-pair": _pairs("N-pair", l.n_pair),
+    "n-pair-angular": _pairs("N-pair + angular", n_pair_and_angular),
     "nt-xent": _pairs("NT-Xent", l.nt_xent),
+    "dcl": _pairs("DCL", l.dcl),
     "supcon": _pairs("SupCon", l.supervised_contrastive),
     "circle": _pairs("Circle, pair level", l.circle),
     "multi-similarity": _pairs("Multi-Similarity", l.multi_similarity),
@@ -289,6 +324,7 @@ METHODS: dict[str, Method] = {
     ),
     "lifted": _pairs("Lifted structure", l.lifted),
     "tuplet-margin": _pairs("Tuplet margin + pair variance", tuplets_and_variance),
+    "uss": Method("USS, learned threshold", lambda *_: _UnifiedThreshold()),
     "proxy-nca": _prototypes("Proxy-NCA", l.proxy_nca),
     "proxy-anchor": _prototypes("Proxy-Anchor", l.proxy_anchor),
     "alignment-uniformity": _pairs("Alignment + uniformity", alignment_and_uniformity),
