@@ -49,7 +49,8 @@ def margin_loss(
     :math:`\nu` times the mean boundary of the anchors that have a positive. The authors
     divide the sum of the boundaries by the number of costs above 0, and PyTorch Metric
     Learning adds a single boundary as a whole; both make :math:`\nu` depend on the
-    batch.
+    batch. PyTorch Metric Learning also counts a pair once for each triplet that has it,
+    so that its positives weigh more where there are many negatives.
 
     By default all negative pairs count. As published, an anchor has as many negatives
     as positives, drawn by their distances (distance-weighted sampling), see the
