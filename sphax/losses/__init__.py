@@ -20,6 +20,7 @@ from sphax.losses._class_logits import subcenter_cosines as subcenter_cosines
 from sphax.losses._contrastive import contrastive as contrastive
 from sphax.losses._core.pairs import PairOptions as PairOptions
 from sphax.losses._hinge import hinge as hinge
+from sphax.losses._info_nce import info_nce as info_nce
 from sphax.losses._margin_softmax import MarginAux as MarginAux
 from sphax.losses._margin_softmax import check_margin_softmax as check_margin_softmax
 from sphax.losses._margin_softmax import margin_softmax as margin_softmax
@@ -35,6 +36,7 @@ from sphax.losses._p2sgrad import p2sgrad as p2sgrad
 from sphax.losses._proxy_anchor import proxy_anchor as proxy_anchor
 from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
+from sphax.losses._sigmoid_pairs import sigmoid_pairs as sigmoid_pairs
 from sphax.losses._sphereface2 import sphereface2 as sphereface2
 from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
 from sphax.losses._supervised_contrastive import (
