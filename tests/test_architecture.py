@@ -14,11 +14,11 @@ from tests import paths
 ROOT = Path(sx.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-# sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics}
+# sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics, data}
 # <- margins <- losses <- sharding;  {energy, orthogonal} <- {optim, reparam};
 # all of these <- layers <- networks. A package imports what lies left of it.
 LEFT = {"sphere", "neurons"}
-MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics"}
+MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics", "data"}
 RIGHT = {"losses", "sharding", "optim", "reparam"}
 MAY_IMPORT = {
     "sphere": set(),
@@ -43,7 +43,7 @@ MAY_USE = {
     "plots": {"matplotlib"},
 }
 # These inside functions only, so that the import of the package is without them.
-MAY_USE_LAZILY = {"neurons": {"flax"}}
+MAY_USE_LAZILY = {"neurons": {"flax"}, "data": {"scipy"}}
 
 
 def package_of(file: Path) -> str:

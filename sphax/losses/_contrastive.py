@@ -149,12 +149,15 @@ def _contrastive(
             pull, push = 0.5 * pull**2, 0.5 * push**2
         if is_polynomial:  # D^2 / 2, exact near 0
             pull = 1.0 - tile.products
+        is_pair = tile.is_positive | tile.is_negative
+        if average != "nonzero":
+            costs = jnp.where(tile.is_positive, pull, push)
+            return Terms((jnp.where(is_pair, costs, 0.0), tile.count(is_pair)))
         pull = jnp.where(tile.is_positive, pull, 0.0)
         push = jnp.where(tile.is_negative, push, 0.0)
-        if average == "nonzero":
-            # Not `> 0`: a NaN counts.
-            return Terms((pull, ~(pull <= 0.0) * 1.0, push, ~(push <= 0.0) * 1.0))
-        return Terms((pull + push, tile.count(tile.is_positive | tile.is_negative)))
+        # Not `> 0`: a NaN counts.
+        counts = tile.count(~(pull <= 0.0)), tile.count(~(push <= 0.0))
+        return Terms((pull, counts[0], push, counts[1]))
 
     sums = pairs.reduce(terms, (margin, positive_margin)).sums
     if average == "nonzero":

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from sphax._checks import as_array
 from sphax.sharding._meshes import (
     Axes,
     Mesh,
@@ -19,10 +19,10 @@ from sphax.sharding._meshes import (
 )
 
 # Options that are split, with an entry for each anchor or reference.
-_SPLIT = {
+_SPLIT = (
     *("references", "reference_labels", "reference_where", "self_index", "where"),
     "pairs",
-}
+)
 
 
 def pairwise(
@@ -82,9 +82,16 @@ def pairwise(
         )
     # The errors that the loss has for its arguments, with shapes of the whole arrays.
     jax.eval_shape(lambda: loss(*arrays, **options))
-    mesh = as_mesh(mesh, as_array("arrays", arrays[0]), "the batch", "batch_axis=")
+    # A list is one array, not a tree of numbers.
+    arrays = tuple(None if x is None else _as_array(x) for x in arrays)
+    mesh = as_mesh(mesh, jnp.asarray(arrays[0]), "the batch", "batch_axis of the loss")
     axes = as_axes("batch_axis", batch_axis, mesh)
     given = {name: options.pop(name) for name in _SPLIT if name in options}
+    given = {
+        name: tuple(map(_as_array, x)) if name == "pairs" else _as_array(x)
+        for name, x in given.items()
+        if x is not None
+    }
     given |= {
         name: options.pop(name)
         for name, value in list(options.items())
@@ -101,11 +108,15 @@ def pairwise(
     )
 
 
+def _as_array(x: Any) -> jax.Array | np.ndarray:
+    return x if isinstance(x, jax.Array) else np.asarray(x)
+
+
 def _check_sizes(arrays: Any, given: dict[str, Any], devices: int) -> None:
     """Raises unless the devices divide the rows of each array that is split."""
     named = {f"array {i}": np.shape(x) for i, x in enumerate(arrays) if x is not None}
-    for name in _SPLIT & given.keys():
-        for x in jax.tree.leaves(given[name]):
+    for name in _SPLIT:
+        for x in jax.tree.leaves(given.get(name)):
             named[name] = np.shape(x)[name == "pairs" :]
     for name, shape in named.items():
         if shape[0] % devices:
@@ -133,9 +144,8 @@ def _compiled(
         for name, value in given.items()
     }
     is_mean = options.get("reduction", "mean") == "mean"
-    arrays, given = jax.tree.map(
-        partial(moved, mesh=mesh), (arrays, given), (rows, specs)
-    )
+    move = partial(moved, mesh=mesh)
+    arrays, given = jax.tree.map(move, (arrays, given), (rows, specs))
 
     def on_device(arrays, given):
         return loss(*arrays, **given, **options, batch_axis=axes)
