@@ -108,7 +108,8 @@ def info_nce(
             other rows. Queries are compared with the keys of all devices, which travel
             in a ring, as do their gradients; what gathers keys without a gradient, as
             is common, trains with another one. The mean is that over the queries of
-            all devices, equal on each. There is no forward mode.
+            all devices, equal on each. There is no forward mode. Outside of
+            ``shard_map``, :func:`sphax.sharding.pairwise` calls it so.
         precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
 
     Returns:

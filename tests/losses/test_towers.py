@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sphax import losses
+from sphax import losses, sharding
 from tests import reference
 from tests.losses.objectives import towers
 
@@ -142,14 +142,14 @@ D, N = 5, 16
 RNG = np.random.default_rng(0)
 X, QUEUE = RNG.normal(size=(N, D)), RNG.normal(size=(24, D))
 WEIGHTS = RNG.uniform(0.2, 2.0, N) * (np.arange(N) % 5 != 2)
-ONLY = masks(1, (N, N))
+MASKS = masks(1, (N, N))
 CASES = {
     "CLIP": Case("info_nce", dict(where=WEIGHTS)),
     "queue": Case("info_nce", dict(queue=QUEUE, where=WEIGHTS, symmetric=False)),
     "MoCo": Case("info_nce", dict(queue=QUEUE, where=WEIGHTS, **MOCO)),
     "masks": Case("info_nce", dict(pairs=masks(2, (N, 24))), 24),
     "masks, weights": Case(
-        "info_nce", dict(pairs=ONLY, where=WEIGHTS, normalize=False)
+        "info_nce", dict(pairs=MASKS, where=WEIGHTS, normalize=False)
     ),
     "SigLIP": Case("sigmoid_pairs", dict(where=WEIGHTS, normalize=False)),
     "SigLIP, masks": Case("sigmoid_pairs", dict(pairs=masks(4, (N, 24))), 24),
@@ -253,6 +253,20 @@ def test_the_keys_of_all_devices(case, devices, block_size, way):
 
 
 @pytest.mark.usefixtures("x64")
+def test_outside_of_shard_map_a_queue_is_split():
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
+    options: dict[str, Any] = dict(queue=jnp.asarray(QUEUE), symmetric=False)
+    found = sharding.pairwise(
+        losses.info_nce, X, X + 1.0, mesh=mesh, batch_axis="d", **options
+    )
+    expected = losses.info_nce(X, X + 1.0, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    options["queue"] = losses.init_memory(4, D)
+    with pytest.raises(ValueError, match="queue must be an array"):
+        sharding.pairwise(losses.info_nce, X, X, mesh=mesh, batch_axis="d", **options)
+
+
+@pytest.mark.usefixtures("x64")
 def test_a_queue_is_a_memory_or_its_rows():
     """Labels of the memory, and what is not yet filled, count for nothing."""
     memory = losses.init_memory(40, D, dtype=jnp.float64)
@@ -268,14 +282,14 @@ def test_a_queue_is_a_memory_or_its_rows():
     assert of_rows > 0
     np.testing.assert_allclose(of_memory, of_rows, rtol=1e-14)
     assert step(empty)[0] == 0
-    found = losses.info_nce(X, X, queue=memory, pairs=ONLY, scale=2.0, **MOCO)
-    expected = towers.info_nce(X, X, 2.0, queue=QUEUE, pairs=ONLY, **MOCO)
+    found = losses.info_nce(X, X, queue=memory, pairs=MASKS, scale=2.0, **MOCO)
+    expected = towers.info_nce(X, X, 2.0, queue=QUEUE, pairs=MASKS, **MOCO)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
 def test_a_pair_in_both_masks_is_nan():
-    wrong = ONLY[0] | (np.arange(N) == 3)[:, None], ONLY[1]
+    wrong = MASKS[0] | (np.arange(N) == 3)[:, None], MASKS[1]
     for loss in (losses.info_nce, losses.sigmoid_pairs):
         assert np.isnan(loss(X, X, pairs=wrong))
         values = loss(X, X, pairs=wrong, reduction="none")
