@@ -24,6 +24,7 @@ from sphax.losses._dcl import dcl as dcl
 from sphax.losses._dominant_subcenters import angles_to_dominant as angles_to_dominant
 from sphax.losses._dominant_subcenters import dominant_subcenters as dominant_subcenters
 from sphax.losses._hinge import hinge as hinge
+from sphax.losses._info_nce import info_nce as info_nce
 from sphax.losses._lifted import lifted as lifted
 from sphax.losses._margin_loss import margin_loss as margin_loss
 from sphax.losses._margin_softmax import MarginAux as MarginAux
@@ -48,6 +49,7 @@ from sphax.losses._pair_variance import pair_variance as pair_variance
 from sphax.losses._proxy_anchor import proxy_anchor as proxy_anchor
 from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
+from sphax.losses._sigmoid_pairs import sigmoid_pairs as sigmoid_pairs
 from sphax.losses._sphereface2 import sphereface2 as sphereface2
 from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
 from sphax.losses._supervised_contrastive import (

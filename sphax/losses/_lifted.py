@@ -46,8 +46,8 @@ def lifted(
     where :math:`n` are the negatives of the anchor, and :math:`a` the anchors that the
     reference is a negative of; within a batch these are the reference's negatives. The
     loss is the mean over all positive pairs. If neither sum has a term, the pair costs
-    0, and counts; PyTorch Metric Learning has :math:`D^2 / 2` there, and given
-    references, which are other rows than the batch, takes other pairs in the second sum.
+    0, and counts; PyTorch Metric Learning has :math:`D^2 / 2` there, and takes other
+    pairs in the second sum if references are given.
 
     The generalized form adds all positives of an anchor up as well,
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from sphax.losses import MemoryBank
 from sphax.sharding._meshes import (
     Axes,
     Mesh,
@@ -21,7 +22,7 @@ from sphax.sharding._meshes import (
 # Options that are split, with an entry for each anchor or reference.
 _SPLIT = (
     *("references", "reference_labels", "reference_where", "self_index", "where"),
-    *("pairs", "negatives"),
+    *("queue", "pairs", "negatives"),
 )
 
 
@@ -79,6 +80,11 @@ def pairwise(
             "memory must be split by hand: give its rows as references=, with"
             " reference_labels= and reference_where=jnp.arange(size) < memory.filled,"
             " and add that loss to the loss of the batch."
+        )
+    if isinstance(options.get("queue"), MemoryBank):
+        raise ValueError(
+            "queue must be an array, which is split: give the embeddings of the memory,"
+            " once all its rows are filled."
         )
     # The errors that the loss has for its arguments, with shapes of the whole arrays.
     jax.eval_shape(lambda: loss(*arrays, **options))

@@ -13,6 +13,7 @@ from sphax import losses, margins
 from tests.calls._call import Call, normal
 
 X, W, CENTERS = normal(0, 8, 16), normal(1, 16, 16), normal(2, 16, 16)
+KEYS = normal(5, 8, 16)
 SUBCENTERS = normal(3, 16, 2, 16)
 LABELS = np.array([3, 0, 3, 15, 7, 7, 7, 1], np.int32)
 WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 1.0, 0.25, 1.0], np.float32)
@@ -51,6 +52,16 @@ def in_pairs(name, function, **options):
     """A row of embeddings and labels."""
     arguments, axes = (X, LABELS), (ROWS, EACH)
     return Call(f"losses.{name}", partial(function, **options), arguments, axes)
+
+
+def in_towers(name, function, **options):
+    """A row of queries, keys and a scale."""
+
+    def call(queries, keys, scale):
+        return function(queries, keys, scale=scale, **options)
+
+    arguments = X, KEYS, np.array(8.0, np.float32)
+    return Call(f"losses.{name}", call, arguments, (ROWS, ROWS, ()), (0, 1, 2))
 
 
 def with_state(x, w, labels, where):
@@ -249,6 +260,17 @@ CALLS = [
     in_pairs("uss_bias", losses.uss_bias),
     in_pairs("dcl", losses.dcl),
     in_pairs("dcl[weighted]", losses.dcl, weighted=True),
+    in_towers("info_nce[blocked]", losses.info_nce, block_size=3),
+    in_towers("sigmoid_pairs", losses.sigmoid_pairs),
+    Call(
+        "losses.info_nce[queue]",
+        lambda x, y, queue: losses.info_nce(
+            x, y, queue=queue, symmetric=False, batch_negatives=False
+        ),
+        (X, KEYS, MEMORY),
+        (ROWS, ROWS, OF_MEMORY),
+        (0, 1),
+    ),
     Call(
         "losses.nt_xent[memory]",
         lambda x, labels, memory: losses.nt_xent(x, labels, memory=memory),

@@ -255,7 +255,7 @@ def _backward(of_tile, tiling, residuals, d_reduced):
         is_leaf=_is_zero,
     )
     d_reduced, *_ = vary_alike(d_reduced, floats)
-    # What of a side the pull-back of a tile needs, of which that of columns travels.
+    # What the pull-back of a tile needs of each side; that of the columns travels.
     of_rows, of_columns = (
         (d.sums, d.exponents, logs) for d, logs in zip(d_reduced, log_sums, strict=True)
     )

@@ -3,5 +3,6 @@
 from tests.losses.objectives.classwise import CLASSWISE
 from tests.losses.objectives.pairwise import PAIRWISE
 from tests.losses.objectives.softmax import SOFTMAX
+from tests.losses.objectives.towers import TOWERS
 
-OBJECTIVES = PAIRWISE | CLASSWISE | SOFTMAX
+OBJECTIVES = PAIRWISE | CLASSWISE | SOFTMAX | TOWERS
