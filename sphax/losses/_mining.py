@@ -58,13 +58,18 @@ def pair_masks(
          [0 0 1]
          [1 1 0]]
     """
+    if reference_where is not None and reference_labels is None:
+        raise ValueError(
+            "reference_where must be given with reference_labels; without them the"
+            " batch is compared with itself, where masks its rows."
+        )
     rows = _rows_of("labels", labels)
     where = as_weights(where, (len(rows),), "the first axis of labels")
     options: PairOptions = {"where": where}
     if reference_labels is not None or self_index is not None:
         if reference_labels is None:
             reference_labels, references = labels, rows
-            if where is not None and reference_where is None:
+            if where is not None:
                 reference_where = where.astype(bool)
         else:
             references = _rows_of("reference_labels", reference_labels)

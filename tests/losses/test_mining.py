@@ -465,7 +465,7 @@ KEY = jax.random.key(0)
         ),
         (
             ValueError,
-            "reference_where must be given with references",
+            "reference_where must be given with reference_labels",
             lambda: losses.pair_masks(LABELS, reference_where=KEPT),
         ),
         (
