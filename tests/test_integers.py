@@ -36,6 +36,8 @@ BY_CLASS = {
         X, W, labels, sx.margins.CosFace(), block_size=128
     ),
     "losses.sphereface2": lambda labels: sx.losses.sphereface2(X, W, labels, 0.0),
+    "losses.uce": lambda labels: sx.losses.uce(X, W, labels, bias=0.0),
+    "losses.soft_triple": lambda labels: sx.losses.soft_triple(X, W[:, None], labels),
     "losses.hinge": lambda labels: sx.losses.hinge(X, W, labels),
     "losses.p2sgrad": lambda labels: sx.losses.p2sgrad(X, W, labels),
     "losses.center": lambda labels: sx.losses.center(X, W, labels),
@@ -51,6 +53,7 @@ BY_ID = {
     "losses.triplet": lambda labels: sx.losses.triplet(X, labels),
     "losses.contrastive": lambda labels: sx.losses.contrastive(X, labels),
     "losses.nt_xent": lambda labels: sx.losses.nt_xent(X, labels),
+    "losses.ge2e": lambda labels: sx.losses.ge2e(X, labels),
     "losses.enqueue": lambda labels: (
         sx.losses.enqueue(sx.losses.init_memory(size=4, features=3), X, labels).labels
     ),
