@@ -36,8 +36,6 @@ BY_CLASS = {
         X, W, labels, sx.margins.CosFace(), block_size=128
     ),
     "losses.sphereface2": lambda labels: sx.losses.sphereface2(X, W, labels, 0.0),
-    "losses.uce": lambda labels: sx.losses.uce(X, W, labels, bias=0.0),
-    "losses.soft_triple": lambda labels: sx.losses.soft_triple(X, W[:, None], labels),
     "losses.hinge": lambda labels: sx.losses.hinge(X, W, labels),
     "losses.p2sgrad": lambda labels: sx.losses.p2sgrad(X, W, labels),
     "losses.center": lambda labels: sx.losses.center(X, W, labels),

@@ -9,9 +9,9 @@ from sphax._checks import are_equal, check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean, zero_masked
-from sphax._numerics import widen
+from sphax._numerics import dot, widen
 from sphax.losses._core.batch import as_batch, as_rows, as_scalar
-from sphax.sphere import angle, direction, inner_products, length
+from sphax.sphere import direction, inner_products, length
 
 Form = Literal["softmax", "contrast"]
 
@@ -110,7 +110,7 @@ def _ge2e(
         jnp.matmul(mask.astype(unit.dtype), unit, precision=jax.lax.Precision.HIGHEST)
         for mask in (is_mate, is_same)
     )
-    target = scale * jnp.cos(angle(unit, own))
+    target = scale * dot(unit, direction(own))
     lengths = length(unit), length(of_classes)
     cosines = inner_products(unit, of_classes, *lengths, precision=precision)
     # Each class stands in the column of its first row.

@@ -38,7 +38,7 @@ def koleo(
     have none: below 1e-3 in float32, where the choice between two such neighbors is a
     matter of rounding. The published code adds 1e-8 to the distance and to each
     difference; here distances are :math:`\max(\rho_i, \delta)`, with :math:`\delta`
-    four ulps of the embeddings' dtype.
+    four times the epsilon of the embeddings' dtype, 5e-7 in float32.
 
     Args:
         embeddings: Floating, ``[n, features]``.
@@ -47,6 +47,7 @@ def koleo(
         block_size: Number of rows that are compared with as many at a time; ``None``
             for all at once. The blocked form keeps no array of ``n x n``.
         precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+            It is that of the choice of neighbors alone.
 
     Returns:
         The loss, a scalar in float32 at least; 0, with zero gradient, for less than two

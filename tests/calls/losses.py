@@ -139,6 +139,12 @@ CALLS = [
         (0, 1),
     ),
     Call("losses.norm_variance", losses.norm_variance, (X,), (ROWS,)),
+    Call(
+        "losses.matryoshka",
+        losses.matryoshka(losses.norm_variance, sizes=(4, 16)),
+        (X,),
+        (ROWS,),
+    ),
     Call("losses.koleo[blocked]", partial(losses.koleo, block_size=3), (X,), (ROWS,)),
     Call("losses.uniform_face", losses.uniform_face, (CENTERS,), (CLASSES,)),
     Call(
@@ -181,7 +187,6 @@ CALLS = [
     in_pairs("supervised_contrastive", losses.supervised_contrastive),
     in_pairs("circle", losses.circle),
     in_pairs("ge2e", losses.ge2e),
-    in_pairs("matryoshka", losses.matryoshka(losses.contrastive, sizes=(4, 16))),
     Call(
         "losses.nt_xent[memory]",
         lambda x, labels, memory: losses.nt_xent(x, labels, memory=memory),

@@ -65,7 +65,7 @@ def test_no_array_of_all_pairs():
         assert largest_array(jax.make_jaxpr(step)(x).jaxpr) == largest
 
 
-def test_near_neighbors_keep_their_digits_until_four_ulps():
+def test_near_neighbors_keep_their_digits_until_four_epsilons():
     step = jax.jit(jax.value_and_grad(losses.koleo))
     value, gradient = step(jnp.array([[1.0, 0.0], [2.0, 2e-5]]))
     np.testing.assert_allclose(value, -math.log(1e-5), rtol=1e-6)

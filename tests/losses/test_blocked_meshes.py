@@ -78,7 +78,9 @@ def travelling(text):
         ),
         ("subcenters", AxisType.Explicit, ("grid",)),
         ("state", AxisType.Explicit, ("lines",)),
-        ("soft_triple", AxisType.Explicit, ("grid",)),
+        pytest.param(
+            "soft_triple", AxisType.Explicit, ("grid",), marks=pytest.mark.slow
+        ),
         ("p2sgrad", AxisType.Explicit, ("grid",)),
         ("hinge", AxisType.Explicit, ("lines",)),
         ("adacos", AxisType.Explicit, ("grid",)),

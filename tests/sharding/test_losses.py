@@ -78,7 +78,6 @@ TABLE = {
     "anywhere": softmax(margins.ArcFace(), ("b", "c"), "b", is_placed=False),
     "uneven": softmax(margins.ArcFace(), "c", "b", rows=CLASSES, is_placed=False),
     "sphereface2": Row("sphereface2", ("b", "c"), "b", {"bias": 0.3}),
-    "uce": Row("uce", "c", "b", {"bias": 0.3}),
     "soft_triple": Row("soft_triple", "c", "b", {"block_size": 3}, w=CENTERS),
     "hinge": Row("hinge", "c", "b"),
     "p2sgrad": Row("p2sgrad", "c", "c", kinds=AUTOMATIC),

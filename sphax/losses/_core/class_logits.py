@@ -186,25 +186,14 @@ def nearest_products(
     """:func:`inner_products`; for ``w [classes, k, d]``, with the nearest of the k."""
     if w.ndim == 2:
         return inner_products(x, w, x_lengths, w_lengths, precision=precision)
-    products = center_products(x, w, x_lengths, w_lengths, precision)
+    w_lengths = None if w_lengths is None else w_lengths.ravel()
+    rows = w.reshape(-1, w.shape[-1])
+    products = inner_products(x, rows, x_lengths, w_lengths, precision=precision)
+    products = products.reshape(*products.shape[:-1], *w.shape[:2])
     # A maximum would share the gradient among equal ones.
     places = jnp.arange(w.shape[1]).reshape((1,) * (products.ndim - 1) + (-1,))
     wins = places == jnp.argmax(products, axis=-1, keepdims=True)
     return jnp.sum(products, axis=-1, where=wins)
-
-
-def center_products(
-    x: jax.Array,
-    w: jax.Array,
-    x_lengths: jax.Array | None,
-    w_lengths: jax.Array | None,
-    precision: jax.lax.PrecisionLike,
-) -> jax.Array:
-    """:func:`inner_products` with ``w [classes, k, d]``, ``[..., classes, k]``."""
-    w_lengths = None if w_lengths is None else w_lengths.ravel()
-    rows = w.reshape(-1, w.shape[-1])
-    products = inner_products(x, rows, x_lengths, w_lengths, precision=precision)
-    return products.reshape(*products.shape[:-1], *w.shape[:2])
 
 
 def nearest_subcenter(x: jax.Array, w: jax.Array) -> jax.Array:
