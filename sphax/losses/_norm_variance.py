@@ -69,5 +69,8 @@ def _norm_variance(
     embeddings: jax.Array, center: jax.Array | None, where: jax.Array | None
 ) -> jax.Array:
     lengths = length(widen(zero_masked(embeddings, where)))
-    mean = weighted_mean(lengths, where) if center is None else center
-    return weighted_mean(jnp.square(lengths - jax.lax.stop_gradient(mean)), where)
+    if center is None:
+        mean = weighted_mean(lengths, where)
+    else:
+        mean = jax.lax.stop_gradient(center)
+    return weighted_mean(jnp.square(lengths - mean), where)

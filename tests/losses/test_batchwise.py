@@ -115,6 +115,12 @@ def test_no_gradient_passes_to_the_center():
     np.testing.assert_allclose(weighted, 3.0, rtol=1e-6)  # of 5, 1, 1 and 1
 
 
+def test_second_derivatives_pass_through_the_mean():
+    x = jnp.array([[1.0], [2.0], [4.0]])
+    second = jax.jit(jax.hessian(losses.norm_variance))(x)[:, 0, :, 0]
+    np.testing.assert_allclose(second, 2 / 3 * (np.eye(3) - 1 / 3), rtol=1e-6)
+
+
 # GE2E
 
 
