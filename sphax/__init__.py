@@ -1,6 +1,7 @@
 """Deep learning on the hypersphere in JAX."""
 
 from sphax import _discovery
+from sphax import data as data
 from sphax import energy as energy
 from sphax import layers as layers
 from sphax import losses as losses

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -44,12 +45,15 @@ def explain_names(names: Mapping[str, str], **more: str) -> Callable[[F], F]:
     """Decorator whose function explains argument names of other libraries.
 
     A keyword in ``names`` that is not an argument of the function raises a `TypeError`
-    with its explanation. Any other unknown keyword raises Python's usual error.
+    with its explanation. Any other unknown keyword raises Python's usual error. If the
+    function takes a `typing.TypedDict` of keywords, its signature lists them.
     """
     explained = {**names, **more}
 
     def decorate(function: F) -> F:
-        parameters = inspect.signature(function).parameters
+        signature = _with_typed_keywords(function)
+        parameters = signature.parameters
+        has_typed_keywords = signature != inspect.signature(function)
         called = function.__qualname__.removesuffix(".__init__")
 
         def checked(*args, **kwargs):
@@ -58,6 +62,10 @@ def explain_names(names: Mapping[str, str], **more: str) -> Callable[[F], F]:
                     raise TypeError(
                         f"{called} has no argument {name}: {explained[name]}."
                     )
+                if has_typed_keywords and name not in parameters:
+                    raise TypeError(
+                        f"{called}() got an unexpected keyword argument {name!r}"
+                    )
             return function(*args, **kwargs)
 
         # With the globals of the function's module, which doctest compares.
@@ -65,6 +73,25 @@ def explain_names(names: Mapping[str, str], **more: str) -> Callable[[F], F]:
             checked.__code__, function.__globals__, closure=checked.__closure__
         )
         functools.update_wrapper(made, function)
+        if has_typed_keywords:
+            made.__signature__ = signature
         return made
 
     return decorate
+
+
+def _with_typed_keywords(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature, with the keys of a typed dictionary in the place of it."""
+    signature = inspect.signature(function)
+    listed = list(signature.parameters.values())
+    is_typed = listed and typing.get_origin(listed[-1].annotation) is typing.Unpack
+    if not is_typed:
+        return signature
+    (typed,) = typing.get_args(listed[-1].annotation)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    given = [
+        # A default that is not said, as in stubs.
+        inspect.Parameter(name, kind, default=..., annotation=annotation)
+        for name, annotation in typing.get_type_hints(typed).items()
+    ]
+    return signature.replace(parameters=[*listed[:-1], *given])

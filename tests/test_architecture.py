@@ -14,11 +14,11 @@ from tests import paths
 ROOT = Path(sx.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-# sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics}
+# sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics, data}
 # <- margins <- losses <- sharding;  {energy, orthogonal} <- {optim, reparam};
 # all of these <- layers <- networks. A package imports what lies left of it.
 LEFT = {"sphere", "neurons"}
-MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics"}
+MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics", "data"}
 RIGHT = {"losses", "sharding", "optim", "reparam"}
 MAY_IMPORT = {
     "sphere": set(),
@@ -43,7 +43,7 @@ MAY_USE = {
     "plots": {"matplotlib"},
 }
 # These inside functions only, so that the import of the package is without them.
-MAY_USE_LAZILY = {"neurons": {"flax"}}
+MAY_USE_LAZILY = {"neurons": {"flax"}, "data": {"scipy"}}
 
 
 def package_of(file: Path) -> str:
@@ -203,6 +203,7 @@ def test_public_names_are_documented_by_example():
     [
         ("losses", "margin_softmax", "embeddings", 5),
         ("losses", "sphereface2", "embeddings", 5),
+        ("losses", "circle", "embeddings", 6),
         ("energy", "hyperspherical_energy", "points", 5),
         ("optim", "add_energy_gradient", "power", 6),
         ("optim._penalty", "add_penalty_gradient.update", "params updates", 6),

@@ -50,12 +50,24 @@ OF_BATCHES = {
         lambda w: sx.losses.margin_softmax(X, w, LABELS, sx.margins.ArcFace()),
         W,
     ),
+    "losses.angles_to_dominant": (
+        lambda w: sx.losses.angles_to_dominant(w[:, None], X, LABELS),
+        W,
+    ),
 }
 # Host code, which raises an error, and the argument that the error names.
 OF_HOST = {
     "roc": (lambda: sx.metrics.roc(X[:, 0], LABELS > 0), "scores"),
+    "cllr": (lambda: sx.metrics.cllr(X[:, 0], LABELS > 0), "llr"),
+    "bootstrap": (
+        lambda: sx.metrics.bootstrap(
+            sx.metrics.roc_auc, X[:, 0], LABELS > 0, np.zeros((0, 2), int)
+        ),
+        "scores",
+    ),
     "cmc": (lambda: sx.metrics.cmc(X, LABELS, np.arange(4)), "scores"),
     "recall_at_k": (lambda: sx.metrics.recall_at_k(X, LABELS), "embeddings"),
+    "blufr": (lambda: sx.metrics.blufr(X, LABELS, []), "embeddings"),
     "pair_scores": (lambda: sx.metrics.pair_scores(X, LABELS), "embeddings"),
     "pool_templates": (
         lambda: sx.metrics.pool_templates(X, LABELS, LABELS),

@@ -87,6 +87,11 @@ OF_DIRECTIONS = {
         X,
         Y,
     ),
+    "losses.angles_to_dominant": (
+        lambda x, y: sx.losses.angles_to_dominant(y.reshape(4, 2, 4), x, LABELS),
+        X,
+        Y,
+    ),
     "losses.margin_softmax": (
         lambda x, y: sx.losses.margin_softmax(x, y, LABELS, sx.margins.ArcFace()),
         X,

@@ -45,6 +45,9 @@ BY_CLASS = {
     "losses.adacos_dynamic_scale": lambda labels: sx.losses.adacos_dynamic_scale(
         X, W, labels, 10.0
     ),
+    "losses.angles_to_dominant": lambda labels: sx.losses.angles_to_dominant(
+        W[:, None], X, labels
+    ),
     "energy.class_energy": lambda labels: sx.energy.class_energy(W, labels),
 }
 BY_ID = {

@@ -94,10 +94,12 @@ def _refuse_other_settings(path: pathlib.Path, config: Config) -> None:
     if path.parent.resolve() != RESULTS.resolve() or not path.exists():
         return
     published = json.loads(path.read_text())["config"]
+    # As JSON has them, where a tuple is a list.
+    given, usual = json.loads(json.dumps([settings(config), settings(type(config)())]))
     differences = [
         f"{flag(name)} {shown(published.get(name))}, not {shown(value)}"
-        for name, value in json.loads(json.dumps(settings(config))).items()
-        if value != published.get(name, getattr(type(config), name))
+        for name, value in given.items()
+        if value != published.get(name, usual[name])
     ]
     if differences:
         raise ValueError(

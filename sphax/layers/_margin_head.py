@@ -52,7 +52,8 @@ class MarginHead(nnx.Module):
     hyperparameters are arrays of state (:class:`MarginState`): new values of the same
     kind of margin need no new compilation, ``nnx.Param`` does not select them, and they
     have no gradient unless asked for. They are scalars, or, with ``per_class_margin``,
-    arrays with one entry per class. A hyperparameter with one entry per example belongs
+    arrays with one entry per class. A running state and its rate are scalars; a state
+    given per class stands still. A hyperparameter with one entry per example belongs
     to its batch: give such a margin to :func:`sphax.losses.margin_softmax` with
     ``head.prototypes[...]``. A running state that the margin keeps moves with every
     :meth:`loss`, but stands still after ``model.eval()``.
@@ -375,16 +376,23 @@ class MarginHead(nnx.Module):
             **self._on_mesh,
         )
         if self.margin.keeps_state and not self.use_running_average:
-            # Running states are scalars; arrays of the classes keep their values.
-            self.margin = jax.tree.map(
-                lambda old, new: old if old.ndim else new, self.margin, aux.margin
-            )
+            self.margin = jax.tree.map(_moved, self.margin, aux.margin)
         return (loss, aux) if has_aux else loss
 
 
 @compiled()
 def _take(classes: jax.Array, values: jax.Array) -> jax.Array:
     return values[classes]
+
+
+def _moved(old: jax.Array, new: jax.Array) -> jax.Array:
+    """A running state, which is a scalar; arrays of the classes keep their values."""
+    if old.ndim < new.ndim:
+        raise ValueError(
+            "MarginHead: the rate of a running state must be a scalar, with"
+            f" per_class_margin too: the state would become one of shape {new.shape}."
+        )
+    return old if old.ndim else new
 
 
 def _is_psi(x: Any) -> bool:

@@ -18,6 +18,9 @@ from sphax.losses._circle import circle as circle
 from sphax.losses._class_logits import class_logits as class_logits
 from sphax.losses._class_logits import subcenter_cosines as subcenter_cosines
 from sphax.losses._contrastive import contrastive as contrastive
+from sphax.losses._core.pairs import PairOptions as PairOptions
+from sphax.losses._dominant_subcenters import angles_to_dominant as angles_to_dominant
+from sphax.losses._dominant_subcenters import dominant_subcenters as dominant_subcenters
 from sphax.losses._ge2e import ge2e as ge2e
 from sphax.losses._hinge import hinge as hinge
 from sphax.losses._koleo import koleo as koleo

@@ -1,25 +1,31 @@
 """The circle loss on pairs."""
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._core.batch import as_scalar
-from sphax.losses._core.pairs import Batch, as_pairwise, compare, log_sum_exp
-from sphax.losses._memory import MemoryBank
+from sphax.losses._core.pairs import (
+    Batch,
+    PairOptions,
+    Plan,
+    as_pairwise,
+    compare,
+)
+from sphax.losses._core.tiles import Terms
 
 
 @explain_names(OF_LOSSES)
 def circle(
     embeddings: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike | None = None,
     *,
     margin: jax.typing.ArrayLike = 0.4,
     scale: jax.typing.ArrayLike = 80.0,
-    where: jax.typing.ArrayLike | None = None,
-    memory: MemoryBank | None = None,
-    precision: jax.lax.PrecisionLike = None,
+    **options: Unpack[PairOptions],
 ) -> jax.Array:
     r"""Weighs every cosine by its distance from its optimum (circle loss on pairs).
 
@@ -39,13 +45,12 @@ def circle(
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.
-        labels: Any integers, ``[n]``.
+        labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
+            which a positive pair shares one.
         margin: :math:`m`, a cosine, above -1.
         scale: :math:`\gamma`, positive.
-        where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
-            in no pair, and a NaN in them reaches nothing.
-        memory: Rows of earlier batches, which serve as further negatives.
-        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+        options: What is compared, and how: references, masks, weights, a memory,
+            blocks, a mesh axis; see :class:`PairOptions`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if no anchor has a
@@ -64,28 +69,27 @@ def circle(
         Sun et al., `Circle Loss <https://arxiv.org/abs/2002.10857>`_, CVPR 2020,
         Section 3.
     """
-    batch = as_pairwise(embeddings, labels, where, memory)
+    batch, plan = as_pairwise(embeddings, labels, options)
     margin = as_scalar("margin", margin, batch.dtype, -1.0, is_open=True)
     scale = as_scalar("scale", scale, batch.dtype, 0.0, is_open=True)
-    return _circle(batch, margin, scale, precision=precision)
+    return _circle(batch, margin, scale, plan=plan)
 
 
-@compiled("precision")
+@compiled("plan")
 def _circle(
-    batch: Batch,
-    margin: jax.Array,
-    scale: jax.Array,
-    *,
-    precision: jax.lax.PrecisionLike,
+    batch: Batch, margin: jax.Array, scale: jax.Array, *, plan: Plan
 ) -> jax.Array:
-    pairs = compare(batch, precision)
-    cosines = pairs.products
-    fixed = jax.lax.stop_gradient(cosines)
-    pull = jnp.maximum(1.0 + margin - fixed, 0.0) * (cosines - (1.0 - margin))
-    push = jnp.maximum(fixed + margin, 0.0) * (cosines - margin)
-    losses = jax.nn.softplus(
-        log_sum_exp(-scale * pull, pairs.is_positive)
-        + log_sum_exp(scale * push, pairs.is_negative)
-    )
-    is_paired = pairs.positives > 0
-    return pairs.mean(jnp.where(is_paired, losses, 0.0), is_paired.astype(losses.dtype))
+    pairs = compare(batch, plan)
+
+    def terms(tile, shared, *_):
+        (margin, scale), cosines = shared, tile.products
+        fixed = jax.lax.stop_gradient(cosines)
+        pull = jnp.maximum(1.0 + margin - fixed, 0.0) * (cosines - (1.0 - margin))
+        push = jnp.maximum(fixed + margin, 0.0) * (cosines - margin)
+        exponents = tile.positives(-scale * pull), tile.negatives(scale * push)
+        return Terms(tile.count(tile.is_positive), exponents)
+
+    positives, exponents, _ = pairs.reduce(terms, (margin, scale))
+    is_paired = positives > 0
+    losses = jnp.where(is_paired, jax.nn.softplus(sum(exponents)), 0.0)
+    return pairs.mean(losses, is_paired.astype(losses.dtype))

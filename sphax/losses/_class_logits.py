@@ -76,9 +76,8 @@ def subcenter_cosines(
 
     :math:`c_j = \max_k \hat x \cdot \hat w_{j,k}`. Only the sub-center that wins has a
     gradient, the first of several equal ones. :func:`margin_softmax` takes prototypes
-    with sub-centers as they are; this is for predictions, and to find examples far from
-    the dominant center of their class (beyond 75 degrees in the paper), which are
-    likely mislabeled.
+    with sub-centers as they are; this is for predictions. Examples far from the
+    dominant sub-center of their class are found by :func:`angles_to_dominant`.
 
     Args:
         embeddings: Floating, ``[..., features]``.

@@ -1,4 +1,4 @@
-"""A memory of past batches, whose rows serve as further negatives (cross-batch memory).
+"""A memory of past batches, whose rows are further references (cross-batch memory).
 
 It is a ring buffer of fixed size, so that nothing is recompiled while it fills.
 """
@@ -18,9 +18,10 @@ from sphax.losses._core.batch import as_batch, as_rows
 class MemoryBank(NamedTuple):
     """Embeddings of past batches with their labels, for ``memory=`` of an objective.
 
-    Every row is a negative of the anchors of other classes. The paper also takes the
-    rows of an anchor's class as positives. Here they are left out: they were made by
-    older parameters, and would pull towards where the class was.
+    Every row is a negative of the anchors of other classes. Rows of an anchor's class
+    are positives with ``memory_positives=True``. By default they are left out: they
+    were made by older parameters, and pull towards where the class was. The paper adds
+    a loss of the batch against the memory, which :func:`contrastive` shows.
 
     A pytree of arrays of fixed shapes: carry it through :func:`jax.lax.scan`, donate
     it, save it with the parameters.

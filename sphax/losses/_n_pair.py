@@ -1,24 +1,31 @@
 """The N-pair loss: cross-entropy of plain inner products."""
 
+from typing import Unpack
+
 import jax
-import jax.numpy as jnp
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
+from sphax._numerics import dot, widen
 from sphax.losses._core.batch import as_scalar
-from sphax.losses._core.pairs import Batch, as_pairwise, compare, mean_cross_entropy
-from sphax.losses._memory import MemoryBank
+from sphax.losses._core.pairs import (
+    Batch,
+    PairOptions,
+    Plan,
+    as_pairwise,
+    compare,
+    mean_cross_entropy,
+)
+from sphax.losses._core.tiles import Terms
 
 
 @explain_names(OF_LOSSES)
 def n_pair(
     embeddings: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike | None = None,
     *,
     regularization: jax.typing.ArrayLike = 0.002,
-    where: jax.typing.ArrayLike | None = None,
-    memory: MemoryBank | None = None,
-    precision: jax.lax.PrecisionLike = None,
+    **options: Unpack[PairOptions],
 ) -> jax.Array:
     r"""Cross-entropy of plain inner products, with a penalty on lengths (N-pair loss).
 
@@ -34,12 +41,11 @@ def n_pair(
 
     Args:
         embeddings: Rows, floating, ``[n, features]``.
-        labels: Any integers, ``[n]``.
+        labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
+            which a positive pair shares one.
         regularization: :math:`\lambda`, not negative.
-        where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
-            in no pair, and a NaN in them reaches nothing.
-        memory: Rows of earlier batches, which serve as further negatives.
-        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+        options: What is compared, and how: references, masks, weights, a memory,
+            blocks, a mesh axis; see :class:`PairOptions`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient without a positive
@@ -58,16 +64,17 @@ def n_pair(
         Sohn, `Improved Deep Metric Learning with Multi-class N-pair Loss Objective
         <https://papers.nips.cc/paper/6200>`_, NeurIPS 2016.
     """
-    batch = as_pairwise(embeddings, labels, where, memory)
+    batch, plan = as_pairwise(embeddings, labels, options)
     weight = as_scalar("regularization", regularization, batch.dtype, 0.0)
-    return _n_pair(batch, weight, precision=precision)
+    return _n_pair(batch, weight, plan=plan)
 
 
-@compiled("precision")
-def _n_pair(
-    batch: Batch, weight: jax.Array, *, precision: jax.lax.PrecisionLike
-) -> jax.Array:
-    pairs = compare(batch, precision, normalize=False)
-    squared_lengths = jnp.diagonal(pairs.products)
-    penalty = pairs.mean(squared_lengths * pairs.positives, pairs.positives)
-    return mean_cross_entropy(pairs.products, pairs) + weight * penalty
+@compiled("plan")
+def _n_pair(batch: Batch, weight: jax.Array, *, plan: Plan) -> jax.Array:
+    pairs = compare(batch, plan, normalize=False)
+    positives = pairs.reduce(
+        lambda tile, *_: Terms(sums=tile.count(tile.is_positive))
+    ).sums
+    vectors = widen(pairs.anchors.vectors)
+    penalty = pairs.mean(dot(vectors, vectors) * positives, positives)
+    return mean_cross_entropy(lambda tile, _: tile.products, pairs) + weight * penalty

@@ -1,23 +1,29 @@
 """NT-Xent, SimCLR's loss: cross-entropy of one positive among all negatives."""
 
+from typing import Unpack
+
 import jax
 
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._core.batch import as_scalar
-from sphax.losses._core.pairs import Batch, as_pairwise, compare, mean_cross_entropy
-from sphax.losses._memory import MemoryBank
+from sphax.losses._core.pairs import (
+    Batch,
+    PairOptions,
+    Plan,
+    as_pairwise,
+    compare,
+    mean_cross_entropy,
+)
 
 
 @explain_names(OF_LOSSES)
 def nt_xent(
     embeddings: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike | None = None,
     *,
     scale: jax.typing.ArrayLike = 10.0,
-    where: jax.typing.ArrayLike | None = None,
-    memory: MemoryBank | None = None,
-    precision: jax.lax.PrecisionLike = None,
+    **options: Unpack[PairOptions],
 ) -> jax.Array:
     r"""Cross-entropy of one positive among all negatives (NT-Xent, SimCLR's loss).
 
@@ -33,13 +39,12 @@ def nt_xent(
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.
-        labels: Any integers, ``[n]``.
+        labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
+            which a positive pair shares one.
         scale: :math:`\gamma`, positive, one over the temperature. SimCLR has 10 on
             ImageNet, 2 on CIFAR-10.
-        where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
-            in no pair, and a NaN in them reaches nothing.
-        memory: Rows of earlier batches, which serve as further negatives.
-        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+        options: What is compared, and how: references, masks, weights, a memory,
+            blocks, a mesh axis; see :class:`PairOptions`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient without a positive
@@ -57,14 +62,12 @@ def nt_xent(
     References:
         Chen et al., `SimCLR <https://arxiv.org/abs/2002.05709>`_, ICML 2020, Eq. 1.
     """
-    batch = as_pairwise(embeddings, labels, where, memory)
+    batch, plan = as_pairwise(embeddings, labels, options)
     scale = as_scalar("scale", scale, batch.dtype, 0.0, is_open=True)
-    return _nt_xent(batch, scale, precision=precision)
+    return _nt_xent(batch, scale, plan=plan)
 
 
-@compiled("precision")
-def _nt_xent(
-    batch: Batch, scale: jax.Array, *, precision: jax.lax.PrecisionLike
-) -> jax.Array:
-    pairs = compare(batch, precision)
-    return mean_cross_entropy(scale * pairs.products, pairs)
+@compiled("plan")
+def _nt_xent(batch: Batch, scale: jax.Array, *, plan: Plan) -> jax.Array:
+    pairs = compare(batch, plan)
+    return mean_cross_entropy(lambda tile, scale: scale * tile.products, pairs, scale)

@@ -1,6 +1,6 @@
 """The supervised contrastive loss: all positives among all other rows."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +10,25 @@ from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._numerics import divide
 from sphax.losses._core.batch import as_scalar
-from sphax.losses._core.pairs import Batch, as_pairwise, compare, log_sum_exp
-from sphax.losses._memory import MemoryBank
+from sphax.losses._core.pairs import (
+    Batch,
+    PairOptions,
+    Plan,
+    as_pairwise,
+    compare,
+)
+from sphax.losses._core.tiles import Terms
 
 
 @explain_names(OF_LOSSES)
 def supervised_contrastive(
     embeddings: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike | None = None,
     *,
     scale: jax.typing.ArrayLike = 10.0,
     mean: Literal["out", "in"] = "out",
     anchors: Literal["paired", "all"] = "paired",
-    where: jax.typing.ArrayLike | None = None,
-    memory: MemoryBank | None = None,
-    precision: jax.lax.PrecisionLike = None,
+    **options: Unpack[PairOptions],
 ) -> jax.Array:
     r"""Cross-entropy of all positives among all others (supervised contrastive loss).
 
@@ -45,14 +49,13 @@ def supervised_contrastive(
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.
-        labels: Any integers, ``[n]``.
+        labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
+            which a positive pair shares one.
         scale: :math:`\gamma`, positive, one over the temperature.
         mean: Where the mean over the positives is taken.
         anchors: Which anchors are counted in the mean: those with a positive, or all.
-        where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
-            in no pair, and a NaN in them reaches nothing.
-        memory: Rows of earlier batches, which serve as further negatives.
-        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+        options: What is compared, and how: references, masks, weights, a memory,
+            blocks, a mesh axis; see :class:`PairOptions`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if no anchor has a
@@ -73,30 +76,34 @@ def supervised_contrastive(
     """
     check_choice("mean", mean, ("out", "in"))
     check_choice("anchors", anchors, ("paired", "all"))
-    batch = as_pairwise(embeddings, labels, where, memory)
+    batch, plan = as_pairwise(embeddings, labels, options)
     scale = as_scalar("scale", scale, batch.dtype, 0.0, is_open=True)
-    return _supervised_contrastive(
-        batch, scale, mean=mean, anchors=anchors, precision=precision
-    )
+    return _supervised_contrastive(batch, scale, mean=mean, anchors=anchors, plan=plan)
 
 
-@compiled("mean", "anchors", "precision")
+@compiled("mean", "anchors", "plan")
 def _supervised_contrastive(
     batch: Batch,
     scale: jax.Array,
     *,
     mean: Literal["out", "in"],
     anchors: Literal["paired", "all"],
-    precision: jax.lax.PrecisionLike,
+    plan: Plan,
 ) -> jax.Array:
-    pairs = compare(batch, precision)
-    logits = scale * pairs.products
-    count, positives = pairs.positives, log_sum_exp(logits, pairs.is_positive)
+    pairs = compare(batch, plan)
+
+    def terms(tile, scale, *_):
+        logits = scale * tile.products
+        return Terms(
+            (jnp.where(tile.is_positive, logits, 0.0), tile.count(tile.is_positive)),
+            (tile.positives(logits), tile.negatives(logits)),
+        )
+
+    (total, count), (positives, negatives), _ = pairs.reduce(terms, scale)
     # log(sum over A / sum over P): a small loss keeps its digits.
-    losses = jax.nn.softplus(log_sum_exp(logits, pairs.is_negative) - positives)
+    losses = jax.nn.softplus(negatives - positives)
     if mean == "out":
-        average = divide(jnp.sum(logits, axis=-1, where=pairs.is_positive), count)
-        losses = losses + positives - average
+        losses = losses + positives - divide(total, count)
     else:
         losses = losses + jnp.log(jnp.maximum(count, 1.0))
     is_paired = count > 0

@@ -1,7 +1,7 @@
 """The triplet loss, with its published kinds of mining."""
 
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,11 @@ from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax.losses._core.batch import as_scalar
 from sphax.losses._core.pairs import (
     Batch,
+    PairOptions,
+    Plan,
     as_pairwise,
     compare,
-    distances,
-    squared_distances,
 )
-from sphax.losses._memory import MemoryBank
 
 Mining = Literal[
     "all", "active", "hard", "semi_hard", "nearest_semi_hard", "batch_hard"
@@ -27,14 +26,12 @@ Mining = Literal[
 @explain_names(OF_LOSSES)
 def triplet(
     embeddings: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike | None = None,
     *,
     margin: jax.typing.ArrayLike | Literal["soft"] = 0.2,
     mining: Mining = "all",
     distance: Literal["squared", "euclidean"] = "squared",
-    where: jax.typing.ArrayLike | None = None,
-    memory: MemoryBank | None = None,
-    precision: jax.lax.PrecisionLike = None,
+    **options: Unpack[PairOptions],
 ) -> jax.Array:
     r"""Keeps negatives farther away than positives by a margin (triplet loss).
 
@@ -70,16 +67,15 @@ def triplet(
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.
-        labels: Any integers, ``[n]``.
+        labels: Any integers, ``[n]``, or sets of labels, boolean, ``[n, classes]``, of
+            which a positive pair shares one.
         margin: :math:`m`, not negative, a distance of the kind that is compared; or
             ``"soft"``.
         mining: Which triplets are in the mean.
         distance: Whether distances of the directions (at most 2) or their squares (at
             most 4) are compared.
-        where: Boolean mask or weights of the anchors, ``[n]``. Rows of weight zero are
-            in no triplet, and a NaN in them reaches nothing.
-        memory: Rows of earlier batches, which serve as further negatives.
-        precision: Precision of the matrix product, as in :func:`jax.lax.dot_general`.
+        options: What is compared, and how: references, masks, weights, a memory,
+            blocks, a mesh axis; see :class:`PairOptions`.
 
     Returns:
         The loss, ``[]``, float32 at least; 0 with zero gradient if nothing is mined.
@@ -118,18 +114,18 @@ def triplet(
                 ' "batch_hard".'
             )
         margin = 0.0
-    batch = as_pairwise(embeddings, labels, where, memory)
+    batch, plan = as_pairwise(embeddings, labels, options)
     return _triplet(
         batch,
         as_scalar("margin", margin, batch.dtype, 0.0),
         mining=mining,
         is_soft=is_soft,
         distance=distance,
-        precision=precision,
+        plan=plan,
     )
 
 
-@compiled("mining", "is_soft", "distance", "precision")
+@compiled("mining", "is_soft", "distance", "plan")
 def _triplet(
     batch: Batch,
     margin: jax.Array,
@@ -137,26 +133,24 @@ def _triplet(
     mining: Mining,
     is_soft: bool,
     distance: Literal["squared", "euclidean"],
-    precision: jax.lax.PrecisionLike,
+    plan: Plan,
 ) -> jax.Array:
-    if not batch.labels.size:  # nothing that a gather could take
-        return jnp.zeros((), batch.dtype)
-    pairs = compare(batch, precision)
-    apart = squared_distances(pairs) if distance == "squared" else distances(pairs)
-    if mining != "batch_hard":
-        return pairs.mean(
-            *_sum_triplets(
-                mining, is_soft, apart, pairs.is_positive, pairs.is_negative, margin
-            )
-        )
-    # Farthest positive against nearest negative; ties share the gradient.
-    farthest = jnp.max(apart, axis=-1, where=pairs.is_positive, initial=-jnp.inf)
-    nearest = jnp.min(apart, axis=-1, where=pairs.is_negative, initial=jnp.inf)
-    # Not by `isfinite`, which would leave NaN out silently.
-    is_anchor = (farthest != -jnp.inf) & (nearest != jnp.inf)
-    gap = jnp.where(is_anchor, farthest - nearest + margin, 0.0)
-    losses = jnp.where(is_anchor, _cost(gap, is_soft), 0.0)
-    return pairs.mean(losses, is_anchor.astype(losses.dtype))
+    def of_anchors(tile, margin, _):
+        apart = tile.squared_distances if distance == "squared" else tile.distances
+        masks = tile.is_positive, tile.is_negative
+        if mining != "batch_hard":
+            return _sum_triplets(mining, is_soft, apart, *masks, margin)
+        # Farthest positive against nearest negative; ties share the gradient.
+        farthest = jnp.max(apart, axis=-1, where=masks[0], initial=-jnp.inf)
+        nearest = jnp.min(apart, axis=-1, where=masks[1], initial=jnp.inf)
+        # Not by `isfinite`, which would leave NaN out silently.
+        is_anchor = (farthest != -jnp.inf) & (nearest != jnp.inf)
+        gap = jnp.where(is_anchor, farthest - nearest + margin, 0.0)
+        losses = jnp.where(is_anchor, _cost(gap, is_soft), 0.0)
+        return losses, is_anchor.astype(losses.dtype)
+
+    pairs = compare(batch, plan)
+    return pairs.mean(*pairs.map_anchors(of_anchors, margin))
 
 
 def _cost(gap: jax.Array, is_soft: bool) -> jax.Array:
@@ -197,8 +191,7 @@ def _sum_triplets_jvp(mining, is_soft, primals, tangents):
 class _Sums(NamedTuple):
     """Sums over the triplets so far, in the memory that the pairs take."""
 
-    iteration: jax.Array
-    positive: jax.Array  # column of the positive of this iteration, [n]
+    positive: jax.Array  # column of each anchor's next positive, [n]; m after the last
     costs: jax.Array  # of the mined triplets, [n]
     counts: jax.Array  # of the mined triplets, [n]
     margin_slopes: jax.Array  # derivatives of the costs by the margin, [n]
@@ -209,51 +202,42 @@ def _loop_over_positives(
     mining, is_soft, distances, is_positive, is_negative, margin
 ) -> _Sums:
     """Iteration r pairs each anchor with its r-th positive and all negatives."""
-    n, m = distances.shape
-    rows, columns = jnp.arange(n, dtype=jnp.int32), jnp.arange(m, dtype=jnp.int32)
-    # The next row of the same class, the first after the last: taken again and again,
-    # it goes through all positives. A row without a positive is followed by itself.
-    steps = (columns[None, :] - rows[:, None]) % m
-    step = jnp.min(jnp.where(is_positive, steps, m), axis=-1, initial=m)
-    following = (rows + step) % m
-    positives = jnp.sum(is_positive, axis=-1, dtype=jnp.int32)
-    # Compared as floating numbers: LLVM of jaxlib 0.10.2 cannot compile, for AVX-512
+    m = distances.shape[1]
+    # Floating, exact below 2^24: LLVM of jaxlib 0.10.2 cannot compile, for AVX-512
     # ("Cannot select ... SUBV_BROADCAST_LOAD"), the choice of float64 numbers by a row
     # of eight int32 that equal a column of eight.
-    float_columns = jnp.arange(m, dtype=distances.dtype)[None, :]
+    columns = jnp.arange(m, dtype=distances.dtype)[None, :]
+
+    def next_positive(after):
+        is_ahead = is_positive & (columns > after[:, None])
+        return jnp.min(columns, axis=-1, where=is_ahead, initial=m)
 
     def add_positive(sums: _Sums) -> _Sums:
-        positive = sums.positive[:, None]
-        near = jnp.take_along_axis(distances, positive, axis=1)
+        is_this = columns == sums.positive[:, None]
+        near = jnp.sum(distances, axis=-1, where=is_this, keepdims=True)
         gap = near - distances + margin
-        has_positive = sums.iteration < positives
+        has_positive = sums.positive < m
         mined = _mined(
             mining, distances, near, gap, is_negative & has_positive[:, None]
         )
         slope = jax.nn.sigmoid(gap) if is_soft else (gap > 0).astype(gap.dtype)
         slopes = jnp.sum(mined * slope, axis=-1)
-        is_this = float_columns == positive.astype(float_columns.dtype)
         positive_slopes = jnp.where(is_this, slopes[:, None], 0)
         return _Sums(
-            sums.iteration + 1,
-            following[sums.positive],
+            next_positive(sums.positive),
             sums.costs + jnp.sum(mined * _cost(gap, is_soft), axis=-1),
             sums.counts + jnp.sum(mined, axis=-1),
             sums.margin_slopes + slopes,
             sums.distance_slopes + positive_slopes - mined * slope,
         )
 
-    zeros = jnp.zeros_like(distances[:, 0])
+    zeros = jnp.sum(jnp.zeros_like(distances), axis=-1)
     start = _Sums(
-        jnp.zeros((), jnp.int32),
-        following,
-        zeros,
-        zeros,
-        zeros,
-        jnp.zeros_like(distances),
+        next_positive(zeros - 1.0), zeros, zeros, zeros, jnp.zeros_like(distances)
     )
-    most = jnp.max(positives, initial=0)
-    return jax.lax.while_loop(lambda sums: sums.iteration < most, add_positive, start)
+    return jax.lax.while_loop(
+        lambda sums: jnp.any(sums.positive < m), add_positive, start
+    )
 
 
 def _mined(mining, distances, near, gap, is_candidate) -> jax.Array:

@@ -8,6 +8,17 @@ alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_sc
 """
 
 from sphax import _discovery
+from sphax.metrics._blufr import Blufr as Blufr
+from sphax.metrics._blufr import blufr as blufr
+from sphax.metrics._bootstrap import Interval as Interval
+from sphax.metrics._bootstrap import bootstrap as bootstrap
+from sphax.metrics._bootstrap import bootstrap_probes as bootstrap_probes
+from sphax.metrics._bootstrap import subject_weights as subject_weights
+from sphax.metrics._calibration import LogisticCalibration as LogisticCalibration
+from sphax.metrics._calibration import PavCalibration as PavCalibration
+from sphax.metrics._calibration import calibrate as calibrate
+from sphax.metrics._calibration import cllr as cllr
+from sphax.metrics._calibration import min_cllr as min_cllr
 from sphax.metrics._identification import Cmc as Cmc
 from sphax.metrics._identification import DirAtFar as DirAtFar
 from sphax.metrics._identification import TpirAtFpir as TpirAtFpir
@@ -28,15 +39,22 @@ from sphax.metrics._retrieval import (
 )
 from sphax.metrics._retrieval import r_precision as r_precision
 from sphax.metrics._retrieval import recall_at_k as recall_at_k
+from sphax.metrics._roc import Det as Det
 from sphax.metrics._roc import Roc as Roc
 from sphax.metrics._roc import TarAtFar as TarAtFar
+from sphax.metrics._roc import det as det
 from sphax.metrics._roc import equal_error_rate as equal_error_rate
+from sphax.metrics._roc import partial_auc as partial_auc
 from sphax.metrics._roc import roc as roc
 from sphax.metrics._roc import roc_auc as roc_auc
 from sphax.metrics._roc import tar_at_far as tar_at_far
 from sphax.metrics._score_counts import ScoreCounts as ScoreCounts
 from sphax.metrics._templates import Templates as Templates
 from sphax.metrics._templates import pool_templates as pool_templates
+from sphax.metrics._threshold_at_far import ThresholdAtFar as ThresholdAtFar
+from sphax.metrics._threshold_at_far import threshold_at_far as threshold_at_far
+from sphax.metrics._val_at_far import ValAtFar as ValAtFar
+from sphax.metrics._val_at_far import val_at_far as val_at_far
 from sphax.metrics._verification_accuracy import (
     VerificationAccuracy as VerificationAccuracy,
 )

@@ -20,8 +20,9 @@ class ScoreCounts:
     threshold :math:`k \delta` is exact; only the thresholds between these are lost. A
     TAR at a given FAR is never higher than the one computed from the scores themselves,
     and the FAR reached never exceeds the given one. :func:`roc`, :func:`roc_auc`,
-    :func:`equal_error_rate` and :func:`tar_at_far` take the counts in place of scores.
-    With the default values they occupy 16 MiB.
+    :func:`partial_auc`, :func:`det`, :func:`equal_error_rate`, :func:`tar_at_far`,
+    :func:`threshold_at_far`, :func:`min_cllr` and :func:`calibrate` take the counts in
+    place of scores. With the default values they occupy 16 MiB.
 
     Args:
         blocks: Blocks ``(scores, same)`` to count at once, as :func:`pair_scores`

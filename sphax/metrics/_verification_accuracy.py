@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sphax._checks import as_numpy_labels, check_choice
-from sphax.metrics._accept_counts import as_pairs, count_accepts
+from sphax.metrics._accept_counts import as_pairs, as_weights, count_accepts
 
 
 class VerificationAccuracy(NamedTuple):
@@ -41,6 +41,7 @@ def verification_accuracy(
     folds: ArrayLike,
     *,
     rule: Literal["exact", "matlab", "insightface"] = "exact",
+    weights: ArrayLike | None = None,
 ) -> VerificationAccuracy:
     r"""Accuracy of same-or-different decisions, by cross-validation over folds (LFW).
 
@@ -63,7 +64,8 @@ def verification_accuracy(
       returned as a similarity, :math:`1 - d / 2`.
 
     A threshold chosen on the evaluated pairs themselves gives a higher accuracy, which
-    the protocol does not allow.
+    the protocol does not allow. The standard error is that of the protocol, over folds;
+    for an interval over subjects, see :func:`bootstrap`.
 
     Host code: concrete arrays, float64, not under ``jit``.
 
@@ -72,15 +74,18 @@ def verification_accuracy(
         same: Whether each pair is genuine, boolean, ``[pairs]``.
         folds: Fold of each pair, integer, ``[pairs]``, at least two distinct numbers.
         rule: How the threshold is chosen.
+        weights: Weight of each pair, floating or integer, ``[pairs]``, not negative: a
+            pair of weight 2 counts as two pairs.
 
     Returns:
         A :class:`VerificationAccuracy`.
 
     Raises:
-        TypeError: If scores are not floating, ``same`` not boolean, folds not integer.
+        TypeError: If scores are not floating, ``same`` not boolean, folds not integer,
+            or weights not numbers.
         ValueError: If shapes differ, scores are not finite, or not cosines where the
-            rule needs cosines; if there is only one fold, or a fold lacks genuine or
-            impostor pairs.
+            rule needs cosines; if weights are negative; if there is only one fold, or a
+            fold lacks genuine or impostor pairs.
 
     Example:
         >>> scores = jnp.array([0.812, 0.2, 0.603, 0.305])
@@ -96,25 +101,18 @@ def verification_accuracy(
         `insightface <https://github.com/deepinsight/insightface>`_.
     """
     check_choice("rule", rule, tuple(_RULES))
-    scores, same = as_pairs(scores, same)
-    scores = scores.astype(np.float64)
-    folds = as_numpy_labels("folds", folds, len(scores), "scores")
-    numbers = np.unique(folds)
-    _check_folds(numbers, folds, same)
-    if rule != "exact" and np.max(np.abs(scores)) > 1.01:
-        raise ValueError(
-            f'scores must be cosines for rule="{rule}", got one of size'
-            f' {np.max(np.abs(scores)):g}; rule="exact" takes any similarity.'
-        )
+    scores, same, folds, weights = as_folds(scores, same, folds, weights)
+    if rule != "exact":
+        check_cosines(scores, rule)
     validate, words = _RULES[rule]
     thresholds, rates = [], []
-    for fold in numbers:
+    for fold in np.unique(folds):
         held = folds == fold
         threshold, is_right = validate(
-            scores[~held], same[~held], scores[held], same[held]
+            *(scores[~held], same[~held], weights[~held]), scores[held], same[held]
         )
         thresholds.append(threshold)
-        rates.append(np.mean(is_right))
+        rates.append(np.average(is_right, weights=weights[held]))
     error = np.std(rates, ddof=1) / np.sqrt(len(rates))
     return VerificationAccuracy(
         float(np.mean(rates)),
@@ -125,7 +123,20 @@ def verification_accuracy(
     )
 
 
-def _check_folds(numbers: np.ndarray, folds: np.ndarray, same: np.ndarray) -> None:
+def as_folds(
+    scores: ArrayLike, same: ArrayLike, folds: ArrayLike, weights: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, same, folds and weights, without pairs of weight zero.
+
+    Raises unless they fit, and each fold has pairs of both kinds.
+    """
+    each = None if weights is None else as_weights(weights, scores)
+    scores, same = as_pairs(scores, same)
+    folds = as_numpy_labels("folds", folds, len(scores), "scores")
+    each = np.ones(len(scores)) if each is None else each
+    kept = each > 0.0
+    scores, same, folds = scores[kept].astype(np.float64), same[kept], folds[kept]
+    numbers = np.unique(folds)
     if len(numbers) < 2:
         raise ValueError(
             f"folds must have two numbers or more, got {numbers.tolist()} alone; the"
@@ -138,16 +149,38 @@ def _check_folds(numbers: np.ndarray, folds: np.ndarray, same: np.ndarray) -> No
                 "folds must have genuine and impostor pairs each, got no"
                 f" {kind} pair in {missing.tolist()}."
             )
+    return scores, same, folds, each[kept]
 
 
-# Each rule takes the training scores with their labels (genuine or not), and the scores
-# of the fold held out with theirs. It returns the threshold as a similarity, and which
-# pairs of the fold are classified correctly. It compares scores on its own scale, where
-# its grid is exact.
+def check_cosines(scores: np.ndarray, rule: str) -> None:
+    """Raises if scores cannot be cosines, in which the rule has its grid."""
+    if np.max(np.abs(scores)) > 1.01:
+        raise ValueError(
+            f'scores must be cosines for rule="{rule}", got one of size'
+            f' {np.max(np.abs(scores)):g}; rule="exact" takes any similarity.'
+        )
 
 
-def _exact(scores, same, held_scores, held_same):
-    counts = count_accepts(scores, same)
+def weight_below(
+    values: np.ndarray,
+    weights: np.ndarray,
+    grid: np.ndarray,
+    side: Literal["left", "right"] = "left",
+) -> np.ndarray:
+    """Total weight of the values below each point of a grid; up to it if "right"."""
+    order = np.argsort(values)
+    total = np.append(0.0, np.cumsum(weights[order]))
+    return total[np.searchsorted(values[order], grid, side)]
+
+
+# Each rule takes the training scores with their labels (genuine or not) and weights,
+# and the scores of the fold held out with their labels. It returns the threshold as a
+# similarity, and which pairs of the fold are classified correctly. It compares scores
+# on its own scale, where its grid is exact.
+
+
+def _exact(scores, same, weights, held_scores, held_same):
+    counts = count_accepts(scores, same, weights)
     # After accepting k distinct scores, the threshold lies below the k-th of them.
     right = counts.genuine + (counts.impostor_total - counts.impostors)
     ordered = np.append(counts.thresholds, -np.inf)
@@ -157,22 +190,21 @@ def _exact(scores, same, held_scores, held_same):
     return float(threshold), (held_scores >= threshold) == held_same
 
 
-def _matlab(scores, same, held_scores, held_same):
+def _matlab(scores, same, weights, held_scores, held_same):
     ticks = np.arange(-10_000, 10_001)
     grid = ticks / 10_000
-    genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])
-    right = len(genuine) - np.searchsorted(genuine, grid, "right")
-    right += np.searchsorted(impostors, grid, "left")
+    right = weight_below(scores[~same], weights[~same], grid)
+    right += weights[same].sum()
+    right -= weight_below(scores[same], weights[same], grid, "right")
     threshold = float(np.mean(ticks[right == right.max()]) / 10_000)
     is_right = np.where(held_same, held_scores > threshold, held_scores < threshold)
     return threshold, is_right
 
 
-def _insightface(scores, same, held_scores, held_same):
-    grid = np.arange(0, 4, 0.01)
-    genuine, impostors = (np.sort(2 - 2 * scores[kind]) for kind in (same, ~same))
-    right = np.searchsorted(genuine, grid, "left")
-    right += len(impostors) - np.searchsorted(impostors, grid, "left")
+def _insightface(scores, same, weights, held_scores, held_same):
+    grid, distances = np.arange(0, 4, 0.01), 2 - 2 * scores
+    right = weight_below(distances[same], weights[same], grid)
+    right -= weight_below(distances[~same], weights[~same], grid)
     distance = grid[np.argmax(right)]
     return 1 - distance / 2, (2 - 2 * held_scores < distance) == held_same
 

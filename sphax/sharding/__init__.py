@@ -1,4 +1,4 @@
-"""Very many classes: split over devices, sampled in each step, updated by rows."""
+"""Many devices: batches and classes split over them, classes sampled in each step."""
 
 from sphax import _discovery
 from sphax.sharding._energy import hyperspherical_energy as hyperspherical_energy
@@ -12,6 +12,7 @@ from sphax.sharding._losses import proxy_nca as proxy_nca
 from sphax.sharding._losses import soft_triple as soft_triple
 from sphax.sharding._losses import sphereface2 as sphereface2
 from sphax.sharding._losses import uce as uce
+from sphax.sharding._pairwise import pairwise as pairwise
 from sphax.sharding._sample_classes import SampledClasses as SampledClasses
 from sphax.sharding._sample_classes import sample_classes as sample_classes
 from sphax.sharding._sparse_rows import apply_rows as apply_rows

@@ -1,6 +1,7 @@
 """Calls of every public function, for the batteries that all of them join by a row."""
 
 from tests.calls import (
+    data,
     energy,
     layers,
     losses,
@@ -23,6 +24,7 @@ _PACKAGES = (
     margins,
     losses,
     metrics,
+    data,
     operators,
     energy,
     orthogonal,

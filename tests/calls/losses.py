@@ -162,6 +162,20 @@ CALLS = [
         (0, 1),
     ),
     Call(
+        "losses.dominant_subcenters",
+        lambda w, x, labels: losses.dominant_subcenters(w, x, labels, has_aux=True),
+        (SUBCENTERS, X, LABELS),
+        (("classes", None, "features"), ROWS, EACH),
+        (),
+    ),
+    Call(
+        "losses.angles_to_dominant",
+        losses.angles_to_dominant,
+        (SUBCENTERS, X, LABELS),
+        (("classes", None, "features"), ROWS, EACH),
+        (0, 1),
+    ),
+    Call(
         "layers.MarginHead[blocked, margins of classes]",
         head_of(
             margins.ArcFace(margin=jnp.linspace(0.1, 0.5, 16)),
@@ -209,6 +223,7 @@ CALLS = [
     ),
 ]
 EXEMPT: dict[str, str] = {
+    "losses.PairOptions": "a typed dictionary, computes nothing",
     "losses.check_margin_softmax": "checks options, returns nothing",
     "losses.adacos_fixed_scale": "arithmetic on a Python number",
     "losses.sphereface2_bias": "arithmetic on Python numbers",

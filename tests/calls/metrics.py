@@ -8,8 +8,11 @@ from tests.calls._call import Call, normal
 X, W, LABELS = normal(0, 8, 4), normal(1, 8, 4), np.arange(8, dtype=np.int32) % 4
 ROWS, CLASSES = ("batch", "features"), ("classes", "features")
 SCORES, SAME = normal(2, 16), np.arange(16) % 3 == 0
+# Numbers of subjects so that the pairs of SAME, and no others, have one.
+SIDES = np.stack([np.arange(16) % 5, np.where(SAME, 0, 1) + np.arange(16)], 1) % 5
 PROBES, GALLERY = np.arange(8) % 6, np.arange(4)
 RECTANGLE = normal(3, 8, 4)
+TRIAL = sx.data.BLUFRTrial(*map(np.array, ([], range(8), [0, 1], range(2, 8))))
 
 
 def values(result):
@@ -72,6 +75,44 @@ CALLS = [
         SCORES,
         SAME,
     ),
+    host(
+        "partial_auc",
+        lambda *a: sx.metrics.partial_auc(*a[:2], max_far=0.5, weights=a[2]),
+        SCORES,
+        SAME,
+        np.arange(16) % 4,
+    ),
+    host("det", lambda *a: values(sx.metrics.det(*a)), SCORES, SAME),
+    host(
+        "val_at_far",
+        lambda *a: values(sx.metrics.val_at_far(*a, far=0.5)),
+        SCORES,
+        SAME,
+        np.arange(16) // 8,
+    ),
+    host(
+        "threshold_at_far",
+        lambda *a: values(sx.metrics.threshold_at_far(*a, far=0.5)),
+        SCORES,
+        SAME,
+    ),
+    host("cllr", sx.metrics.cllr, SCORES, SAME),
+    host("min_cllr", sx.metrics.min_cllr, SCORES, SAME),
+    host("calibrate", lambda *a: sx.metrics.calibrate(*a)(a[0]), SCORES, SAME),
+    host("subject_weights", sx.metrics.subject_weights, SIDES, np.arange(5)),
+    host(
+        "bootstrap",
+        lambda *a: values(sx.metrics.bootstrap(sx.metrics.roc_auc, *a, resamples=3)),
+        SCORES,
+        SAME,
+        SIDES,
+    ),
+    host(
+        "bootstrap_probes",
+        lambda *a: values(sx.metrics.bootstrap_probes(np.mean, *a, resamples=3)),
+        SCORES,
+        SIDES[:, 0],
+    ),
     host("ScoreCounts", counted, SCORES, SAME),
     host(
         "pair_scores",
@@ -106,6 +147,14 @@ CALLS = [
         RECTANGLE,
         PROBES,
         GALLERY,
+    ),
+    host(
+        "blufr",
+        lambda x, y: values(
+            sx.metrics.blufr(x, y, [TRIAL, TRIAL], vr_far=0.5, dir_far=1.0)
+        ),
+        X,
+        LABELS,
     ),
     *map(of_retrieval, ("recall_at_k", "r_precision", "mean_average_precision_at_r")),
 ]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from sphax import margins, sharding
+from sphax import losses, margins, sharding
 from tests.calls._call import Call, normal
 
 KEY = jax.random.key(0)
@@ -62,6 +62,18 @@ CALLS = [
     on_mesh("proxy_nca"),
     on_mesh("proxy_anchor"),
     on_mesh("class_logits", num_classes=15),
+    Call(
+        "sharding.pairwise",
+        lambda x, labels: sharding.pairwise(
+            losses.nt_xent,
+            x,
+            labels,
+            mesh=jax.make_mesh((4, 2), ("b", "c")),
+            batch_axis="b",
+        ),
+        (normal(4, 8, 4), LABELS),
+        is_host=True,
+    ),
     Call(
         "sharding.sample_classes",
         sampled,

@@ -458,4 +458,4 @@ def test_no_array_is_larger_than_the_pairs(name):
     loss = PAIRWISE[name].loss
     step = jax.value_and_grad(lambda x, y, m: loss(x, y, memory=m))
     jaxpr = jax.make_jaxpr(step)(jnp.ones((n, d)), jnp.arange(n) // 4, memory)
-    assert largest_array(jaxpr.jaxpr) == n * (n + size)
+    assert largest_array(jaxpr.jaxpr) <= n * (n + size)

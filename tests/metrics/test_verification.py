@@ -1,5 +1,6 @@
-"""Pairs: ROC, AUC, EER, TAR at FAR, counted scores, and accuracy over folds."""
+"""Pairs: ROC, AUC, EER, TAR at FAR, counted scores, and rates over folds."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -465,3 +466,260 @@ def test_no_false_accept():
         np.testing.assert_array_equal(found.is_supported, [True, False])
         assert (found.threshold[0], found.far[0]) == (0.9, 0.0)
     assert metrics.tar_at_far([0.9, 0.1], [False, True], far=0.0).tar == 0.0
+
+
+def flat(result):
+    """The numbers of a record, without its words."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return np.concatenate([np.ravel(x) for x in parts if not isinstance(x, str)])
+
+
+FOUR_FOLDS = np.arange(240) % 4
+OF_PAIRS: dict[str, Any] = {
+    "roc": metrics.roc,
+    "roc_auc": metrics.roc_auc,
+    "equal_error_rate": metrics.equal_error_rate,
+    "tar_at_far": lambda *a, **k: metrics.tar_at_far(
+        *a, far=[0, 1e-3, 5e-3, 0.05, 0.5, 1], **k
+    ),
+    "partial_auc": lambda *a, **k: metrics.partial_auc(*a, max_far=0.1, **k),
+    "det": metrics.det,
+    "cllr": metrics.cllr,
+    "min_cllr": metrics.min_cllr,
+    "calibrate pav": lambda *a, **k: metrics.calibrate(*a, method="pav", **k),
+    **{
+        f"accuracy {rule}": lambda *a, rule=rule, **k: metrics.verification_accuracy(
+            *a, rule=rule, **k
+        )
+        for rule in BY_HAND
+    },
+    **{
+        f"val {rule}": lambda *a, rule=rule, **k: metrics.val_at_far(
+            *a, far=0.02, rule=rule, **k
+        )
+        for rule in BY_HAND
+        if rule != "matlab"
+    },
+}
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_integer_weights_are_repeated_pairs(name):
+    scores, same = draw(0, 240, levels=200)
+    weights = np.random.default_rng(1).integers(4, size=240)
+    has_folds = name.startswith(("accuracy", "val"))
+    pairs = (scores, same, FOUR_FOLDS) if has_folds else (scores, same)
+    weighted = OF_PAIRS[name](*pairs, weights=weights)
+    repeated = OF_PAIRS[name](*(np.repeat(x, weights) for x in pairs))
+    np.testing.assert_allclose(flat(weighted), flat(repeated), rtol=1e-13)
+    assert not np.array_equal(flat(weighted), flat(OF_PAIRS[name](*pairs)))
+    ones = OF_PAIRS[name](*pairs, weights=np.ones(240, np.float32))
+    np.testing.assert_allclose(flat(ones), flat(OF_PAIRS[name](*pairs)), rtol=1e-13)
+
+
+def test_fractional_weights():
+    scores, same = draw(4)
+    weights = np.random.default_rng(4).uniform(size=200)
+    curve = metrics.roc(scores, same, weights=weights)
+    assert (curve.far[-1], curve.tar[-1]) == (1.0, 1.0)
+    np.testing.assert_allclose(curve.genuine, weights[same].sum())
+    for threshold, *point in zip(curve.thresholds, curve.far, curve.tar, strict=True):
+        accepted = scores >= threshold
+        expected = [
+            np.average(accepted[kind], weights=weights[kind]) for kind in (~same, same)
+        ]
+        np.testing.assert_allclose(point, expected, atol=1e-15)
+    won = np.sign(scores[same][:, None] - scores[~same]) / 2 + 0.5
+    auc = weights[same] @ won @ weights[~same]
+    auc /= weights[same].sum() * weights[~same].sum()
+    np.testing.assert_allclose(curve.auc, auc)
+    assert "by their weights" in curve.rule
+    # The weight of all impostors stands for their number.
+    far = 1 / weights[~same].sum()
+    found = metrics.tar_at_far(scores, same, [0.99 * far, 1.01 * far], weights=weights)
+    np.testing.assert_array_equal(found.is_supported, [False, True])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_partial_area_is_its_definition(seed):
+    scores, same = draw(seed, levels=1000)
+    scores = scores + 1e-6 * np.arange(200)  # no ties
+    impostors = np.sort(scores[~same])[::-1]
+    tar = (scores[same] >= impostors[:, None]).mean(axis=1)
+    n = len(impostors)
+    for k in (1, 5, n // 2, n):
+        # The curve is upright at multiples of 1 / n, and flat between them.
+        for limit in (k / n, (k - 0.3) / n):
+            area = (tar[: k - 1].sum() + tar[k - 1] * (limit * n - k + 1)) / n
+            found = metrics.partial_auc(scores, same, max_far=limit)
+            np.testing.assert_allclose(found, area / limit)
+            half = limit**2 / 2
+            expected = (1 + (area - half) / (limit - half)) / 2
+            found = metrics.partial_auc(scores, same, max_far=limit, standardize=True)
+            np.testing.assert_allclose(found, expected)
+
+
+def test_closed_forms_of_the_partial_area():
+    same = np.repeat([True, False], 3)
+    for limit in (0.01, 1 / 3, 0.7, 1.0):
+        options: Any = {"max_far": limit}, {"max_far": limit, "standardize": True}
+        for scores, area in (
+            (np.full(6, 0.5), limit / 2),  # a slanted line, cut inside
+            (np.linspace(1, 0, 6), 1.0),
+        ):
+            found = [metrics.partial_auc(scores, same, **each) for each in options]
+            expected = [area, 1.0 if area == 1.0 else 0.5]
+            np.testing.assert_allclose(found, expected)
+    for seed in range(3):
+        scores, same = draw(seed)
+        auc = metrics.roc_auc(scores, same)
+        for standardize in (False, True):
+            found = metrics.partial_auc(
+                scores, same, max_far=1, standardize=standardize
+            )
+            np.testing.assert_allclose(found, auc)
+
+
+def test_det_has_both_errors_on_normal_axes():
+    scores, same = draw(0)
+    curve, expected = metrics.det(scores, same), metrics.roc(scores, same)
+    np.testing.assert_array_equal(curve.thresholds, expected.thresholds)
+    np.testing.assert_array_equal(curve.far, expected.far)
+    np.testing.assert_array_equal(curve.frr, 1 - expected.tar)
+    for rate, probit in ((curve.far, curve.far_probit), (curve.frr, curve.frr_probit)):
+        below = [math.erfc(-x / math.sqrt(2)) / 2 for x in probit]
+        np.testing.assert_allclose(below, rate, atol=1e-15)
+    assert (curve.far_probit[0], curve.far_probit[-1]) == (-np.inf, np.inf)
+    assert (curve.frr_probit[0], curve.frr_probit[-1]) == (np.inf, -np.inf)
+    # Scores 2 apart with equal variance: a line of slope -1 through (-1, -1).
+    normal = np.random.default_rng(0).normal(size=20_000)
+    curve = metrics.det(
+        np.append(normal[:10_000] + 2, normal[10_000:]), np.arange(20_000) < 10_000
+    )
+    middle = (curve.far > 0.02) & (curve.frr > 0.02)
+    sums = curve.far_probit[middle] + curve.frr_probit[middle]
+    np.testing.assert_allclose(sums, -2, atol=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("far", [0.0, 0.02, 0.3, 1.0])
+def test_val_is_its_definition(seed, far):
+    scores, same = draw(seed, 240)
+    scores = 0.99 * scores + 1e-5 / 3  # on no grid, where rounding would decide
+    for rule in ("exact", "insightface"):
+        found = metrics.val_at_far(scores, same, FOUR_FOLDS, far, rule=rule)
+        pairs = []
+        for fold, threshold in enumerate(found.thresholds):
+            is_held = fold == FOUR_FOLDS
+            s, b = scores[~is_held], same[~is_held]
+            held, held_same = scores[is_held], same[is_held]
+            if rule == "exact":
+                expected = metrics.tar_at_far(s, b, far).threshold
+                accepted = held >= expected
+            else:
+                grid = np.linspace(0, 3.999, 4000)
+                rates = ((2 - 2 * s[~b, None]) < grid).mean(axis=0)
+                distance = 0.0
+                if rates.max() >= far:
+                    i = np.flatnonzero(rates <= far)[-1]
+                    rise = (rates[i + 1] - rates[i]) if i < 3999 else np.inf
+                    distance = grid[i] + 0.001 * (far - rates[i]) / rise
+                expected = 1 - distance / 2
+                accepted = 2 - 2 * held < distance
+            np.testing.assert_allclose(threshold, expected, atol=1e-9)
+            pairs.append((accepted[held_same].mean(), accepted[~held_same].mean()))
+        per_fold, alarms = np.transpose(pairs)
+        np.testing.assert_allclose(found.per_fold, per_fold)
+        np.testing.assert_allclose(
+            (found.val, found.far), (per_fold.mean(), alarms.mean())
+        )
+        np.testing.assert_allclose(found.standard_error, per_fold.std(ddof=1) / 2)
+
+
+def test_val_without_enough_impostors():
+    found = metrics.val_at_far(SCORES, SAME, FOLDS, 0.1)
+    for value in (found.val, found.standard_error, found.far, *found.per_fold):
+        assert np.isnan(value)
+    # A cosine beyond 1 by rounding is at a distance below the grid.
+    scores = np.where(SAME, 0.5, 1.0 + 1e-7)
+    found = metrics.val_at_far(scores, SAME, FOLDS, 0.1, rule="insightface")
+    assert (found.val, found.thresholds[0]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "function"),
+    [
+        (
+            ValueError,
+            "weights must not be negative, got -1",
+            lambda: metrics.roc(FINE, ALTERNATING, weights=[1, -1, 1, 1]),
+        ),
+        (
+            ValueError,
+            r"for each pair, \(4,\), got shape \(2,\)",
+            lambda: metrics.roc_auc(FINE, ALTERNATING, weights=[1, 1]),
+        ),
+        (
+            TypeError,
+            "weights must be floating or integer, got dtype bool",
+            lambda: metrics.cllr(FINE, ALTERNATING, weights=ALTERNATING),
+        ),
+        (
+            ValueError,
+            "weights must be finite, got 1 NaN",
+            lambda: metrics.det(FINE, ALTERNATING, weights=[1, np.nan, 1, 1]),
+        ),
+        (
+            ValueError,
+            "weights must not all be zero",
+            lambda: metrics.tar_at_far(FINE, ALTERNATING, weights=np.zeros(4)),
+        ),
+        (
+            ValueError,
+            "no genuine pair",
+            lambda: metrics.min_cllr(FINE, ALTERNATING, weights=[0, 1, 0, 1]),
+        ),
+        (
+            ValueError,
+            "weights has no effect with ScoreCounts",
+            lambda: metrics.partial_auc(
+                metrics.ScoreCounts([(FINE, ALTERNATING)]), max_far=0.1, weights=FINE
+            ),
+        ),
+        (
+            ValueError,
+            r"no impostor pair in \[1\]",
+            lambda: metrics.val_at_far(
+                SCORES, SAME, FOLDS, weights=np.where(SAME, 1, FOLDS == 0)
+            ),
+        ),
+        (
+            ValueError,
+            r"max_far must lie in \(0, 1\]",
+            lambda: metrics.partial_auc(FINE, ALTERNATING, max_far=0.0),
+        ),
+        (
+            TypeError,
+            "standardize must be True or False",
+            lambda: metrics.partial_auc(
+                FINE,
+                ALTERNATING,
+                max_far=0.1,
+                standardize=1,  # pyright: ignore
+            ),
+        ),
+        (
+            ValueError,
+            r"far must lie in \[0, 1\]",
+            lambda: metrics.val_at_far(SCORES, SAME, FOLDS, 1.5),
+        ),
+        (
+            ValueError,
+            "must be cosines",
+            lambda: metrics.val_at_far(9 * SCORES, SAME, FOLDS, rule="insightface"),
+        ),
+    ],
+)
+def test_errors_of_weights_areas_and_val_teach(error, match, function):
+    with pytest.raises(error, match=match):
+        function()

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 import sphax as sx
-from experiments.faces.records.ijb import Images, Templates
 from experiments.faces.records.verification import FOLDS
 
 _BLOCK = 2**16  # pairs of templates that are scored at once
@@ -57,7 +56,7 @@ def _directions(x: np.ndarray) -> np.ndarray:
 
 
 def pool(
-    images: Images,
+    images: sx.data.IJBImages,
     embeddings: np.ndarray,
     mirrored: np.ndarray,
     *,
@@ -67,7 +66,7 @@ def pool(
     """One direction for each template of IJB.
 
     Args:
-        images: As :func:`.read_images` gives them.
+        images: As :func:`sphax.data.read_ijb_images` gives them.
         embeddings: ``[images, features]``.
         mirrored: Of the mirrored images; added.
         use_scores: Whether sums are multiplied by the detector's scores.
@@ -109,7 +108,7 @@ def verify_templates(
 
     Args:
         pooled: Directions of the templates.
-        pairs: As :func:`.read_pairs` gives them, ``[pairs, 3]``.
+        pairs: As :func:`sphax.data.read_ijb_pairs` gives them, ``[pairs, 3]``.
         far: False accept rates.
 
     Raises:
@@ -163,8 +162,8 @@ class TemplateIdentification(NamedTuple):
 
 def identify_templates(
     pooled: sx.metrics.Templates,
-    probes: Templates,
-    galleries: Sequence[Templates],
+    probes: sx.data.IJBTemplates,
+    galleries: Sequence[sx.data.IJBTemplates],
     fpir: Sequence[float] = FPIR,
     max_rank: int = 20,
 ) -> TemplateIdentification:
@@ -172,7 +171,7 @@ def identify_templates(
 
     Args:
         pooled: Directions of the templates.
-        probes: As :func:`.read_templates` gives them.
+        probes: As :func:`sphax.data.read_ijb_templates` gives them.
         galleries: The two galleries.
         fpir: False positive identification rates.
         max_rank: Ranks of the closed set, where the galleries are one.

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.faces.records import ijb
+import sphax as sx
+from experiments.faces.records.alignment import aligned
 from experiments.faces.records.pixels import decode
 
 
@@ -19,14 +20,14 @@ class IJBFolder(NamedTuple):
     """
 
     folder: pathlib.Path
-    images: ijb.Images
+    images: sx.data.IJBImages
     pairs: np.ndarray
 
     def face(self, number: int, size: int) -> np.ndarray:
         """An image's face at the usual place, uint8, ``[size, size, 3]``."""
         path = self.folder / "loose_crop" / self.images.names[number]
         image = decode(path.read_bytes())
-        return ijb.aligned(image, self.images.points[number], size)
+        return aligned(image, self.images.points[number], size)
 
 
 def read_ijb_folder(folder: pathlib.Path) -> IJBFolder:
@@ -34,7 +35,7 @@ def read_ijb_folder(folder: pathlib.Path) -> IJBFolder:
 
     Raises:
         FileNotFoundError: If it has no such files.
-        RecordError: If a line has other content.
+        ValueError: If a line has other content.
     """
     files = []
     for name in ("face_tid_mid", "name_5pts_score", "template_pair_label"):
@@ -45,5 +46,5 @@ def read_ijb_folder(folder: pathlib.Path) -> IJBFolder:
                 f" meta/*_{name}.txt, got {len(found)} of the latter."
             )
         files.append(found[0])
-    images = ijb.read_images(files[0], files[1])
-    return IJBFolder(folder, images, ijb.read_pairs(files[2]))
+    images = sx.data.read_ijb_images(files[0], files[1])
+    return IJBFolder(folder, images, sx.data.read_ijb_pairs(files[2]))

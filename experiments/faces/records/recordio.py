@@ -26,8 +26,8 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 import numpy as np
 
+import sphax as sx
 from experiments.faces.records.disk import disk_full
-from experiments.faces.records.text import read_integers
 
 MAGIC = 0xCED7230A
 _MAGIC = struct.pack("<I", MAGIC)
@@ -104,7 +104,10 @@ class RecordReader:
         if self._index is None:
             self._keys, self._offsets = self._scan()
             return
-        columns = read_integers(self._index, "key and offset", 2, RecordError)
+        try:
+            columns = sx.data.read_integers(self._index, 2, what="key and offset")
+        except ValueError as error:
+            raise RecordError(str(error)) from error
         if not len(columns):
             raise RecordError(f"{self._index} is empty: the index has no record.")
         self._keys, self._offsets = columns.T

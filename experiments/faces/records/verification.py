@@ -1,19 +1,15 @@
-"""Verification sets: pickled pairs of images, as insightface ships them.
-
-A file such as ``lfw.bin`` is a pickle of two lists: encoded images, of which numbers 2p
-and 2p + 1 are pair p, and whether the two of each pair show the same person. Ten folds
-follow each other in the file.
-"""
+"""Verification sets of insightface, such as ``lfw.bin``: read, written and drawn."""
 
 import contextlib
 import os
 import pathlib
 import pickle
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+import sphax as sx
 from experiments.faces.records.disk import disk_full
 from experiments.faces.records.pixels import UnreadableImageError, decode, encode
 from experiments.faces.records.recordio import RecordError
@@ -40,97 +36,29 @@ class VerificationSet(NamedTuple):
     is_same: np.ndarray
 
 
-# All that these files contain besides lists, tuples, numbers and bytes.
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-    *(("builtins", name) for name in ("list", "tuple", "bytes", "bytearray", "bool")),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        known = module.replace("numpy._core", "numpy.core")
-        known = known.replace("__builtin__", "builtins")
-        if (known, name) not in _ALLOWED:
-            raise _RefusedError(f"{module}.{name}")
-        return super().find_class(known.replace("numpy.core", "numpy._core"), name)
-
-
-class _RefusedError(Exception):
-    """A pickle asks for something that a verification set does not need."""
-
-
 def read_verification_set(
     path: Path, size: tuple[int, int] = (112, 112)
 ) -> VerificationSet:
     """Reads a verification set and decodes its images.
 
-    A pickle can run any code. This one can only make lists, numbers, bytes and arrays.
-
     Args:
-        path: The file, of any pickle protocol, also of Python 2.
+        path: The file, see :func:`sphax.data.read_bin`.
         size: Height and width to which other images are resized and cropped.
 
     Raises:
-        RecordError: If it is not such a pickle, asks for anything else, or has an image
-            that cannot be decoded; says which.
+        RecordError: If an image cannot be decoded; says which.
+        ValueError: If the file is not such a set.
     """
-    with open(path, "rb") as file:
+    pairs = sx.data.read_bin(path)
+    pixels = np.empty((len(pairs.images), *size, 3), np.uint8)
+    for number, image in enumerate(pairs.images):
         try:
-            found = _Unpickler(file, encoding="bytes").load()
-        except _RefusedError as error:
-            raise RecordError(
-                f"{os.fspath(path)} asks for {error}, which a verification set does not"
-                " need; it is refused, since a pickle can run code."
-            ) from error
-        except Exception as error:  # a damaged pickle raises many kinds
-            raise RecordError(
-                f"{os.fspath(path)} is not a pickle, or truncated:"
-                f" {type(error).__name__}: {error}."
-            ) from error
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise RecordError(
-            f"{os.fspath(path)} must have two lists, images and whether pairs are the"
-            f" same, got {type(found).__name__}."
-        )
-    try:
-        images, is_same = list(found[0]), np.array(found[1])
-    except (TypeError, ValueError) as error:
-        raise RecordError(
-            f"{os.fspath(path)} must have two lists ({error})."
-        ) from error
-    if is_same.ndim != 1 or len(images) != 2 * len(is_same) or not len(images):
-        raise RecordError(
-            f"{os.fspath(path)} must have two images for each pair, got {len(images)}"
-            f" images and {is_same.size} pairs."
-        )
-    if is_same.dtype.kind not in "biu" or not np.isin(is_same, (0, 1)).all():
-        raise RecordError(
-            f"{os.fspath(path)} must say of each pair whether it is the same by True or"
-            f" False, got {is_same.dtype} from {is_same.min()} to {is_same.max()}."
-        )
-    pixels = np.empty((len(images), *size, 3), np.uint8)
-    for number, image in enumerate(images):
-        try:
-            pixels[number] = decode(_bytes_of(image), size, fit=True)
+            pixels[number] = decode(image, size, fit=True)
         except UnreadableImageError as error:
             raise RecordError(
-                f"{os.fspath(path)}: image {number} of {len(images)}: {error}."
+                f"{os.fspath(path)}: image {number} of {len(pixels)}: {error}."
             ) from error
-    return VerificationSet(pixels, is_same.astype(bool))
-
-
-def _bytes_of(image: Any) -> bytes:
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        return image.tobytes()
-    if isinstance(image, (bytes, bytearray)):
-        return bytes(image)
-    raise UnreadableImageError(f"{type(image).__name__} instead of bytes or uint8")
+    return VerificationSet(pixels, pairs.same)
 
 
 def write_verification_set(

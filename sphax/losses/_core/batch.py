@@ -50,27 +50,27 @@ def as_operands(
     return embeddings, prototypes
 
 
-def as_embeddings(x: jax.typing.ArrayLike) -> jax.Array:
+def as_embeddings(x: jax.typing.ArrayLike, *, name: str = "embeddings") -> jax.Array:
     """``x`` as an array; raises unless floating."""
-    array = as_array("embeddings", x)
+    array = as_array(name, x)
     if jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
-            f"embeddings must be floating, got dtype {array.dtype}; were labels given"
-            " in their place?"
+            f"{name} must be floating, got dtype {array.dtype}; were labels given in"
+            " their place?"
         )
-    return as_floating("embeddings", array)
+    return as_floating(name, array)
 
 
-def as_rows(embeddings: jax.typing.ArrayLike) -> jax.Array:
-    """``embeddings`` as an array; raises unless floating, ``[n, features]``."""
-    embeddings = as_embeddings(embeddings)
-    if embeddings.ndim != 2:
+def as_rows(x: jax.typing.ArrayLike, *, name: str = "embeddings") -> jax.Array:
+    """``x`` as an array; raises unless floating, ``[n, features]``."""
+    rows = as_embeddings(x, name=name)
+    if rows.ndim != 2:
         raise ValueError(
-            "embeddings must be [n, features], one batch (jax.vmap takes several), got"
-            f" shape {embeddings.shape}."
+            f"{name} must be [n, features], one batch (jax.vmap takes several), got"
+            f" shape {rows.shape}."
         )
-    check_dimensions("embeddings", embeddings)
-    return embeddings
+    check_dimensions(name, rows)
+    return rows
 
 
 def as_batch(

@@ -21,7 +21,7 @@ from experiments.common import estimates, sharded, store
 from experiments.common.runs import Work
 from experiments.faces import config, records, report, train
 from experiments.faces.__main__ import parse
-from experiments.faces.records import ijb
+from experiments.faces.records import alignment
 
 ROOT = pathlib.Path(__file__).parents[3]
 IDENTITIES, IMAGES = 12, 6
@@ -98,7 +98,7 @@ def write_ijb(files, folder):
     (folder / "meta").mkdir(parents=True)
     (folder / "loose_crop").mkdir()
     media, points, pairs = [], [], []
-    places = ijb.POINTS * (8 / 112)
+    places = alignment.POINTS * (8 / 112)
     for number, record in enumerate(images):
         name = f"{number}.png"
         (folder / "loose_crop" / name).write_bytes(record.image)

@@ -1,8 +1,6 @@
-"""Verification sets: pickles of every protocol, and the draw of pairs."""
+"""Verification sets: decoded, written and drawn."""
 
-import collections
 import io
-import os
 import pathlib
 import pickle
 
@@ -28,43 +26,6 @@ def png(value, height=112, width=112):
 FILES = [png(value) for value in (10, 20, 30, 40)]
 
 
-def python_2_pickle():
-    """What cPickle of Python 2 writes: byte strings, and arrays of numpy.core.
-
-    Written opcode by opcode, since Python 3 writes neither.
-    """
-    files = [b"T" + len(f).to_bytes(4, "little") + f for f in FILES[:3]]  # BINSTRING
-    last = FILES[3]
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntU\x01btR"
-        b"(I1\n(I%d\ntcnumpy\ndtype\n(U\x02u1I0\nI1\ntR"
-        b"(I3\nU\x01|NNNI-1\nI-1\nI0\ntbI00\nT%b%btb"
-    ) % (len(last), len(last).to_bytes(4, "little"), last)
-    return b"\x80\x02((" + b"".join(files) + array + b"l(I01\nI00\nlt."
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("kind", [bytes, bytearray, "array"])
-def test_sets_of_every_protocol_are_read(tmp_path, protocol, kind):
-    as_kind = (lambda x: np.frombuffer(x, np.uint8)) if kind == "array" else kind
-    same = [np.bool_(True), False] if kind == "array" else [True, False]
-    content = pickle.dumps(([as_kind(x) for x in FILES], same), protocol)
-    (tmp_path / "lfw.bin").write_bytes(content)
-    found = read_verification_set(tmp_path / "lfw.bin")
-    assert found.images.shape == (4, 112, 112, 3)
-    assert found.images.dtype == np.uint8
-    np.testing.assert_array_equal(found.images[:, 5, 7, 1], [10, 20, 30, 40])
-    np.testing.assert_array_equal(found.is_same, [True, False])
-    assert found.is_same.dtype == bool
-
-
-def test_sets_of_python_2_are_read(tmp_path):
-    (tmp_path / "lfw.bin").write_bytes(python_2_pickle())
-    found = read_verification_set(tmp_path / "lfw.bin")
-    np.testing.assert_array_equal(found.images[:, 5, 7, 1], [10, 20, 30, 40])
-    np.testing.assert_array_equal(found.is_same, [True, False])
-
-
 def test_other_sizes_are_resized_at_the_short_side(tmp_path):
     wide = np.zeros((56, 100, 3), np.uint8)
     wide[:, 22:78] = 200  # the middle, which is kept
@@ -75,37 +36,12 @@ def test_other_sizes_are_resized_at_the_short_side(tmp_path):
     np.testing.assert_array_equal(found.images[0], 0)
 
 
-class Harm:
-    def __reduce__(self):
-        return os.system, ("true",)
-
-
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (pickle.dumps(Harm()), r"asks for (posix|nt)\.system, .* can run code"),
-        (pickle.dumps(([Harm()], [])), r"asks for (posix|nt)\.system"),
-        (pickle.dumps((FILES[:2], [collections.OrderedDict()])), "OrderedDict"),
-        (b"cbuiltins\neval\n.", r"asks for builtins\.eval"),
-        (b"cnumpy.testing\nruntests\n.", r"asks for numpy\.testing\.runtests"),
-        (pickle.dumps((FILES, [True, False]))[:-5], "not a pickle, or truncated"),
-        (b"", "not a pickle, or truncated: EOFError"),
-        (FILES[0], "not a pickle, or truncated"),
-        (pickle.dumps(FILES), "must have two lists"),
-        (pickle.dumps({"a": 1}), "must have two lists, .* got dict"),
-        (pickle.dumps((3, 4)), "must have two lists"),
-        (pickle.dumps((FILES[:3], [True, False])), "got 3 images and 2 pairs"),
-        (pickle.dumps((FILES, [[True], [True]])), "got 4 images and 2 pairs"),
-        (pickle.dumps(([], [])), "got 0 images and 0 pairs"),
-        (pickle.dumps((FILES, [1, 2])), "by True or False, got int64 from 1 to 2"),
-        (pickle.dumps((FILES, [0.0, 1.0])), "got float64"),
-        (pickle.dumps(([*FILES[:3], b""], [True, False])), "image 3 of 4: 0 bytes"),
-        (pickle.dumps(([*FILES[:3], FILES[0][:60]], [True, False])), "image 3 of 4"),
-        (pickle.dumps(([*FILES[:3], None], [True, False])), "image 3 of 4: NoneType"),
-    ],
-    ids=map(str, range(19)),
+    ("last", "message"),
+    [(b"", "image 3 of 4: 0 bytes"), (FILES[0][:60], "image 3 of 4: 60 bytes")],
 )
-def test_other_files_are_refused(tmp_path, content, message):
+def test_unreadable_images_are_named(tmp_path, last, message):
+    content = pickle.dumps(([*FILES[:3], last], [True, False]))
     (tmp_path / "lfw.bin").write_bytes(content)
     with pytest.raises(RecordError, match=message) as error:
         read_verification_set(tmp_path / "lfw.bin")

@@ -29,7 +29,16 @@ def distance_matrix(x, kind):
 
 
 def anchors_of(labels, batch):
-    """Every anchor, its positives and its negatives."""
+    """Every anchor, its positives and its negatives.
+
+    Given masks in place of labels, ``[anchors, references]``, the references are the
+    rows after the anchors.
+    """
+    if isinstance(labels, tuple):
+        for a, masks in enumerate(zip(*labels, strict=True)):
+            positives, negatives = (batch + np.flatnonzero(mask) for mask in masks)
+            yield a, list(positives), list(negatives)
+        return
     for a in range(batch):
         same = [j for j in range(batch) if j != a and labels[j] == labels[a]]
         yield a, same, [j for j in range(len(labels)) if labels[j] != labels[a]]
@@ -38,7 +47,8 @@ def anchors_of(labels, batch):
 def mean_of(costs, x, labels, held=None, *, batch=None, weights=None, **options):
     """Mean of what ``costs`` yields, each with its anchor, whose weight it has.
 
-    Rows from ``batch`` on are those of a memory.
+    Rows from ``batch`` on are those of a memory, or the references if ``labels`` are
+    masks.
     """
     if held is not None:
         options["held"] = held[0]

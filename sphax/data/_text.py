@@ -3,6 +3,9 @@
 import os
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from sphax._checks import check_count
 
 _DIGITS = np.isin(np.arange(256), np.frombuffer(b"0123456789", np.uint8))
 _ALLOWED = _DIGITS | np.isin(np.arange(256), np.frombuffer(b" \t\r\n", np.uint8))
@@ -11,20 +14,38 @@ _BLOCK = 2**24
 
 def read_integers(
     path: str | os.PathLike[str],
-    what: str,
     columns: int,
-    error: type[ValueError],
-    dtype: type = np.int64,
+    *,
+    what: str = "",
+    dtype: DTypeLike = np.int64,
 ) -> np.ndarray:
-    """Reads lines of non-negative integers, in blocks, ``[lines, columns]``.
+    r"""Reads a text file with the same number of integers in each line.
+
+    In blocks, so that memory is that of the result: lists of pairs have tens of
+    millions of lines.
 
     Args:
         path: The file; spaces or tabs are between the numbers of a line.
-        what: What the numbers of a line are, in words.
         columns: How many each line has.
-        error: Raised if a line has other content; names the line.
-        dtype: Of the integers.
+        what: What they are, in words, for the messages of errors.
+        dtype: Of the result.
+
+    Returns:
+        Non-negative integers, ``[lines, columns]``.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If a line has other content; names file and line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w") as file:
+        ...     print("1 11065 1", "2 11066 0", sep="\n", file=file, flush=True)
+        ...     sx.data.read_integers(file.name, 3)
+        array([[    1, 11065,     1],
+               [    2, 11066,     0]])
     """
+    check_count("columns", columns)
     blocks, lines = [np.empty((0, columns), dtype)], 0
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
@@ -38,9 +59,10 @@ def read_integers(
             strange = np.add.reduceat(~_ALLOWED[found], np.append(0, ends[:-1] + 1))
             for wrong in np.flatnonzero((numbers != columns) | (strange > 0))[:1]:
                 text = block.split(b"\n", wrong + 1)[wrong][:60]
-                raise error(
+                about = f" ({what})" if what else ""
+                raise ValueError(
                     f"{os.fspath(path)}: line {lines + wrong + 1} must be {columns}"
-                    f" integers ({what}), got {text!r}."
+                    f" integers{about}, got {text!r}."
                 )
             values = np.fromstring(block, np.int64, sep=" ").reshape(-1, columns)
             blocks.append(values.astype(dtype))
