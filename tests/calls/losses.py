@@ -131,6 +131,14 @@ CALLS = [
     by_class("hinge[blocked]", losses.hinge, normalize="both", scale=4.0, block_size=4),
     by_class("proxy_nca", losses.proxy_nca),
     by_class("proxy_anchor", losses.proxy_anchor),
+    by_class("uce", losses.uce, bias=0.5),
+    Call(
+        "losses.soft_triple",
+        losses.soft_triple,
+        (X, SUBCENTERS, LABELS),
+        (ROWS, ("classes", None, "features"), EACH),
+        (0, 1),
+    ),
     by_class("center", losses.center),
     by_class("adacos_dynamic_scale", losses.adacos_dynamic_scale, 5.0, block_size=4),
     Call(
@@ -147,6 +155,14 @@ CALLS = [
         (ROWS, ()),
         (0, 1),
     ),
+    Call("losses.norm_variance", losses.norm_variance, (X,), (ROWS,)),
+    Call(
+        "losses.matryoshka",
+        losses.matryoshka(losses.norm_variance, sizes=(4, 16)),
+        (X,),
+        (ROWS,),
+    ),
+    Call("losses.koleo[blocked]", partial(losses.koleo, block_size=3), (X,), (ROWS,)),
     Call("losses.uniform_face", losses.uniform_face, (CENTERS,), (CLASSES,)),
     Call(
         "losses.class_logits",
@@ -271,6 +287,7 @@ CALLS = [
         (ROWS, ROWS, OF_MEMORY),
         (0, 1),
     ),
+    in_pairs("ge2e", losses.ge2e),
     Call(
         "losses.nt_xent[memory]",
         lambda x, labels, memory: losses.nt_xent(x, labels, memory=memory),
@@ -297,4 +314,5 @@ EXEMPT: dict[str, str] = {
     "losses.check_margin_softmax": "checks options, returns nothing",
     "losses.adacos_fixed_scale": "arithmetic on a Python number",
     "losses.sphereface2_bias": "arithmetic on Python numbers",
+    "losses.uce_bias": "arithmetic on Python numbers",
 }
