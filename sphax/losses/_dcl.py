@@ -41,11 +41,10 @@ def dcl(
         w_p = 2 - \frac{e^{s_p / \sigma}}{\operatorname{mean} e^{s_p / \sigma}}.
 
     It is :func:`nt_xent` without the factor that makes the gradient of a close pair
-    small, and it has no such bound as 0: with :math:`N` negatives it is
-    :math:`\log N - 2 \gamma` at least. The weights of the weighted form (DCLW) have
-    mean 1 over all these pairs, and a gradient, as in the authors' code. If one pair is
-    close and many are distant, the weight of the close one is negative: it is pushed
-    apart.
+    small. It may be negative: with :math:`N` negatives and :math:`w_p = 1`, it is at
+    least :math:`\log N - 2 \gamma`. The weights of the weighted form (DCLW) have mean 1
+    over all these pairs, and a gradient, as in the authors' code. If one pair is close
+    and many are distant, the weight of the close one is negative: it is pushed apart.
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.

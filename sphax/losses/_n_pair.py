@@ -45,8 +45,8 @@ def n_pair(
     its second row is the positive of this anchor and a negative of those of all other
     classes. Further rows, and classes of one row, do not count, and the penalty is
     :math:`\tfrac\lambda2 (\|x\|^2 + \|x_p\|^2)`. Rows of a memory are further
-    negatives. Nothing is normalized; in PyTorch Metric Learning anchors and positives
-    are, and there is no penalty.
+    negatives there. Nothing is normalized; in PyTorch Metric Learning all rows are, by
+    default, and there is no penalty.
 
     Args:
         embeddings: Rows, floating, ``[n, features]``.
@@ -131,16 +131,18 @@ def _n_pair(
     pairs = compare(batch, plan, normalize=False)
     if pairing == "first":
         pairs = _first_of_classes(pairs)
-    squares = tuple(_squares(group.vectors) for group in pairs.groups)
-
-    def terms(tile, _, __, squares):
-        squares = jnp.where(tile.is_positive, squares[None, :], 0.0)
-        return Terms((tile.count(tile.is_positive), squares))
-
-    positives, of_positives = pairs.reduce(terms, columns=squares).sums
+    positives = pairs.reduce(
+        lambda tile, *_: Terms(sums=tile.count(tile.is_positive))
+    ).sums
     penalty = _squares(pairs.anchors.vectors) * positives
     if pairing == "first":
-        penalty = 0.5 * (penalty + of_positives)
+
+        def of_positives(tile, _, __, squares):
+            return Terms(jnp.where(tile.is_positive, squares[None, :], 0.0))
+
+        squares = tuple(_squares(group.vectors) for group in pairs.groups)
+        penalty += pairs.reduce(of_positives, columns=squares).sums
+        penalty *= 0.5
     penalty = pairs.mean(penalty, positives)
     return mean_cross_entropy(lambda tile, _: tile.products, pairs) + weight * penalty
 

@@ -215,7 +215,7 @@ def _chosen_distances(
         def equally_near(mask, cosines):
             # Not `==`: compiled in another sweep, a product may be rounded otherwise.
             # A NaN is chosen, not left out silently.
-            error = 4.0 * float(jnp.finfo(cosines.dtype).eps)
+            error = 8.0 * float(jnp.finfo(cosines.dtype).eps)
             is_chosen = mask & ~(jnp.abs(tile.products - cosines[:, None]) > error)
             return jnp.where(is_chosen, apart(tile), 0.0), tile.count(is_chosen)
 

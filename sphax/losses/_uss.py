@@ -42,9 +42,9 @@ def uss(
     which two embeddings are taken for one identity, the same for all of them, also once
     the network is in use. The paper has references of one row for each identity,
     ``references=bank, reference_labels=jnp.arange(len(bank))``, from the second epoch
-    on, and adds a loss of classes. Its code bounds the exponents by :math:`\gamma`,
-    which takes the gradient from pairs far beyond the threshold; here they are not
-    bounded.
+    on, and adds a loss of classes. The authors' code bounds the exponents by
+    :math:`\gamma`, so that pairs far beyond the threshold have no gradient; here they
+    are not bounded.
 
     Args:
         embeddings: Rows that count by their directions, floating, ``[n, features]``.

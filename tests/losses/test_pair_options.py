@@ -276,7 +276,10 @@ def test_constant_references_cost_no_product():
 def test_no_array_of_all_pairs_in_blocks():
     n, d = 512, 8
     x, y = jnp.ones((n, d)), jnp.arange(n) // 4
-    for name in ("nt-xent", "supcon-out", "contrastive", "circle", "triplet"):
+    for name in (
+        *("nt-xent", "supcon-out", "contrastive", "circle", "triplet"),
+        *("triplet-batch-hard", "angular"),
+    ):
         loss = functools.partial(PAIRWISE[name].loss, block_size=32)
         jaxpr = jax.make_jaxpr(jax.value_and_grad(loss))(x, y)
         assert largest_array(jaxpr.jaxpr) <= 2 * n * n // 32

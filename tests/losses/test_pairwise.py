@@ -204,6 +204,15 @@ def test_the_two_forms_of_the_angular_loss(angle):
     np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-4 * abs(slope).max())
 
 
+def test_references_without_anchors_cost_nothing():
+    x, labels = draw(25).astype(np.float32), np.array(LABELS)
+    step = jax.value_and_grad(losses.angular, argnums=0)
+    given = {"references": x, "reference_labels": labels}
+    value, gradient = step(x[:0], labels[:0], **given)
+    assert float(value) == 0.0
+    assert gradient.shape == (0, SHAPE[1])
+
+
 @pytest.mark.parametrize("name", ["n-pair-first", "dcl-weighted"])
 @pytest.mark.usefixtures("x64")
 def test_losses_of_an_order_or_of_all_anchors_in_blocks_and_on_devices(name):

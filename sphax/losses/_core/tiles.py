@@ -197,7 +197,7 @@ def _cut(tree: Any, blocks: Blocks) -> Any:
 def _joined(x: jax.Array, n: int, blocks: Blocks) -> jax.Array:
     """The ``n`` entries of an array in blocks, see :func:`_cut`."""
     x = x.reshape(len(x), blocks.shards, blocks.size, *x.shape[2:]).swapaxes(0, 1)
-    x = x.reshape(blocks.shards, -1, *x.shape[3:])
+    x = x.reshape(blocks.shards, x.shape[1] * blocks.size, *x.shape[3:])
     return x[:, : n // blocks.shards].reshape(n, *x.shape[2:])
 
 
