@@ -42,9 +42,9 @@ def mate_ranks(
         block_size: Number of queries in a tile.
 
     Yields:
-        Indices of queries ``[q]``, each query that may have a mate in some block, the
-        last of all maybe in several; ranks of their mates, rising, ``[q, mates]``, with
-        infinity for those that a query has less; and its number of mates, ``[q]``.
+        Indices of queries, ``[q]``; the rising ranks of the mates of each, ``[q,
+        mates]``, infinite where a query has fewer; and their numbers, ``[q]``. Queries
+        of classes without mates are left out, and the last query may come twice.
     """
     (x, labels), (w, others) = queries, references
     labels, others = as_comparable(labels, others)

@@ -21,8 +21,8 @@ from sphax.metrics._tiles import (
 )
 from sphax.sphere import inner_products
 
-# Templates in a tile for each of its probes, so that a tile is worth its overhead.
-WIDTH = 4
+# Templates in a tile for each of its probes.
+_WIDTH = 4
 # Blocks of probes that are on the device together. Each tile of the gallery is
 # gathered once for all of them.
 _BLOCKS = 16
@@ -128,7 +128,7 @@ def find_mates(
     identities, sorted_identities = np.unique(known[order], return_inverse=True)
     mate = np.searchsorted(identities, labels).clip(max=len(identities) - 1)
     mate = np.where(identities[mate] == labels, mate, -1)
-    tiles = _as_tiles(order, sorted_identities, WIDTH * block_size)
+    tiles = _as_tiles(order, sorted_identities, _WIDTH * block_size)
     # Probes of one identity, or of identities side by side, are in one block, so that
     # a block has few templates of mates.
     blocks = in_blocks(np.argsort(mate, kind="stable"), block_size)
@@ -154,7 +154,7 @@ class _Tiles(NamedTuple):
 
     templates: np.ndarray  # indices of templates, [tiles, width]
     identities: np.ndarray  # number of the identity of each, [tiles, width]
-    words: list["_Words"]  # of each tile
+    words: list["_Words"]  # what is said of the 32-bit words of each tile
 
 
 class _Words(NamedTuple):
@@ -292,7 +292,7 @@ def _count(state, probes, tile, score, last, words, excluded, *, precision):
     own = (last >= 0)[:, None] & (last[:, None] // 32 == number)
     own = jnp.where(own, bit[last % 32][:, None], 0)
     found = jax.lax.population_count((carried | hits) & ends & ~own)
-    others = others + jnp.sum(found.astype(jnp.int32), axis=1)
+    others = others + jnp.sum(found.astype(jnp.int32), axis=1, dtype=jnp.int32)
     return others, best, latest[:, -1]
 
 

@@ -20,7 +20,8 @@ from sphax.sphere import inner_products
 
 # References in a tile for each of its queries.
 WIDTH = 16
-# Blocks of queries on the device together, for each of which a tile is used.
+# Blocks of queries that are on the device together. Each tile of the references is sent
+# there once for all of them.
 BLOCKS = 16
 
 
