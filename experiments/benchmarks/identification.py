@@ -6,9 +6,8 @@ Probes are compared with every template of the gallery, tile by tile: for the ma
 each (``find_mates``), for the nearest ten templates (``nearest``), and for the ranks of
 mates (``recall_at_k``, ``mean_average_precision``). The bound is the bare products of
 the same tiles. Memory is the peak of the process during a call, beyond what it had
-before, embeddings included; Linux tells it. ``--probes 10000`` is the size of IJB-C
-against a million distractors. Runs unchanged on a GPU or TPU, where the memory is that
-of the host.
+before; Linux tells it. With ``--probes 10000 --repetitions 1``, each takes a minute or
+more. Runs unchanged on a GPU or TPU, where the memory is that of the host.
 """
 
 import pathlib

@@ -3,8 +3,9 @@
 All metrics of scores run on the host: they take concrete arrays, compare scores in
 NumPy, reject scores that are not finite, return NumPy values together with the rule in
 words, and do not run under ``jit``. Scores are similarities: a larger score means more
-alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_score` and
-:func:`class_angles` are pure functions of JAX arrays.
+alike. Functions of embeddings compute cosines tile by tile on the device, and never
+hold those of all pairs. The diagnostics :func:`angular_visual_hardness`,
+:func:`angular_fisher_score` and :func:`class_angles` are pure functions of JAX arrays.
 """
 
 from sphax import _discovery

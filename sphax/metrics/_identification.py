@@ -316,14 +316,14 @@ def tpir_at_fpir(
 
 
 def _as_given(name: str, rates: ArrayLike | None) -> ArrayLike:
-    """``rates``; raises if there are none, which only the type of mates allows."""
+    """``rates``; raises if they were left out."""
     if rates is None:
         raise TypeError(f"{name} must be given: by name after mates, {name}=0.01.")
     return rates
 
 
 def _as_mates(scores, probe_labels, gallery_labels) -> Mates:
-    """The mates in the place of scores and labels; raises unless these fit."""
+    """Mates, given or found in a matrix of scores; raises unless the arguments fit."""
     if isinstance(scores, Mates):
         if probe_labels is not None or gallery_labels is not None:
             raise ValueError(

@@ -13,9 +13,9 @@ from sphax.metrics._nearest import BLOCKS, WIDTH
 from sphax.metrics._tiles import Exclusion, check_cosines, directions, in_blocks
 from sphax.sphere import inner_products
 
-# With more mates than these, NumPy sorts the scores of a tile on the host (3 ns a score
-# on one core with AVX-512; XLA's sort on a CPU takes 130), instead of comparing all of
-# them with each mate's on the device (0.2 ns).
+# With more mates than these, NumPy sorts the scores of a tile on the host, instead of
+# comparing all of them with each mate's on the device. (On a CPU, a sort by XLA takes
+# tens of times as long as one by NumPy.)
 _FEW = 8
 
 
