@@ -68,6 +68,8 @@ OF_HOST = {
     "cmc": (lambda: sx.metrics.cmc(X, LABELS, np.arange(4)), "scores"),
     "recall_at_k": (lambda: sx.metrics.recall_at_k(X, LABELS), "embeddings"),
     "blufr": (lambda: sx.metrics.blufr(X, LABELS, []), "embeddings"),
+    "find_mates": (lambda: sx.metrics.find_mates(X, LABELS, W, LABELS), "probes"),
+    "nearest": (lambda: sx.metrics.nearest(W, X, 1), "references"),
     "pair_scores": (lambda: sx.metrics.pair_scores(X, LABELS), "embeddings"),
     "pool_templates": (
         lambda: sx.metrics.pool_templates(X, LABELS, LABELS),

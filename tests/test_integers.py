@@ -170,6 +170,9 @@ def test_host_code_compares_integers_exactly(dtypes, negative):
         "dir_at_far": lambda labels, others: sx.metrics.dir_at_far(
             scores, labels, others, far=1.0
         )[:-1],
+        "find_mates": lambda labels, others: sx.metrics.find_mates(
+            X[:3], labels, X[[0, 0, 1]], others
+        ),
         "pool_templates": lambda labels, others: (
             sx.metrics.pool_templates(X[:3], labels, others).embeddings
         ),

@@ -31,6 +31,11 @@ OF_VECTORS = {
         lambda x: sx.metrics.recall_at_k(x, np.asarray(LABELS)),
         "embeddings",
     ),
+    "metrics.find_mates": (
+        lambda x: sx.metrics.find_mates(x, LABELS, x, LABELS),
+        "probes",
+    ),
+    "metrics.nearest": (lambda x: sx.metrics.nearest(x, x, 1), "queries"),
     "operators.decoupled_dense": (
         lambda x: sx.operators.decoupled_dense(x, x.T, **FUNCTIONS),
         "inputs",

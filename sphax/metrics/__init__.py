@@ -3,8 +3,9 @@
 All metrics of scores run on the host: they take concrete arrays, compare scores in
 NumPy, reject scores that are not finite, return NumPy values together with the rule in
 words, and do not run under ``jit``. Scores are similarities: a larger score means more
-alike. The diagnostics :func:`angular_visual_hardness`, :func:`angular_fisher_score` and
-:func:`class_angles` are pure functions of JAX arrays.
+alike. Functions of embeddings compute cosines tile by tile on the device, and never
+hold those of all pairs. The diagnostics :func:`angular_visual_hardness`,
+:func:`angular_fisher_score` and :func:`class_angles` are pure functions of JAX arrays.
 """
 
 from sphax import _discovery
@@ -31,12 +32,19 @@ from sphax.metrics._jax_diagnostics import (
     angular_visual_hardness as angular_visual_hardness,
 )
 from sphax.metrics._jax_diagnostics import class_angles as class_angles
+from sphax.metrics._mates import Mates as Mates
+from sphax.metrics._mates import find_mates as find_mates
+from sphax.metrics._nearest import nearest as nearest
 from sphax.metrics._pair_scores import pair_scores as pair_scores
 from sphax.metrics._retrieval import RecallAtK as RecallAtK
 from sphax.metrics._retrieval import RetrievalPrecision as RetrievalPrecision
+from sphax.metrics._retrieval import RetrievalValue as RetrievalValue
+from sphax.metrics._retrieval import mean_average_precision as mean_average_precision
 from sphax.metrics._retrieval import (
     mean_average_precision_at_r as mean_average_precision_at_r,
 )
+from sphax.metrics._retrieval import mean_reciprocal_rank as mean_reciprocal_rank
+from sphax.metrics._retrieval import ndcg as ndcg
 from sphax.metrics._retrieval import r_precision as r_precision
 from sphax.metrics._retrieval import recall_at_k as recall_at_k
 from sphax.metrics._roc import Det as Det

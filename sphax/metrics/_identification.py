@@ -1,13 +1,14 @@
 """Identification of probes in a gallery: CMC (closed set), DIR and TPIR (open set)."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import as_comparable, as_finite, as_numpy_labels, check_count
+from sphax._checks import check_count
 from sphax.metrics._accept_counts import count_accepts, operating_points
+from sphax.metrics._mates import Mates, mates_of_scores
 
 _RANK_RULE = (
     "gallery templates are collapsed to identities by their largest score; a tie counts"
@@ -34,10 +35,24 @@ class Cmc(NamedTuple):
     rule: str
 
 
+@overload
+def cmc(scores: Mates, *, max_rank: int | None = None) -> Cmc: ...
+
+
+@overload
 def cmc(
     scores: ArrayLike,
     probe_labels: ArrayLike,
     gallery_labels: ArrayLike,
+    *,
+    max_rank: int | None = None,
+) -> Cmc: ...
+
+
+def cmc(
+    scores: ArrayLike | Mates,
+    probe_labels: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
     *,
     max_rank: int | None = None,
 ) -> Cmc:
@@ -51,8 +66,10 @@ def cmc(
     Host code: concrete arrays, compared in their own precision, not under ``jit``.
 
     Args:
-        scores: Similarities, floating, ``[probes, gallery]``.
-        probe_labels: Identity of each probe, integer, ``[probes]``.
+        scores: Similarities, floating, ``[probes, gallery]``, or what
+            :func:`find_mates` returns, which needs no such matrix.
+        probe_labels: Identity of each probe, integer, ``[probes]``; not given with
+            mates, nor is the next.
         gallery_labels: Identity of each template, integer, ``[gallery]``.
         max_rank: Number of ranks; all identities of the gallery if not given.
 
@@ -70,7 +87,7 @@ def cmc(
     """
     if max_rank is not None:
         check_count("max_rank", max_rank)
-    mates = _nearest_mates(scores, probe_labels, gallery_labels)
+    mates = _as_mates(scores, probe_labels, gallery_labels)
     unmated = np.count_nonzero(~mates.is_mated)
     if unmated:
         raise ValueError(
@@ -132,11 +149,26 @@ class TpirAtFpir(NamedTuple):
     rule: str
 
 
+@overload
+def dir_at_far(scores: Mates, *, far: ArrayLike, rank: int = 1) -> DirAtFar: ...
+
+
+@overload
 def dir_at_far(
     scores: ArrayLike,
     probe_labels: ArrayLike,
     gallery_labels: ArrayLike,
     far: ArrayLike,
+    *,
+    rank: int = 1,
+) -> DirAtFar: ...
+
+
+def dir_at_far(
+    scores: ArrayLike | Mates,
+    probe_labels: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
+    far: ArrayLike | None = None,
     *,
     rank: int = 1,
 ) -> DirAtFar:
@@ -151,8 +183,10 @@ def dir_at_far(
     Host code: concrete arrays, compared in their own precision, not under ``jit``.
 
     Args:
-        scores: Similarities, floating, ``[probes, gallery]``.
-        probe_labels: Identity of each probe, integer, ``[probes]``.
+        scores: Similarities, floating, ``[probes, gallery]``, or what
+            :func:`find_mates` returns, which needs no such matrix.
+        probe_labels: Identity of each probe, integer, ``[probes]``; not given with
+            mates, nor is the next.
         gallery_labels: Identity of each template, integer, ``[gallery]``.
         far: :math:`f` in [0, 1], one or several.
         rank: :math:`r`, 1 or more; ties count against the probe, as in :func:`cmc`.
@@ -178,7 +212,8 @@ def dir_at_far(
         of Face Recognition, 2005.
     """
     check_count("rank", rank)
-    mates = _nearest_mates(scores, probe_labels, gallery_labels)
+    rates = _as_given("far", far)
+    mates = _as_mates(scores, probe_labels, gallery_labels)
     mated = int(np.count_nonzero(mates.is_mated))
     non_mated = len(mates.is_mated) - mated
     if not mated or not non_mated:
@@ -193,7 +228,7 @@ def dir_at_far(
     best = np.where(mates.is_mated, mates.score, mates.best)
     counts = count_accepts(best[is_counted], is_found[is_counted])
     return DirAtFar(
-        *operating_points(counts._replace(genuine_total=mated), far),
+        *operating_points(counts._replace(genuine_total=mated), rates),
         mated,
         non_mated,
         f"mate within rank {rank} and score >= threshold; {_RANK_RULE}; the smallest"
@@ -201,11 +236,24 @@ def dir_at_far(
     )
 
 
+@overload
+def tpir_at_fpir(scores: Mates | Sequence[Mates], *, fpir: ArrayLike) -> TpirAtFpir: ...
+
+
+@overload
 def tpir_at_fpir(
     scores: ArrayLike | Sequence[ArrayLike],
     probe_labels: ArrayLike,
     gallery_labels: ArrayLike | Sequence[ArrayLike],
     fpir: ArrayLike,
+) -> TpirAtFpir: ...
+
+
+def tpir_at_fpir(
+    scores: ArrayLike | Sequence[ArrayLike] | Mates | Sequence[Mates],
+    probe_labels: ArrayLike | None = None,
+    gallery_labels: ArrayLike | Sequence[ArrayLike] | None = None,
+    fpir: ArrayLike | None = None,
 ) -> TpirAtFpir:
     """True positive identification rate at a false positive identification rate (IJB).
 
@@ -217,9 +265,11 @@ def tpir_at_fpir(
     Host code: concrete arrays, compared in their own precision, not under ``jit``.
 
     Args:
-        scores: Similarities, floating, ``[probes, gallery]``, or a list or tuple of
-            them, one for each gallery.
-        probe_labels: Identity of each probe, integer, ``[probes]``, for all galleries.
+        scores: Similarities, floating, ``[probes, gallery]``, or what
+            :func:`find_mates` returns, or a list or tuple of them, one for each
+            gallery.
+        probe_labels: Identity of each probe, integer, ``[probes]``, for all galleries;
+            not given with mates, nor is the next.
         gallery_labels: Identity of each template, integer, ``[gallery]``, or a list or
             tuple of them.
         fpir: False positive identification rate in [0, 1], one or several.
@@ -243,58 +293,47 @@ def tpir_at_fpir(
         Maze et al., `IARPA Janus Benchmark - C
         <https://doi.org/10.1109/ICB2018.2018.00033>`_, ICB 2018.
     """
+    rates = _as_given("fpir", fpir)
     galleries: list[Any] = [scores]
     labels: list[Any] = [gallery_labels]
-    if isinstance(scores, (list, tuple)):
-        galleries, labels = list(scores), list(gallery_labels)  # pyright: ignore[reportArgumentType]
+    # A Mates is a tuple of another kind.
+    if isinstance(scores, (list, tuple)) and not isinstance(scores, Mates):
+        galleries = list(scores)
+        labels = [None] * len(galleries)
+        if gallery_labels is not None:
+            labels = list(gallery_labels)  # pyright: ignore[reportArgumentType]
     if len(labels) != len(galleries) or not labels:
         raise ValueError(
             "scores and gallery_labels must have an entry for each gallery, got"
             f" {len(galleries)} and {len(labels)}."
         )
     found = tuple(
-        dir_at_far(gallery, probe_labels, identities, fpir)
+        dir_at_far(gallery, probe_labels, identities, rates)  # pyright: ignore[reportArgumentType]
         for gallery, identities in zip(galleries, labels, strict=True)
     )
     mean = np.mean([each.dir for each in found], axis=0)
     return TpirAtFpir(mean, found, f"{found[0].rule}; mean over {len(found)} galleries")
 
 
-class _NearestMates(NamedTuple):
-    """The mate of each probe in the gallery, ``[probes]`` each."""
-
-    is_mated: np.ndarray  # whether the gallery has the probe's identity
-    score: np.ndarray  # the mate's score; undefined for probes without a mate
-    rank: np.ndarray  # the mate's rank, from 1; undefined for probes without a mate
-    best: np.ndarray  # the largest score of any identity
-    identities: int  # number of identities in the gallery
+def _as_given(name: str, rates: ArrayLike | None) -> ArrayLike:
+    """``rates``; raises if they were left out."""
+    if rates is None:
+        raise TypeError(f"{name} must be given: by name after mates, {name}=0.01.")
+    return rates
 
 
-def _nearest_mates(
-    scores: ArrayLike,
-    probe_labels: ArrayLike,
-    gallery_labels: ArrayLike,
-) -> _NearestMates:
-    """The mate of each probe, its score and rank; raises unless the arguments fit."""
-    scores = as_finite("scores", scores)
-    if scores.ndim != 2:
-        raise ValueError(f"scores must be [probes, gallery], got shape {scores.shape}.")
-    probes = as_numpy_labels(
-        "probe_labels", probe_labels, len(scores), "probes of scores"
-    )
-    gallery = as_numpy_labels(
-        "gallery_labels", gallery_labels, scores.shape[1], "gallery columns of scores"
-    )
-    probes, gallery = as_comparable(probes, gallery)
-    order = np.argsort(gallery, kind="stable")
-    identities, first = np.unique(gallery[order], return_index=True)
-    scores = np.maximum.reduceat(scores[:, order], first, axis=1)
-    column = np.searchsorted(identities, probes).clip(max=len(identities) - 1)
-    mate = np.take_along_axis(scores, column[:, None], 1)
-    return _NearestMates(
-        identities[column] == probes,
-        mate[:, 0],
-        np.count_nonzero(scores >= mate, axis=1),
-        scores.max(axis=1),
-        len(identities),
-    )
+def _as_mates(scores, probe_labels, gallery_labels) -> Mates:
+    """Mates, given or found in a matrix of scores; raises unless the arguments fit."""
+    if isinstance(scores, Mates):
+        if probe_labels is not None or gallery_labels is not None:
+            raise ValueError(
+                "probe_labels and gallery_labels have no effect with the result of"
+                " find_mates; leave them out, and give other arguments by name."
+            )
+        return scores
+    if probe_labels is None or gallery_labels is None:
+        raise ValueError(
+            "probe_labels and gallery_labels must be given, unless scores are the"
+            " result of find_mates."
+        )
+    return mates_of_scores(scores, probe_labels, gallery_labels)

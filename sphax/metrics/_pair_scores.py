@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import as_comparable, as_floating, as_numpy_labels, check_count
+from sphax._checks import check_count
 from sphax._numerics import widen
+from sphax.metrics._tiles import as_sets
 from sphax.sphere import cosine_similarity
 
 
@@ -60,9 +61,11 @@ def pair_scores(
 
 
 def _pairs(queries, others, is_one_set, size, precision):
-    for i in range(0, len(queries[0]), size):
-        for j in range(i if is_one_set else 0, len(others[0]), size):
-            x, w = queries[0][i : i + size], others[0][j : j + size]
+    # NumPy, since slicing JAX arrays would compile.
+    all_x, all_w = np.asarray(queries[0]), np.asarray(others[0])
+    for i in range(0, len(all_x), size):
+        for j in range(i if is_one_set else 0, len(all_w), size):
+            x, w = all_x[i : i + size], all_w[j : j + size]
             same = queries[1][i : i + size, None] == others[1][None, j : j + size]
             scores = np.asarray(cosines(x, w, precision))
             if is_one_set and i == j:
@@ -76,41 +79,3 @@ def _pairs(queries, others, is_one_set, size, precision):
 def cosines(x: jax.Array, w: jax.Array, precision) -> jax.Array:
     """Cosines ``[n, m]`` of rows, in float32 at least."""
     return cosine_similarity(widen(x), widen(w), precision=precision)
-
-
-def as_sets(
-    embeddings: jax.typing.ArrayLike,
-    labels: ArrayLike,
-    references: jax.typing.ArrayLike | None,
-    reference_labels: ArrayLike | None,
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Vectors and labels of the queries and of the references, as NumPy arrays.
-
-    Without references, the queries are the references as well. NumPy, since slicing JAX
-    arrays would compile.
-    """
-    x, labels = _as_set("embeddings", embeddings, "labels", labels)
-    if (references is None) != (reference_labels is None):
-        raise ValueError(
-            "references and reference_labels must be given together, or neither of"
-            " them for the pairs of one set."
-        )
-    if references is None or reference_labels is None:
-        return (x, labels), (x, labels)
-    w, others = _as_set("references", references, "reference_labels", reference_labels)
-    if w.shape[1] != x.shape[1] or w.dtype != x.dtype:
-        raise ValueError(
-            "references must have the features and dtype of embeddings, got references"
-            f" {w.shape} {w.dtype} and embeddings {x.shape} {x.dtype}."
-        )
-    labels, others = as_comparable(labels, others)
-    return (x, labels), (w, others)
-
-
-def _as_set(name, vectors, labels_name, labels):
-    array = np.asarray(as_floating(name, vectors))
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(
-            f"{name} must be [n, features] and not empty, got shape {array.shape}."
-        )
-    return array, as_numpy_labels(labels_name, labels, len(array), name)

@@ -1,15 +1,17 @@
-"""Retrieval by cosine: Recall@K, R-precision and MAP@R."""
+"""Retrieval by cosine: Recall@K, precisions and gains, from the ranks of mates."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sphax._checks import check_count, check_finite
-from sphax.metrics._pair_scores import as_sets, cosines
+from sphax._checks import check_choice, check_count
+from sphax.metrics._mate_ranks import mate_ranks
+from sphax.metrics._tiles import Exclude, as_exclusion, as_sets
+
+Average = Literal["queries", "classes"]
 
 
 class RecallAtK(NamedTuple):
@@ -18,6 +20,8 @@ class RecallAtK(NamedTuple):
     Attributes:
         recall: Share of queries with a mate among the k nearest, ``[len(k)]``.
         k: The values of k, in the order given.
+        per_query: 1 for each query with a mate among the k nearest, 0 without, NaN if
+            it has no mate at all, ``[n, len(k)]``.
         queries: Number of queries with a mate.
         excluded: Number of queries without a mate, which are left out.
         rule: What was done, in words.
@@ -31,6 +35,7 @@ class RecallAtK(NamedTuple):
 
     recall: np.ndarray
     k: tuple[int, ...]
+    per_query: np.ndarray
     queries: int
     excluded: int
     rule: str
@@ -41,6 +46,7 @@ class RetrievalPrecision(NamedTuple):
 
     Attributes:
         precision: Mean over the queries with a mate, in [0, 1].
+        per_query: The precision of each query, NaN without a mate, ``[n]``.
         queries: Number of queries with a mate.
         excluded: Number of queries without a mate, which are left out.
         rule: What was done, in words.
@@ -53,6 +59,30 @@ class RetrievalPrecision(NamedTuple):
     """
 
     precision: float
+    per_query: np.ndarray
+    queries: int
+    excluded: int
+    rule: str
+
+
+class RetrievalValue(NamedTuple):
+    """A measure of the ranks of mates; see :func:`mean_average_precision`.
+
+    Attributes:
+        value: Mean over the queries with a mate, in [0, 1].
+        per_query: The value of each query, NaN without a mate, ``[n]``.
+        queries: Number of queries with a mate.
+        excluded: Number of queries without a mate, which are left out.
+        rule: What was done, in words.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> sx.metrics.mean_reciprocal_rank(x, [0, 0, 1]).per_query
+        array([ 1., 1., nan])
+    """
+
+    value: float
+    per_query: np.ndarray
     queries: int
     excluded: int
     rule: str
@@ -65,6 +95,8 @@ def recall_at_k(
     k: int | tuple[int, ...] = (1,),
     references: jax.typing.ArrayLike | None = None,
     reference_labels: ArrayLike | None = None,
+    exclude: Exclude | None = None,
+    average: Average = "queries",
     block_size: int = 256,
 ) -> RecallAtK:
     """Share of queries with at least one mate among their k nearest references.
@@ -72,7 +104,9 @@ def recall_at_k(
     A mate is a reference of the query's class. Ties are pessimistic: among equal
     cosines, mates come last.
 
-    Host code over blocks of queries: concrete arrays, not under ``jit``.
+    Host code over tiles of cosines: concrete arrays, not under ``jit``. NumPy arrays
+    stay on the host, and tiles of them are sent to the device; JAX arrays stay on their
+    device.
 
     Args:
         embeddings: Queries, floating, ``[n, features]``; they need not be unit.
@@ -81,8 +115,14 @@ def recall_at_k(
         references: Vectors to search, floating, ``[m, features]``. By default the
             queries themselves, each without itself.
         reference_labels: Class of each, integer, ``[m]``; given with ``references``.
-        block_size: Number of queries handled at a time: memory is a few arrays of
-            ``block_size x m``.
+        exclude: Pairs that do not exist: integer ``[pairs, 2]``, each the index of a
+            query and of a reference; or a function of both indices, NumPy arrays ``[q,
+            1]`` and ``[1, r]``, that returns booleans ``[q, r]``, True for such pairs.
+            Mates are counted without them.
+        average: The mean over "queries" with a mate, or over "classes" the mean of each
+            class that has such queries, so that large classes do not weigh more.
+        block_size: Number of queries in a tile, which has 16 times as many references:
+            memory is a few arrays of ``16 block_size**2`` numbers.
 
     Returns:
         A :class:`RecallAtK`.
@@ -101,13 +141,14 @@ def recall_at_k(
         raise ValueError("k must have at least one depth, got none.")
     for depth in depths:
         check_count("k", depth)
-    search = _prepare(embeddings, labels, references, reference_labels, block_size)
-    found = []
-    for hits, _ in _nearest(search, max(depths)):
-        first = np.where(hits.any(1), hits.argmax(1), hits.shape[1])
-        found.append(first[:, None] < np.array(depths))
-    recall = np.concatenate(found).mean(0)
-    return RecallAtK(recall, depths, len(search.rows), search.excluded, search.rule)
+    found = _measure(
+        "a mate among the k nearest",
+        lambda ranks, mates: ranks[:, :1] <= np.array(depths),
+        (embeddings, labels, references, reference_labels, exclude, block_size),
+        average,
+        nearest_only=True,
+    )
+    return RecallAtK(np.array(found.value), depths, *found[1:])
 
 
 def r_precision(
@@ -116,6 +157,8 @@ def r_precision(
     *,
     references: jax.typing.ArrayLike | None = None,
     reference_labels: ArrayLike | None = None,
+    exclude: Exclude | None = None,
+    average: Average = "queries",
     block_size: int = 256,
 ) -> RetrievalPrecision:
     """Share of mates among the R nearest references, where R is the number of mates.
@@ -126,7 +169,9 @@ def r_precision(
         references: Vectors to search, floating, ``[m, features]``. By default the
             queries themselves, each without itself.
         reference_labels: Class of each, integer, ``[m]``; given with ``references``.
-        block_size: Number of queries handled at a time, as in :func:`recall_at_k`.
+        exclude: Pairs that do not exist, as in :func:`recall_at_k`.
+        average: "queries" or "classes", as in :func:`recall_at_k`.
+        block_size: Number of queries in a tile, as in :func:`recall_at_k`.
 
     Returns:
         A :class:`RetrievalPrecision`.
@@ -140,12 +185,13 @@ def r_precision(
         >>> sx.metrics.r_precision(x, [0, 0, 1, 0]).precision
         0.5
     """
-    search = _prepare(embeddings, labels, references, reference_labels, block_size)
-    values = [
-        _within(hits, mates).sum(1) / mates
-        for hits, mates in _nearest(search, int(search.mates.max()))
-    ]
-    return _averaged(values, search, "share of mates among the R nearest")
+    found = _measure(
+        "share of mates among the R nearest",
+        lambda ranks, mates: np.sum(ranks <= mates[:, None], axis=1) / mates,
+        (embeddings, labels, references, reference_labels, exclude, block_size),
+        average,
+    )
+    return RetrievalPrecision(*found)
 
 
 def mean_average_precision_at_r(
@@ -154,6 +200,8 @@ def mean_average_precision_at_r(
     *,
     references: jax.typing.ArrayLike | None = None,
     reference_labels: ArrayLike | None = None,
+    exclude: Exclude | None = None,
+    average: Average = "queries",
     block_size: int = 256,
 ) -> RetrievalPrecision:
     r"""Mean average precision at R (MAP@R).
@@ -174,7 +222,9 @@ def mean_average_precision_at_r(
         references: Vectors to search, floating, ``[m, features]``. By default the
             queries themselves, each without itself.
         reference_labels: Class of each, integer, ``[m]``; given with ``references``.
-        block_size: Number of queries handled at a time, as in :func:`recall_at_k`.
+        exclude: Pairs that do not exist, as in :func:`recall_at_k`.
+        average: "queries" or "classes", as in :func:`recall_at_k`.
+        block_size: Number of queries in a tile, as in :func:`recall_at_k`.
 
     Returns:
         A :class:`RetrievalPrecision`.
@@ -192,95 +242,266 @@ def mean_average_precision_at_r(
         Musgrave et al., `A Metric Learning Reality Check
         <https://arxiv.org/abs/2003.08505>`_, ECCV 2020, Eqs. 1 and 2.
     """
-    search = _prepare(embeddings, labels, references, reference_labels, block_size)
-    values = []
-    for hits, mates in _nearest(search, int(search.mates.max())):
-        hits = _within(hits, mates)
-        precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
-        values.append((precision * hits).sum(1) / mates)
-    return _averaged(values, search, "(1/R) sum of P(i) over the mates among the R")
+
+    def precision_at_r(ranks, mates):
+        is_within = ranks <= mates[:, None]
+        return np.sum(np.where(is_within, _place(ranks) / ranks, 0), axis=1) / mates
+
+    found = _measure(
+        "(1/R) sum of P(i) over the mates among the R",
+        precision_at_r,
+        (embeddings, labels, references, reference_labels, exclude, block_size),
+        average,
+    )
+    return RetrievalPrecision(*found)
 
 
-class _Search(NamedTuple):
-    """Queries that have a mate, and the references."""
-
-    vectors: np.ndarray  # of all queries
-    labels: np.ndarray  # of all queries
-    references: np.ndarray
-    reference_labels: np.ndarray
-    rows: np.ndarray  # numbers of the queries with a mate
-    mates: np.ndarray  # number of mates, R, of each of these
-    is_one_set: bool
-    block_size: int
-    excluded: int  # number of queries without a mate
-    rule: str
-
-
-def _prepare(
+def mean_average_precision(
     embeddings: jax.typing.ArrayLike,
     labels: ArrayLike,
-    references: jax.typing.ArrayLike | None,
-    reference_labels: ArrayLike | None,
-    block_size: int,
-) -> _Search:
-    """The queries that have a mate; raises unless the arguments fit and some do."""
-    check_count("block_size", block_size)
-    is_one_set = references is None
-    queries, others = as_sets(embeddings, labels, references, reference_labels)
-    classes, sizes = np.unique(others[1], return_counts=True)
-    column = np.searchsorted(classes, queries[1]).clip(max=len(classes) - 1)
-    mates = np.where(classes[column] == queries[1], sizes[column], 0) - is_one_set
-    rows = np.flatnonzero(mates)
-    if not rows.size:
-        raise ValueError(
-            "labels must have mates among the references, got none for any of the"
-            f" {len(mates)} queries."
-        )
-    removed = "the query itself removed; " if is_one_set else ""
-    return _Search(
-        *queries,
-        *others,
-        rows,
-        mates[rows],
-        is_one_set,
-        block_size,
-        len(mates) - len(rows),
-        "references by falling cosine in float32, mates last among equals;"
-        f" {removed}queries without a mate left out",
+    *,
+    references: jax.typing.ArrayLike | None = None,
+    reference_labels: ArrayLike | None = None,
+    exclude: Exclude | None = None,
+    rule: Literal["standard", "trapezoid"] = "standard",
+    average: Average = "queries",
+    block_size: int = 256,
+) -> RetrievalValue:
+    r"""Mean average precision (mAP) over all mates of each query.
+
+    If the mates of a query have ranks :math:`k_1 < \dots < k_R`, its average precision
+    is
+
+    .. math::
+        \frac1R \sum_{i=1}^{R} \frac{i}{k_i}, \qquad \text{or by trapezoids} \qquad
+        \frac1R \sum_{i=1}^{R}
+            \frac12 \left( \frac{i}{k_i} + \frac{i - 1}{k_i - 1} \right),
+
+    the second quotient being 1 for :math:`k_i = 1`. The trapezoids are those of the
+    official code of Market-1501 and of Oxford5k; most code for re-identification has
+    the standard sum today. They may differ by a point.
+
+    Args:
+        embeddings: Queries, floating, ``[n, features]``; they need not be unit.
+        labels: Class of each, integer, ``[n]``.
+        references: Vectors to search, floating, ``[m, features]``. By default the
+            queries themselves, each without itself.
+        reference_labels: Class of each, integer, ``[m]``; given with ``references``.
+        exclude: Pairs that do not exist, as in :func:`recall_at_k`.
+        rule: "standard" or "trapezoid".
+        average: "queries" or "classes", as in :func:`recall_at_k`.
+        block_size: Number of queries in a tile, as in :func:`recall_at_k`.
+
+    Returns:
+        A :class:`RetrievalValue`.
+
+    Raises:
+        TypeError: If embeddings are not floating or labels not integer.
+        ValueError: If shapes do not fit, a cosine is NaN, or no query has a mate.
+
+    Example:
+        The rule of Market-1501: images of the same person by the same camera are left
+        out, and so are parts of persons, whose identity is -1. Identity 0, distractors,
+        stays.
+
+        >>> x = jnp.array([[1.0, 0.0]])
+        >>> w = jnp.array([[1.0, 0.1], [1.0, 0.2], [1.0, 0.3], [1.0, 0.4], [1.0, 0.5]])
+        >>> person, camera = np.array([7]), np.array([1])
+        >>> people, cameras = np.array([7, -1, 7, 0, 7]), np.array([1, 3, 2, 3, 3])
+        >>> def is_junk(q, r):
+        ...     same = (person[q] == people[r]) & (camera[q] == cameras[r])
+        ...     return same | (people[r] == -1)
+        >>> found = sx.metrics.mean_average_precision(
+        ...     x, person, references=w, reference_labels=people, exclude=is_junk
+        ... )
+        >>> print(found.value)  # mates at ranks 1 and 3
+        0.8333333333333333
+
+    References:
+        Zheng et al., `Scalable Person Re-identification: A Benchmark
+        <https://doi.org/10.1109/ICCV.2015.133>`_, ICCV 2015.
+    """
+    check_choice("rule", rule, ("standard", "trapezoid"))
+
+    def average_precision(ranks, mates):
+        precision = _place(ranks) / ranks
+        if rule == "trapezoid":
+            before = (_place(ranks) - 1) / np.maximum(ranks - 1, 1)
+            precision = (precision + np.where(ranks == 1, 1, before)) / 2
+        return precision.sum(axis=1) / mates
+
+    return _measure(
+        f"average precision over all mates, {rule}",
+        average_precision,
+        (embeddings, labels, references, reference_labels, exclude, block_size),
+        average,
     )
 
 
-def _nearest(search: _Search, depth: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Whether each of the ``depth`` nearest is a mate, and R, a block at a time."""
-    labels = search.reference_labels
-    depth = min(depth, len(labels) - search.is_one_set)
-    references = jnp.asarray(search.references)  # to the device once
-    for start in range(0, len(search.rows), search.block_size):
-        block = slice(start, start + search.block_size)
-        rows = search.rows[block]
-        scores = np.asarray(cosines(search.vectors[rows], references, "highest"))
-        check_finite("cosines of embeddings", scores)
-        # NumPy orders complex numbers by their real part, then by their imaginary part:
-        # one partial sort settles ties and carries along which references are mates.
-        # `np.lexsort` of scores and labels takes about five times as long.
-        keys = np.empty(scores.shape, np.complex64)
-        keys.real = scores
-        keys.imag = search.labels[rows, None] != labels[None, :]
-        if search.is_one_set:
-            keys[np.arange(len(rows)), rows] = complex(-np.inf, 1.0)
-        keys = np.partition(keys, len(labels) - depth, axis=1)[:, -depth:]
-        keys = np.sort(keys, axis=1)[:, ::-1]
-        yield keys.imag == 0.0, search.mates[block]
+def mean_reciprocal_rank(
+    embeddings: jax.typing.ArrayLike,
+    labels: ArrayLike,
+    *,
+    references: jax.typing.ArrayLike | None = None,
+    reference_labels: ArrayLike | None = None,
+    exclude: Exclude | None = None,
+    average: Average = "queries",
+    block_size: int = 256,
+) -> RetrievalValue:
+    r"""Mean reciprocal rank (MRR) of the nearest mate, :math:`1 / k_1`.
+
+    Args:
+        embeddings: Queries, floating, ``[n, features]``; they need not be unit.
+        labels: Class of each, integer, ``[n]``.
+        references: Vectors to search, floating, ``[m, features]``. By default the
+            queries themselves, each without itself.
+        reference_labels: Class of each, integer, ``[m]``; given with ``references``.
+        exclude: Pairs that do not exist, as in :func:`recall_at_k`.
+        average: "queries" or "classes", as in :func:`recall_at_k`.
+        block_size: Number of queries in a tile, as in :func:`recall_at_k`.
+
+    Returns:
+        A :class:`RetrievalValue`.
+
+    Raises:
+        TypeError: If embeddings are not floating or labels not integer.
+        ValueError: If shapes do not fit, a cosine is NaN, or no query has a mate.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
+        >>> sx.metrics.mean_reciprocal_rank(x, [0, 0, 1, 0]).value
+        0.6666667
+    """
+    return _measure(
+        "1 / rank of the nearest mate",
+        lambda ranks, mates: 1 / ranks[:, 0],
+        (embeddings, labels, references, reference_labels, exclude, block_size),
+        average,
+        nearest_only=True,
+    )
 
 
-def _within(hits: np.ndarray, mates: np.ndarray) -> np.ndarray:
-    """Hits among the first R."""
-    return hits & (np.arange(hits.shape[1]) < mates[:, None])
+def ndcg(
+    embeddings: jax.typing.ArrayLike,
+    labels: ArrayLike,
+    *,
+    k: int | None = None,
+    references: jax.typing.ArrayLike | None = None,
+    reference_labels: ArrayLike | None = None,
+    exclude: Exclude | None = None,
+    average: Average = "queries",
+    block_size: int = 256,
+) -> RetrievalValue:
+    r"""Normalized discounted cumulative gain (nDCG) with gain 1 for mates.
+
+    If the mates of a query have ranks :math:`k_1 < \dots < k_R`,
+
+    .. math::
+        \sum_{k_i \le k} \frac1{\log_2(1 + k_i)} \Big/
+            \sum_{i=1}^{\min(R, k)} \frac1{\log_2(1 + i)}.
+
+    Args:
+        embeddings: Queries, floating, ``[n, features]``; they need not be unit.
+        labels: Class of each, integer, ``[n]``.
+        k: Depth :math:`k`, 1 or more; all references if not given.
+        references: Vectors to search, floating, ``[m, features]``. By default the
+            queries themselves, each without itself.
+        reference_labels: Class of each, integer, ``[m]``; given with ``references``.
+        exclude: Pairs that do not exist, as in :func:`recall_at_k`.
+        average: "queries" or "classes", as in :func:`recall_at_k`.
+        block_size: Number of queries in a tile, as in :func:`recall_at_k`.
+
+    Returns:
+        A :class:`RetrievalValue`.
+
+    Raises:
+        TypeError: If embeddings are not floating or labels not integer.
+        ValueError: If shapes do not fit, a cosine is NaN, or no query has a mate.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
+        >>> sx.metrics.ndcg(x, [0, 0, 1, 0], k=1).value
+        0.3333333
+
+    References:
+        Järvelin and Kekäläinen, `Cumulated gain-based evaluation of IR techniques
+        <https://doi.org/10.1145/582415.582418>`_, TOIS 2002.
+    """
+    if k is not None:
+        check_count("k", k)
+    depth = np.inf if k is None else k
+
+    def gain(ranks, mates):
+        gains = np.where(ranks <= depth, 1 / np.log2(1 + ranks), 0).sum(axis=1)
+        ideal = np.cumsum(1 / np.log2(1 + _place(ranks)))
+        return gains / ideal[np.minimum(mates, depth).astype(int) - 1]
+
+    within = "all references" if k is None else f"the {k} nearest"
+    return _measure(
+        f"gain 1 / log2(1 + rank) within {within}",
+        gain,
+        (embeddings, labels, references, reference_labels, exclude, block_size),
+        average,
+    )
 
 
-def _averaged(
-    values: list[np.ndarray], search: _Search, measure: str
-) -> RetrievalPrecision:
-    mean = float(np.concatenate(values).mean())
-    rule = f"{measure}; {search.rule}"
-    return RetrievalPrecision(mean, len(search.rows), search.excluded, rule)
+def _place(ranks: np.ndarray) -> np.ndarray:
+    """1, 2, ..., for the nearest mate, the second, ..."""
+    return np.arange(1, ranks.shape[1] + 1)
+
+
+def _measure(
+    name: str,
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    arguments: tuple,
+    average: Average,
+    *,
+    nearest_only: bool = False,
+) -> RetrievalValue:
+    """The mean and the values of a measure.
+
+    ``measure(ranks, mates)`` has the rising ranks of the mates of some queries, ``[q,
+    mates]``, infinite where a query has fewer, and their numbers ``[q]``, none of which
+    is 0.
+    """
+    embeddings, labels, references, reference_labels, exclude, block_size = arguments
+    check_count("block_size", block_size)
+    check_choice("average", average, ("queries", "classes"))
+    queries, others = as_sets(embeddings, labels, references, reference_labels)
+    size = len(queries[1])
+    values = None
+    for rows, ranks, mates in mate_ranks(
+        queries,
+        others,
+        as_exclusion(exclude, size, len(others[1])),
+        is_one_set=references is None,
+        nearest_only=nearest_only,
+        block_size=block_size,
+    ):
+        has_mate = mates > 0
+        if np.any(has_mate):
+            found = measure(ranks[has_mate], mates[has_mate])
+            if values is None:
+                values = np.full((size, *found.shape[1:]), np.nan)
+            values[rows[has_mate]] = found
+    if values is None:
+        raise ValueError(
+            "labels must have mates among the references, got none for any of the"
+            f" {size} queries."
+        )
+    is_counted = ~np.isnan(values.reshape(size, -1)[:, 0])
+    _, number, count = np.unique(
+        queries[1][is_counted], return_inverse=True, return_counts=True
+    )
+    weights = np.ones(len(number))
+    if average == "classes":
+        weights = 1 / count[number]
+    mean = np.average(values[is_counted], axis=0, weights=weights)
+    rule = f"{name}; references by falling cosine in float32, mates last among equals"
+    if references is None:
+        rule += "; the query itself removed"
+    if exclude is not None:
+        rule += "; excluded pairs removed"
+    rule += f"; queries without a mate left out; mean over {average}"
+    counted = int(np.count_nonzero(is_counted))
+    return RetrievalValue(mean.tolist(), values, counted, size - counted, rule)

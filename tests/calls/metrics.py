@@ -156,6 +156,25 @@ CALLS = [
         X,
         LABELS,
     ),
-    *map(of_retrieval, ("recall_at_k", "r_precision", "mean_average_precision_at_r")),
+    host(
+        "find_mates",
+        lambda *a: values(sx.metrics.find_mates(*a, block_size=6)),
+        X,
+        PROBES,
+        W[:4],
+        GALLERY,
+    ),
+    host("nearest", lambda x, w: sx.metrics.nearest(x, w, 2, block_size=6), X, W),
+    *map(
+        of_retrieval,
+        (
+            "recall_at_k",
+            "r_precision",
+            "mean_average_precision_at_r",
+            "mean_average_precision",
+            "mean_reciprocal_rank",
+            "ndcg",
+        ),
+    ),
 ]
 EXEMPT: dict[str, str] = {}
