@@ -54,6 +54,7 @@ BY_ID = {
     "losses.triplet": lambda labels: sx.losses.triplet(X, labels),
     "losses.contrastive": lambda labels: sx.losses.contrastive(X, labels),
     "losses.nt_xent": lambda labels: sx.losses.nt_xent(X, labels),
+    "losses.ge2e": lambda labels: sx.losses.ge2e(X, labels),
     "losses.enqueue": lambda labels: (
         sx.losses.enqueue(sx.losses.init_memory(size=4, features=3), X, labels).labels
     ),

@@ -7,7 +7,7 @@ its parameters and state, and ``loss(embeddings, labels, key=key)``.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -45,12 +45,15 @@ class _UnifiedThreshold(nnx.Module):
 
 
 class _Prototypes(nnx.Module):
-    """A loss between embeddings and one learned vector for each class."""
+    """A loss between embeddings and one learned vector for each class, or several."""
 
-    def __init__(self, function, features: int, classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, function, features: int, classes: int, *centers: int, rngs: nnx.Rngs
+    ):
         self.function = function
         init = nnx.initializers.normal(features**-0.5)
-        self.prototypes = nnx.Param(init(rngs.params(), (classes, features)))
+        shape = classes, *centers, features
+        self.prototypes = nnx.Param(init(rngs.params(), shape))
 
     def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
         return self.function(embeddings, self.prototypes[...], labels)
@@ -68,6 +71,18 @@ class _SphereFace2(_Prototypes):
     def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
         weights = self.prototypes[...], labels, self.bias[...]
         return self.function(embeddings, *weights, variant=self.variant)
+
+
+class _UniFace(_Prototypes):
+    """A binary problem for each class, with one learned threshold."""
+
+    def __init__(self, features: int, classes: int, *, rngs: nnx.Rngs):
+        super().__init__(sx.losses.uce, features, classes, rngs=rngs)
+        self.bias = nnx.Param(jnp.asarray(sx.losses.uce_bias(classes)))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        weights = self.prototypes[...], labels
+        return self.function(embeddings, *weights, bias=self.bias[...])
 
 
 class _AdaCos(_Prototypes):
@@ -118,6 +133,16 @@ class _Ring(nnx.Module):
         return sx.losses.ring(embeddings, self.radius[...])
 
 
+class _GE2E(nnx.Module):
+    """Softmax over the centroids of the batch, with a learned scale."""
+
+    def __init__(self):
+        self.scale = nnx.Param(jnp.asarray(10.0))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        return sx.losses.ge2e(embeddings, labels, scale=self.scale[...])
+
+
 class _Sum(nnx.Module):
     """Two losses at once, each with its parameters."""
 
@@ -141,6 +166,26 @@ def alignment_and_uniformity(embeddings: jax.Array, labels: jax.Array) -> jax.Ar
 def n_pair_and_angular(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
     """The total with which the angular loss was published."""
     return l.n_pair(embeddings, labels) + 2.0 * l.angular(embeddings, labels)
+
+
+def koleo(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """The distance from neighbors with DINOv2's weight."""
+    del labels
+    return 0.1 * sx.losses.koleo(embeddings)
+
+
+def triplet_and_norm_variance(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """The triplet loss with norms that are drawn together."""
+    triplet = sx.losses.triplet(embeddings, labels, mining="semi_hard")
+    return triplet + 0.5 * sx.losses.norm_variance(embeddings)
+
+
+@cache
+def _matryoshka_arcface(features: int, scale: float) -> Callable[..., jax.Array]:
+    """ArcFace of an eighth, a quarter and a half of the features, and of all."""
+    arcface = partial(l.margin_softmax, margin=m.ArcFace(), scale=scale)
+    sizes = [features // part for part in (8, 4, 2, 1) if features >= part]
+    return l.matryoshka(arcface, sizes=sizes, cut=2)
 
 
 class Method(NamedTuple):
@@ -262,12 +307,25 @@ METHODS: dict[str, Method] = {
     "sphereface2-c": _sphereface2("SphereFace2, C", "C"),
     "sphereface2-a": _sphereface2("SphereFace2, A", "A"),
     "sphereface2-m": _sphereface2("SphereFace2, M", "M"),
+    "uniface": Method(
+        "UniFace",
+        lambda features, classes, scale, rngs: _UniFace(features, classes, rngs=rngs),
+        True,
+    ),
+    "matryoshka-arcface": Method(
+        "ArcFace, Matryoshka",
+        lambda features, classes, scale, rngs: _Prototypes(
+            _matryoshka_arcface(features, scale), features, classes, rngs=rngs
+        ),
+        True,
+    ),
     "softmax-center": _with_softmax("Softmax + center", _Centers),
     "softmax-ring": _with_softmax("Softmax + ring", _Ring),
     "softmax-uniformface": _with_softmax("Softmax + UniformFace", _UniformFace),
     "softmax-contrastive": _with_softmax(
         "Softmax + contrastive", lambda *_: _Pairs(l.contrastive)
     ),
+    "softmax-koleo": _with_softmax("Softmax + KoLeo", lambda *_: _Pairs(koleo)),
     "contrastive": _pairs("Contrastive", l.contrastive),
     "triplet": _pairs("Triplet, semi-hard", l.triplet, mining="semi_hard"),
     "triplet-all": _pairs("Triplet, all", l.triplet, mining="all"),
@@ -285,6 +343,9 @@ METHODS: dict[str, Method] = {
         margin="soft",
         mining="easy_positive",
     ),
+    "triplet-norm-variance": _pairs(
+        "Triplet, semi-hard + norm variance", triplet_and_norm_variance
+    ),
     "n-pair": _pairs("N-pair", l.n_pair),
     "n-pair-angular": _pairs("N-pair + angular", n_pair_and_angular),
     "nt-xent": _pairs("NT-Xent", l.nt_xent),
@@ -294,5 +355,12 @@ METHODS: dict[str, Method] = {
     "uss": Method("USS, learned threshold", lambda *_: _UnifiedThreshold()),
     "proxy-nca": _prototypes("Proxy-NCA", l.proxy_nca),
     "proxy-anchor": _prototypes("Proxy-Anchor", l.proxy_anchor),
+    "soft-triple": Method(
+        "SoftTriple, K = 10",
+        lambda features, classes, scale, rngs: _Prototypes(
+            l.soft_triple, features, classes, 10, rngs=rngs
+        ),
+    ),
+    "ge2e": Method("GE2E", lambda features, classes, scale, rngs: _GE2E()),
     "alignment-uniformity": _pairs("Alignment + uniformity", alignment_and_uniformity),
 }

@@ -23,28 +23,35 @@ from sphax.losses._core.pairs import PairOptions as PairOptions
 from sphax.losses._dcl import dcl as dcl
 from sphax.losses._dominant_subcenters import angles_to_dominant as angles_to_dominant
 from sphax.losses._dominant_subcenters import dominant_subcenters as dominant_subcenters
+from sphax.losses._ge2e import ge2e as ge2e
 from sphax.losses._hinge import hinge as hinge
+from sphax.losses._koleo import koleo as koleo
 from sphax.losses._margin_softmax import MarginAux as MarginAux
 from sphax.losses._margin_softmax import check_margin_softmax as check_margin_softmax
 from sphax.losses._margin_softmax import margin_softmax as margin_softmax
 from sphax.losses._margin_softmax import (
     margin_softmax_per_example as margin_softmax_per_example,
 )
+from sphax.losses._matryoshka import matryoshka as matryoshka
 from sphax.losses._memory import MemoryBank as MemoryBank
 from sphax.losses._memory import enqueue as enqueue
 from sphax.losses._memory import init_memory as init_memory
 from sphax.losses._n_pair import n_pair as n_pair
+from sphax.losses._norm_variance import norm_variance as norm_variance
 from sphax.losses._nt_xent import nt_xent as nt_xent
 from sphax.losses._p2sgrad import p2sgrad as p2sgrad
 from sphax.losses._proxy_anchor import proxy_anchor as proxy_anchor
 from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
+from sphax.losses._soft_triple import soft_triple as soft_triple
 from sphax.losses._sphereface2 import sphereface2 as sphereface2
 from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
 from sphax.losses._supervised_contrastive import (
     supervised_contrastive as supervised_contrastive,
 )
 from sphax.losses._triplet import triplet as triplet
+from sphax.losses._uce import uce as uce
+from sphax.losses._uce import uce_bias as uce_bias
 from sphax.losses._uniform_face import uniform_face as uniform_face
 from sphax.losses._uss import uss as uss
 from sphax.losses._uss import uss_bias as uss_bias

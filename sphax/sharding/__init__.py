@@ -9,7 +9,9 @@ from sphax.sharding._losses import p2sgrad as p2sgrad
 from sphax.sharding._losses import padded_rows as padded_rows
 from sphax.sharding._losses import proxy_anchor as proxy_anchor
 from sphax.sharding._losses import proxy_nca as proxy_nca
+from sphax.sharding._losses import soft_triple as soft_triple
 from sphax.sharding._losses import sphereface2 as sphereface2
+from sphax.sharding._losses import uce as uce
 from sphax.sharding._pairwise import pairwise as pairwise
 from sphax.sharding._sample_classes import SampledClasses as SampledClasses
 from sphax.sharding._sample_classes import sample_classes as sample_classes

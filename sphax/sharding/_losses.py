@@ -151,19 +151,14 @@ def margin_softmax(
         An et al., `Partial FC <https://arxiv.org/abs/2010.05222>`_, 2020, for classes
         on several devices.
     """
-    loss, aux = _on_mesh(
-        losses.margin_softmax,
-        embeddings,
-        prototypes,
-        labels,
-        {"margin": margin, "has_aux": has_aux, **options},
-        mesh,
-        class_axis,
-        batch_axis,
-        num_classes,
+    places = mesh, class_axis, batch_axis, num_classes
+    given = {"margin": margin, "has_aux": has_aux, **options}
+    result = _on_mesh(
+        losses.margin_softmax, embeddings, prototypes, labels, given, *places
     )
     if not has_aux:
-        return loss
+        return result
+    loss, aux = result
     return loss, aux if margin.keeps_state else aux._replace(margin=margin)
 
 
@@ -208,18 +203,104 @@ def sphereface2(
         >>> sx.sharding.sphereface2(x, w, labels, bias, mesh=mesh, class_axis="classes")
         Array(0.564438, dtype=float32)
     """
-    value, _ = _on_mesh(
-        losses.sphereface2,
-        embeddings,
-        prototypes,
-        labels,
-        {"bias": bias, **options},
-        mesh,
-        class_axis,
-        batch_axis,
-        num_classes,
+    places = mesh, class_axis, batch_axis, num_classes
+    given = {"bias": bias, **options}
+    return _on_mesh(losses.sphereface2, embeddings, prototypes, labels, given, *places)
+
+
+def uce(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    bias: jax.typing.ArrayLike,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """Unified cross-entropy over classes that are split over devices (UniFace).
+
+    The value is that of :func:`sphax.losses.uce` on one device.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Floating, ``[classes, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        bias: The bias of all classes, a scalar.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.uce`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.uce`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, w, labels = jnp.eye(2, 3), jnp.eye(4, 3), jnp.array([0, 1])
+        >>> bias = sx.losses.uce_bias(classes=4)
+        >>> sx.sharding.uce(
+        ...     x, w, labels, bias=bias, scale=8.0, mesh=mesh, class_axis="classes"
+        ... )
+        Array(0.358647, dtype=float32)
+    """
+    places = mesh, class_axis, batch_axis, num_classes
+    given = {"bias": bias, **options}
+    return _on_mesh(losses.uce, embeddings, prototypes, labels, given, *places)
+
+
+def soft_triple(
+    embeddings: jax.typing.ArrayLike,
+    prototypes: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    mesh: Mesh | None = None,
+    class_axis: Axes,
+    batch_axis: Axes | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> jax.Array:
+    """SoftTriple over classes that are split over the devices of a mesh.
+
+    The value is that of :func:`sphax.losses.soft_triple` on one device.
+
+    Args:
+        embeddings: Floating, ``[..., features]``.
+        prototypes: Centers, floating, ``[classes, k, features]``.
+        labels: Integer, ``[...]``, in ``[0, classes)``.
+        mesh: Like the next three, as in :func:`margin_softmax`.
+        class_axis: Axis or axes along which the classes are split.
+        batch_axis: Axis or axes along which the examples are split.
+        num_classes: Number of classes, if prototypes at the end stand for no class.
+        **options: Other options of :func:`sphax.losses.soft_triple`.
+
+    Returns:
+        The loss, a scalar in float32 at least.
+
+    Raises:
+        TypeError: In the same cases as :func:`sphax.losses.soft_triple`.
+        ValueError: In the same cases, and those of :func:`margin_softmax`.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("classes",))
+        >>> x, labels = jnp.eye(2), jnp.array([0, 1])
+        >>> centers = jnp.array([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [0.0, 2.0]]])
+        >>> sx.sharding.soft_triple(
+        ...     x, centers, labels, scale=2.0, mesh=mesh, class_axis="classes"
+        ... )
+        Array(0.3707, dtype=float32)
+    """
+    places = mesh, class_axis, batch_axis, num_classes
+    return _on_mesh(
+        losses.soft_triple, embeddings, prototypes, labels, options, *places
     )
-    return value
 
 
 def hinge(
@@ -261,18 +342,8 @@ def hinge(
         >>> sx.sharding.hinge(x, w, labels, mesh=mesh, class_axis="classes")
         Array(1.25, dtype=float32)
     """
-    value, _ = _on_mesh(
-        losses.hinge,
-        embeddings,
-        prototypes,
-        labels,
-        options,
-        mesh,
-        class_axis,
-        batch_axis,
-        num_classes,
-    )
-    return value
+    places = mesh, class_axis, batch_axis, num_classes
+    return _on_mesh(losses.hinge, embeddings, prototypes, labels, options, *places)
 
 
 def p2sgrad(
@@ -314,18 +385,8 @@ def p2sgrad(
         >>> sx.sharding.p2sgrad(x, w, labels, mesh=mesh, class_axis="classes")
         Array(0.34, dtype=float32)
     """
-    value, _ = _on_mesh(
-        losses.p2sgrad,
-        embeddings,
-        prototypes,
-        labels,
-        options,
-        mesh,
-        class_axis,
-        batch_axis,
-        num_classes,
-    )
-    return value
+    places = mesh, class_axis, batch_axis, num_classes
+    return _on_mesh(losses.p2sgrad, embeddings, prototypes, labels, options, *places)
 
 
 def proxy_nca(
@@ -366,18 +427,8 @@ def proxy_nca(
         >>> sx.sharding.proxy_nca(x, proxies, labels, mesh=mesh, class_axis="classes")
         Array(-1.30685, dtype=float32)
     """
-    value, _ = _on_mesh(
-        losses.proxy_nca,
-        embeddings,
-        proxies,
-        labels,
-        options,
-        mesh,
-        class_axis,
-        batch_axis,
-        num_classes,
-    )
-    return value
+    places = mesh, class_axis, batch_axis, num_classes
+    return _on_mesh(losses.proxy_nca, embeddings, proxies, labels, options, *places)
 
 
 def proxy_anchor(
@@ -423,18 +474,16 @@ def proxy_anchor(
         ... )
         Array(1.14156, dtype=float32)
     """
-    value, _ = _on_mesh(
+    places = mesh, class_axis, batch_axis, num_classes
+    return _on_mesh(
         losses.proxy_anchor,
         embeddings,
         proxies,
         labels,
         options,
-        mesh,
-        class_axis,
-        batch_axis,
-        num_classes,
+        *places,
+        needs_batch=True,
     )
-    return value
 
 
 def class_logits(
@@ -592,7 +641,10 @@ def padded_rows(num_classes: int, mesh: Mesh, class_axis: Axes) -> int:
 INSIDE = "class_axis of the functions of sphax.losses"
 
 # Options that are arrays or numbers; all others are fixed when a loss is compiled.
-_ARRAYS = {"margin", "scale", "where", "key", "bias", "exponent", "balance"}
+_ARRAYS = {
+    *("margin", "scale", "where", "key", "bias", "exponent", "balance"),
+    *("inner_scale", "regularization", "negative_weight"),
+}
 
 
 def _on_mesh(
@@ -605,8 +657,14 @@ def _on_mesh(
     class_axis: Axes,
     batch_axis: Axes | None,
     num_classes: int | None,
+    *,
+    needs_batch: bool = False,
 ) -> Any:
-    """The loss, checked and compiled once for all calls alike."""
+    """What the loss returns, checked and compiled once for all calls alike.
+
+    The loss is a mean over the examples, unless it needs the batch: a function of all
+    examples for every class.
+    """
     embeddings = as_array("embeddings", embeddings)
     prototypes = as_array("prototypes", prototypes)
     labels = as_array("labels", labels)
@@ -621,8 +679,7 @@ def _on_mesh(
     classes = as_axes("class_axis", class_axis, mesh)
     batch = _as_batch_axes(batch_axis, mesh, labels.shape)
     if not labels.size:  # nothing to send
-        value = loss(embeddings, prototypes, labels, num_classes=num_classes, **options)
-        return value if options.get("has_aux") else (value, None)
+        return loss(embeddings, prototypes, labels, num_classes=num_classes, **options)
     arrays, fixed = {}, {}
     for name, value in options.items():
         is_array = name in _ARRAYS or isinstance(value, jax.Array)
@@ -638,12 +695,21 @@ def _on_mesh(
         class_axes=classes,
         batch_axes=batch,
         number=_number(num_classes, prototypes),
+        needs_batch=needs_batch,
     )
 
 
 @partial(
     jax.jit,
-    static_argnames=("loss", "fixed", "mesh", "class_axes", "batch_axes", "number"),
+    static_argnames=(
+        "loss",
+        "fixed",
+        "mesh",
+        "class_axes",
+        "batch_axes",
+        "number",
+        "needs_batch",
+    ),
 )
 def _compiled_on_mesh(
     embeddings: jax.Array,
@@ -657,6 +723,7 @@ def _compiled_on_mesh(
     class_axes: tuple[str, ...],
     batch_axes: tuple[str, ...],
     number: int,
+    needs_batch: bool,
 ) -> Any:
     prototypes = _divisible(prototypes, mesh, class_axes)
     # Whatever has an entry for each example is split as the examples are.
@@ -672,9 +739,10 @@ def _compiled_on_mesh(
     )
     # A mean over the examples needs all of them only on devices that have other
     # classes; the loss of a proxy needs all of them everywhere.
-    needed = batch_axes if loss is losses.proxy_anchor else class_axes
+    needed = batch_axes if needs_batch else class_axes
     gathered = tuple(axis for axis in batch_axes if axis in needed)
     apart = tuple(axis for axis in batch_axes if axis not in needed)
+    has_aux = dict(fixed).get("has_aux", False)
 
     def on_device(x, w, labels, given):
         def gather(leaf, spec):
@@ -685,45 +753,40 @@ def _compiled_on_mesh(
         if apart and "key" in options:
             part = jax.lax.axis_index(apart)
             options["key"] = jax.random.fold_in(options["key"], part)
-        options |= dict(fixed, class_axis=class_axes, num_classes=number)
-        aux = None
-        if loss is losses.margin_softmax:
+        if isinstance(options.get("margin"), Margin):
             options["margin"] = _over_batch(options["margin"], apart)
-            value, aux = loss(x, w, labels, **options | {"has_aux": True})
-            weight = aux.weight
-        else:
-            value = loss(x, w, labels, **options)
-            where = options.get("where")
-            weights = jnp.ones(labels.shape) if where is None else where
-            weight = jnp.sum(weights, dtype=value.dtype)
+        options |= dict(fixed, class_axis=class_axes, num_classes=number)
+        result = loss(x, w, labels, **options)
+        value, aux = result if has_aux else (result, None)
+        where = options.get("where")
+        weights = jnp.ones(labels.shape) if where is None else where
+        weight = jnp.sum(weights, dtype=value.dtype)
         if batch_axes:
             # Equal on all devices along the gathered axes, so that the mean over these
             # divides the gradient of each by their number.
             sums = jax.lax.psum((weight * value, weight), batch_axes)
             value = divide(*sums)
         if aux is None:
-            return value, None
-        total = jax.lax.psum(weight, apart) if apart else weight
+            return value
 
         def mine(entries):
             is_split = entries.shape == labels.shape != ()
             return (_part if is_split else _equal)(entries, gathered)
 
+        total = jax.lax.psum(aux.weight, apart) if apart else aux.weight
         aux = jax.tree.map(mine, aux._replace(weight=total))
         leaves = jax.tree.leaves(aux.margin)
         structure = jax.tree.structure(given["margin"])
         return value, aux._replace(margin=jax.tree.unflatten(structure, leaves))
 
-    aux_specs = None
-    if loss is losses.margin_softmax:
+    out_specs: Any = P()
+    if has_aux:
         counted: Any = (examples,) * 3
         aux_specs = MarginAux(*counted, P(), option_specs["margin"])  # pyright: ignore
-    return jax.shard_map(
-        on_device,
-        mesh=mesh,
-        in_specs=specs,
-        out_specs=(P(), aux_specs),
-    )(*given)
+        out_specs = P(), aux_specs
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=out_specs)(
+        *given
+    )
 
 
 def _as_batch_axes(axes: Any, mesh: Mesh, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -114,6 +114,14 @@ CALLS = [
     by_class("hinge[blocked]", losses.hinge, normalize="both", scale=4.0, block_size=4),
     by_class("proxy_nca", losses.proxy_nca),
     by_class("proxy_anchor", losses.proxy_anchor),
+    by_class("uce", losses.uce, bias=0.5),
+    Call(
+        "losses.soft_triple",
+        losses.soft_triple,
+        (X, SUBCENTERS, LABELS),
+        (ROWS, ("classes", None, "features"), EACH),
+        (0, 1),
+    ),
     by_class("center", losses.center),
     by_class("adacos_dynamic_scale", losses.adacos_dynamic_scale, 5.0, block_size=4),
     Call(
@@ -130,6 +138,14 @@ CALLS = [
         (ROWS, ()),
         (0, 1),
     ),
+    Call("losses.norm_variance", losses.norm_variance, (X,), (ROWS,)),
+    Call(
+        "losses.matryoshka",
+        losses.matryoshka(losses.norm_variance, sizes=(4, 16)),
+        (X,),
+        (ROWS,),
+    ),
+    Call("losses.koleo[blocked]", partial(losses.koleo, block_size=3), (X,), (ROWS,)),
     Call("losses.uniform_face", losses.uniform_face, (CENTERS,), (CLASSES,)),
     Call(
         "losses.class_logits",
@@ -192,6 +208,7 @@ CALLS = [
     in_pairs("uss_bias", losses.uss_bias),
     in_pairs("dcl", losses.dcl),
     in_pairs("dcl[weighted]", losses.dcl, weighted=True),
+    in_pairs("ge2e", losses.ge2e),
     Call(
         "losses.nt_xent[memory]",
         lambda x, labels, memory: losses.nt_xent(x, labels, memory=memory),
@@ -218,4 +235,5 @@ EXEMPT: dict[str, str] = {
     "losses.check_margin_softmax": "checks options, returns nothing",
     "losses.adacos_fixed_scale": "arithmetic on a Python number",
     "losses.sphereface2_bias": "arithmetic on Python numbers",
+    "losses.uce_bias": "arithmetic on Python numbers",
 }

@@ -13,6 +13,7 @@ from tests.calls._call import Call, normal
 KEY = jax.random.key(0)
 LABELS = np.array([3, 0, 3, 15, 7, 7, 7, 1], np.int32)
 PARAMS = {"prototypes": normal(0, 16, 4), "scale": normal(1, 16)}
+CENTERS = normal(5, 16, 2, 4)
 GRADS = {"prototypes": normal(2, 8, 4), "scale": normal(3, 8)}
 ROWS = np.array([0, 1, 4, 5, 9, 11, 12, 15], np.int32)
 OF_PARAMS = {"prototypes": ("classes", "features"), "scale": ("classes",)}
@@ -46,13 +47,16 @@ def on_mesh(name, *more, **options):
         return function(x, w, labels, *more, **where, **options)
 
     labels = None if name == "class_logits" else LABELS
-    arguments = normal(4, 8, 4), PARAMS["prototypes"], labels
+    w = CENTERS if name == "soft_triple" else PARAMS["prototypes"]
+    arguments = normal(4, 8, 4), w, labels
     return Call(f"sharding.{name}", call, arguments, is_host=True)
 
 
 CALLS = [
     on_mesh("margin_softmax", margins.ArcFace()),
     on_mesh("sphereface2", 0.5),
+    on_mesh("uce", bias=0.5),
+    on_mesh("soft_triple"),
     on_mesh("hinge"),
     on_mesh("p2sgrad"),
     on_mesh("proxy_nca"),

@@ -42,12 +42,13 @@ def scale(x, w, labels, **options):
     return losses.adacos_dynamic_scale(x, w, labels, 8.0, **options)
 
 
-# Every loss that takes its classes in blocks.
+# The losses that take their classes in blocks; ``uce`` does as ``sphereface2``.
 BLOCKED = {
     "margin_softmax": partial(losses.margin_softmax, margin=margins.ArcFace()),
     "subcenters": subcenters,
     "state": with_state,
     "sphereface2": sphereface2,
+    "soft_triple": losses.soft_triple,
     "p2sgrad": losses.p2sgrad,
     "hinge": losses.hinge,
     "adacos": scale,
@@ -77,6 +78,9 @@ def travelling(text):
         ),
         ("subcenters", AxisType.Explicit, ("grid",)),
         ("state", AxisType.Explicit, ("lines",)),
+        pytest.param(
+            "soft_triple", AxisType.Explicit, ("grid",), marks=pytest.mark.slow
+        ),
         ("p2sgrad", AxisType.Explicit, ("grid",)),
         ("hinge", AxisType.Explicit, ("lines",)),
         ("adacos", AxisType.Explicit, ("grid",)),
@@ -85,7 +89,7 @@ def travelling(text):
 def test_no_prototypes_travel(name, kind, meshes):
     """What does has the size of the batch of embeddings at most, and no classes."""
     step = jax.jit(jax.value_and_grad(partial(BLOCKED[name], block_size=160), (0, 1)))
-    w = np.stack([W, -W], axis=1) if name == "subcenters" else W
+    w = np.stack([W, -W], axis=1) if name in ("subcenters", "soft_triple") else W
     expected = jax.jit(jax.value_and_grad(BLOCKED[name], (0, 1)))(X, w, LABELS)
     for form in meshes:
         if form == "lines":

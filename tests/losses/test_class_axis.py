@@ -55,11 +55,11 @@ def softmax(margin, mesh, w=W, **options):
     return Row(mesh, loss, w=w)
 
 
-def others(name, mesh, **options):
+def others(name, mesh, w=W, **options):
     def loss(x, w, labels, **more):
         return getattr(losses, name)(x, w, labels=labels, **options, **more), ()
 
-    return Row(mesh, loss)
+    return Row(mesh, loss, w=w)
 
 
 # All margins share the code that differs, so each way through it is here once: each
@@ -93,6 +93,8 @@ TABLE = {
     ),
     "sphereface2": others("sphereface2", "8", bias=0.3),
     "sphereface2, blocked": others("sphereface2", "2 x 4", bias=0.3, block_size=2),
+    "uce": others("uce", "8", bias=0.3),
+    "soft_triple": others("soft_triple", "8", SUBCENTERS),
     "hinge": others("hinge", "2 x 4"),
     "hinge, blocked": others("hinge", "8", normalize="both", scale=4.0, block_size=2),
     "p2sgrad": others("p2sgrad", "4"),
@@ -150,7 +152,9 @@ def test_the_same_as_on_one_device(name):
             same(jax.jit(way)(*arguments), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["none, plain", "hinge", "proxy_anchor"])
+@pytest.mark.parametrize(
+    "name", ["none, plain", "hinge", "proxy_anchor", "soft_triple"]
+)
 def test_rows_beyond_the_classes_have_no_gradient(name):
     """Exactly none, and what they hold has no effect, on one device too."""
     row = TABLE[name]

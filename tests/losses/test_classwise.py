@@ -31,6 +31,17 @@ def with_bias(x, w, labels, bias=-0.4, **options):
     return sx.losses.sphereface2(x, w, labels, bias, **options)
 
 
+def uce(x, w, labels, bias=0.3, **options):
+    return sx.losses.uce(x, w, labels, bias=bias, **options)
+
+
+def soft_triple(x, w, labels, **options):
+    """With three centers for each class, two of which are one direction."""
+    turned = jnp.roll(w, 1, axis=-1)
+    centers = jnp.stack([w, turned, 2.0 * turned], axis=1)
+    return sx.losses.soft_triple(x, centers, labels, **options)
+
+
 # Each with all that it is differentiated by, beside embeddings and prototypes.
 BLOCKED = {
     "C": (with_bias, dict(bias=-0.4, scale=4.0, margin=0.3, exponent=2.5, balance=0.6)),
@@ -39,6 +50,11 @@ BLOCKED = {
     "detached": (
         partial(with_bias, gradient="detached", scale=4.0),
         dict(bias=0.2, balance=0.6),
+    ),
+    "uce": (uce, dict(bias=0.3, scale=4.0, margin=0.2, negative_weight=0.6)),
+    "soft_triple": (
+        soft_triple,
+        dict(scale=5.0, inner_scale=3.0, margin=0.1, regularization=0.7),
     ),
     "p2sgrad": (sx.losses.p2sgrad, {}),
     "hinge": (sx.losses.hinge, {}),
@@ -88,7 +104,7 @@ def test_blocked_form_sums_in_float32():
         assert error < 1e-2 * np.linalg.norm(other)
 
 
-@pytest.mark.parametrize("name", ["C", "p2sgrad", "hinge"])
+@pytest.mark.parametrize("name", ["C", "p2sgrad", "hinge", "soft_triple"])
 def test_blocked_form_never_makes_all_the_products(name):
     n, classes, d, block = 64, 4000, 4, 128
     loss, _ = BLOCKED[name]
@@ -97,8 +113,9 @@ def test_blocked_form_never_makes_all_the_products(name):
     for size in (None, block):
         step = jax.value_and_grad(partial(loss, block_size=size), (0, 1))
         sizes[size] = largest_array(jax.make_jaxpr(step)(*args).jaxpr)
+    rows = 3 * classes if name == "soft_triple" else classes
     assert sizes[None] >= n * classes
-    assert sizes[block] == classes * d  # the gradient of the prototypes
+    assert sizes[block] == rows * d  # the gradient of the prototypes
 
 
 @pytest.mark.usefixtures("x64")
@@ -265,6 +282,64 @@ def test_proxy_anchor_does_not_overflow():
         expected = 1.5 * (220 + math.log(weight))
         np.testing.assert_allclose(value, expected, rtol=1e-6)
         assert np.isfinite(gradient).all()
+
+
+# SoftTriple and UniFace
+
+
+@pytest.mark.usefixtures("x64")
+def test_soft_triple_of_one_center_is_cosface():
+    x, w, labels = draw(7)
+    triple = partial(sx.losses.soft_triple, scale=6.0, margin=0.2)
+    softmax = partial(
+        sx.losses.margin_softmax, margin=sx.margins.CosFace(margin=0.2), scale=6.0
+    )
+    values = jax.jit(lambda x, w, y: (triple(x, w[:, None], y), softmax(x, w, y)))
+    np.testing.assert_allclose(*values(x, w, labels), rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_inner_scale_goes_from_the_mean_to_the_nearest_center():
+    x, w, labels = draw(8, classes=12)
+    centers = w.reshape(4, 3, 5)
+    loss = partial(sx.losses.soft_triple, regularization=0.0, margin=0.1, scale=6.0)
+    run = jax.jit(lambda inner: loss(x, centers, labels % 4, inner_scale=inner))
+    nearest = sx.losses.margin_softmax(
+        x, centers, labels % 4, sx.margins.CosFace(margin=0.1), scale=6.0
+    )
+    np.testing.assert_allclose(run(1e6), nearest, rtol=1e-9)
+    logits = np.cos(reference.angles(x, w)).reshape(-1, 4, 3).mean(-1)
+    logits[np.arange(6), labels % 4] -= 0.1
+    own = 6.0 * logits[np.arange(6), labels % 4]
+    expected = np.mean(np.log(np.exp(6.0 * logits).sum(1)) - own)
+    np.testing.assert_allclose(run(1e-9), expected, rtol=1e-8)
+
+
+def test_centers_of_a_class_that_all_but_coincide():
+    """Their distance has its digits, and is 0 without gradient at rounding."""
+    x, labels = jnp.array([[0.0, 0.0]]), jnp.array([0])
+    # Embeddings without a direction: log 1 is left, and the regularizer.
+    loss = partial(sx.losses.soft_triple, margin=0.0, regularization=2.0)
+    step = jax.jit(jax.value_and_grad(lambda w: loss(x, w, labels)))
+    value, gradient = step(jnp.array([[[1.0, 0.0], [2.0, 2e-5]]]))
+    np.testing.assert_allclose(value, 1e-5, rtol=1e-6)
+    expected = [[[0.0, -1.0], [0.0, 0.5]]]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-4)
+    for other, distance in (([2.0, 1e-7], 0.0), ([0.0, 0.0], math.sqrt(2.0))):
+        value, gradient = step(jnp.array([[[1.0, 0.0], other]]))
+        np.testing.assert_allclose(value, distance, rtol=1e-6)
+        np.testing.assert_array_equal(gradient, 0.0)
+
+
+@pytest.mark.parametrize("classes", [4, 1000])
+def test_uce_starts_where_all_negatives_cost_a_tenth(classes):
+    """At right angles; with the share of the classes that are there."""
+    x, w = jnp.eye(1, 3), jnp.zeros((classes, 3)).at[:, 1].set(1.0)
+    bias = sx.losses.uce_bias(10 * classes, share=0.1)
+    assert bias == pytest.approx(math.log(10 * classes))
+    loss = partial(sx.losses.uce, x, w, jnp.array([0]), bias=bias)
+    negatives = float(loss()) - float(loss(negative_weight=0.0))
+    assert negatives == pytest.approx(0.1 * (classes - 1) / classes, rel=2e-2)
 
 
 # Centers

@@ -46,7 +46,7 @@ def draw(name, seed=0) -> tuple[list[np.ndarray], Any]:
     row, rng = OBJECTIVES[name], np.random.default_rng(seed)
     operands = [rng.normal(size=shape) for shape in row.shapes]
     for index in row.positive:
-        operands[index] = 0.5 + np.abs(operands[index])
+        operands[index] = np.asarray(0.5 + np.abs(operands[index]))
     return operands, None if row.labels is None else np.array(row.labels)
 
 

@@ -17,6 +17,7 @@ RNG = np.random.default_rng(1)
 X = RNG.normal(size=(BATCH, FEATURES))
 X[2] = np.nan  # masked
 W = RNG.normal(size=(ROWS, FEATURES))
+CENTERS = np.stack([W, RNG.normal(size=W.shape)], axis=1)
 LABELS = RNG.integers(0, CLASSES, BATCH)
 # Unequal sums on any two devices, and a device with none.
 WEIGHTS = np.array([1.0, 0.5, 0.0, 2.0, 1.0, 1.0, 0.0, 0.0])
@@ -33,6 +34,7 @@ class Row(NamedTuple):
     kinds: tuple[AxisType, ...] = EXPLICIT
     rows: int = ROWS
     is_placed: bool = True
+    w: np.ndarray = W
 
     def loss(self, package, **more):
         options = {**self.options, "num_classes": min(CLASSES, self.rows), **more}
@@ -76,6 +78,7 @@ TABLE = {
     "anywhere": softmax(margins.ArcFace(), ("b", "c"), "b", is_placed=False),
     "uneven": softmax(margins.ArcFace(), "c", "b", rows=CLASSES, is_placed=False),
     "sphereface2": Row("sphereface2", ("b", "c"), "b", {"bias": 0.3}),
+    "soft_triple": Row("soft_triple", "c", "b", {"block_size": 3}, w=CENTERS),
     "hinge": Row("hinge", "c", "b"),
     "p2sgrad": Row("p2sgrad", "c", "c", kinds=AUTOMATIC),
     "proxy_nca": Row("proxy_nca", "c", ("b", "c")),
@@ -86,7 +89,7 @@ TABLE = {
 
 def place(row, mesh):
     specs = P(row.batch_axis), P(row.class_axis), P(row.batch_axis), P(row.batch_axis)
-    arrays: Any = X, W[: row.rows], LABELS, WEIGHTS
+    arrays: Any = X, row.w[: row.rows], LABELS, WEIGHTS
     if not row.is_placed:
         return arrays
     return [
@@ -111,7 +114,7 @@ def test_the_same_as_on_one_device(name):
         gradients = partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
         one = jax.jit(gradients(row.loss(losses)))
         step = jax.jit(gradients(row.loss(sharding, mesh=mesh, **where)))
-        expected = one(X, W[: row.rows], LABELS, WEIGHTS)
+        expected = one(X, row.w[: row.rows], LABELS, WEIGHTS)
         arguments = place(row, mesh)
         found = step(*arguments)
         same(found, expected, rtol=1e-9, atol=1e-12)

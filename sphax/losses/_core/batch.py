@@ -25,16 +25,19 @@ def as_operands(
 ) -> tuple[jax.Array, jax.Array]:
     """Both as arrays; raises unless ``[..., features]`` and ``[classes, features]``.
 
-    With 3 among the ``ranks``, prototypes ``[classes, k, features]`` are accepted too.
+    With 3 among the ``ranks``, prototypes ``[classes, k, features]`` are accepted too,
+    and alone if it is the only one.
     """
     embeddings = as_embeddings(embeddings)
     prototypes = as_floating(name, prototypes)
     if prototypes.ndim not in ranks or 0 in prototypes.shape[:-1]:
-        also = " (or [classes, k, features], with k sub-centers)" if 3 in ranks else ""
-        raise ValueError(
-            f"{name} must be [classes, features], a row for each class{also}, got"
-            f" shape {prototypes.shape}."
-        )
+        expected = {
+            (2,): "[classes, features], a row for each class",
+            (3,): "[classes, k, features], k centers for each class",
+            (2, 3): "[classes, features], a row for each class (or [classes, k,"
+            " features], with k sub-centers)",
+        }[ranks]
+        raise ValueError(f"{name} must be {expected}, got shape {prototypes.shape}.")
     if embeddings.ndim < 1 or embeddings.shape[-1] != prototypes.shape[-1]:
         hint = ""
         if embeddings.ndim and embeddings.shape[-1] == prototypes.shape[0]:

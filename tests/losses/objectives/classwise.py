@@ -284,6 +284,72 @@ def proxy_anchor_row(labels, scale, margin, errors=()):
     )
 
 
+# SoftTriple and UniFace
+
+CENTERS = jnp.ones((CLASSES, 3, FEATURES))
+
+
+def soft_triple(x, centers, labels, held=None, *, scale, inner_scale, margin, weight):
+    cosines = np.stack([np.cos(angles(np.asarray(x), c)) for c in centers], axis=1)
+    near = np.exp(inner_scale * cosines)
+    similarities = (near * cosines).sum(-1) / near.sum(-1)
+    logits = scale * (similarities - margin * is_target(labels))
+    entropies = np.log(np.exp(logits).sum(1)) - logits[is_target(labels)]
+    classes, k = centers.shape[:2]
+    apart = 0.0
+    for own in directions(np.asarray(centers)):
+        for t, u in zip(*np.triu_indices(k, 1), strict=True):
+            apart += np.sqrt(2 - 2 * own[t] @ own[u])
+    return entropies.mean() + weight * apart / (classes * k * max(k - 1, 1))
+
+
+def bad_soft_triple(w=CENTERS, **options):
+    return lambda: sx.losses.soft_triple(X, w, Y, **options)
+
+
+SOFT_TRIPLE_ERRORS = (
+    (ValueError, r"must be \[classes, k, features\], k cent", bad_soft_triple(W)),
+    (ValueError, r"scale must lie in \(0, inf\), got 0", bad_soft_triple(scale=0)),
+    (ValueError, r"inner_scale must .* got -1", bad_soft_triple(inner_scale=-1)),
+    (ValueError, r"margin must lie in \[0, inf\)", bad_soft_triple(margin=-0.1)),
+    (ValueError, "regularization must lie", bad_soft_triple(regularization=-1.0)),
+    (ValueError, "margin must be a scalar", bad_soft_triple(margin=np.ones(N))),
+    (ValueError, "block_size must be 1 or more", bad_soft_triple(block_size=0)),
+    (TypeError, "no argument gamma: give inner_scale", bad_soft_triple(gamma=0.1)),
+)
+
+
+def uce(x, w, bias, labels, held=None, *, scale, margin, negative_weight):
+    own = is_target(labels)
+    cosines = np.cos(angles(np.asarray(x), np.asarray(w)))
+    positive = np.log1p(np.exp(bias - scale * (cosines - margin)))
+    negative = np.log1p(np.exp(scale * cosines - bias))
+    return np.where(own, positive, negative_weight * negative).sum(1).mean()
+
+
+def with_bias(x, w, bias, labels, **options):
+    return sx.losses.uce(x, w, labels, bias=bias, **options)
+
+
+def bad_uce(bias: Any = 0.0, **options):
+    return lambda: sx.losses.uce(X, W, Y, bias=bias, **options)
+
+
+UCE_ERRORS = (
+    (TypeError, "bias must be floating", bad_uce(1)),
+    (ValueError, r"bias must be a scalar, got shape \(4,\)", bad_uce(jnp.ones(4))),
+    (ValueError, r"scale must lie in \(0, inf\)", bad_uce(scale=0.0)),
+    (ValueError, r"margin must lie in \[0, inf\)", bad_uce(margin=-0.1)),
+    (ValueError, "negative_weight must lie in", bad_uce(negative_weight=-1.0)),
+    (ValueError, "block_size must be 1 or more", bad_uce(block_size=0)),
+    (ValueError, "classes must be 1 or more", lambda: sx.losses.uce_bias(0)),
+    (
+        ValueError,
+        r"share must lie in \(0, 1\], got 0",
+        lambda: sx.losses.uce_bias(9, share=0),
+    ),
+)
+
 # Centres
 
 
@@ -358,6 +424,32 @@ CLASSWISE: dict[str, Objective] = {
     "proxy_nca-all": proxy_nca_row(scale=3.0, include_target=True),
     "proxy_anchor": proxy_anchor_row(LABELS, 5.0, 0.2, PROXY_ANCHOR_ERRORS),
     "proxy_anchor-absent": proxy_anchor_row((2, 0, 2, 2, 2, 0), 32.0, 0.1),
+    "soft_triple": Objective(
+        partial(
+            sx.losses.soft_triple,
+            scale=5.0,
+            inner_scale=3.0,
+            margin=0.1,
+            regularization=0.7,
+        ),
+        partial(soft_triple, scale=5.0, inner_scale=3.0, margin=0.1, weight=0.7),
+        shapes=((N, FEATURES), CENTERS.shape),
+        labels=LABELS,
+        classes=CLASSES,
+        rotated=(0, 1),
+        scales=(0, 1),
+        errors=SOFT_TRIPLE_ERRORS,
+    ),
+    "uce": Objective(
+        partial(with_bias, scale=5.0, margin=0.2, negative_weight=0.6),
+        partial(uce, scale=5.0, margin=0.2, negative_weight=0.6),
+        shapes=((N, FEATURES), (CLASSES, FEATURES), ()),
+        labels=LABELS,
+        classes=CLASSES,
+        rotated=(0, 1),
+        scales=(0, 1),
+        errors=UCE_ERRORS,
+    ),
     "center": Objective(
         partial(sx.losses.center, weight=0.3),
         center,
