@@ -29,6 +29,27 @@ class _Pairs(nnx.Module):
         return self.function(embeddings, labels)
 
 
+class _Towers(nnx.Module):
+    """A loss of two towers, whose queries and keys are every second row of a batch.
+
+    A query belongs to all keys of its class. Scale and bias are learned.
+    """
+
+    def __init__(
+        self, function: Callable[..., jax.Array], scale: float, bias: float | None
+    ):
+        self.function = function
+        self.log_scale = nnx.Param(jnp.log(scale))
+        self.bias = None if bias is None else nnx.Param(jnp.asarray(bias))
+
+    def loss(self, embeddings: jax.Array, labels: jax.Array, *, key: Any) -> jax.Array:
+        given = {"scale": jnp.exp(self.log_scale[...])}
+        if self.bias is not None:
+            given["bias"] = self.bias[...]
+        pairs = sx.losses.pair_masks(labels[::2], labels[1::2])
+        return self.function(embeddings[::2], embeddings[1::2], pairs=pairs, **given)
+
+
 class _MarginLoss(nnx.Module):
     """The margin loss with drawn negatives, and a learned boundary of each class."""
 
@@ -386,6 +407,14 @@ METHODS: dict[str, Method] = {
     "lifted": _pairs("Lifted structure", l.lifted),
     "tuplet-margin": _pairs("Tuplet margin + pair variance", tuplets_and_variance),
     "uss": Method("USS, learned threshold", lambda *_: _UnifiedThreshold()),
+    "info-nce": Method(
+        "InfoNCE (CLIP), within classes",
+        lambda *_: _Towers(l.info_nce, 1 / 0.07, bias=None),
+    ),
+    "sigmoid-pairs": Method(
+        "Sigmoid pairs (SigLIP), within classes",
+        lambda *_: _Towers(l.sigmoid_pairs, 10.0, bias=-10.0),
+    ),
     "proxy-nca": _prototypes("Proxy-NCA", l.proxy_nca),
     "proxy-anchor": _prototypes("Proxy-Anchor", l.proxy_anchor),
     "soft-triple": Method(
