@@ -87,6 +87,33 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, x)))
 
 
+@jax.custom_jvp
+def first_largest(x: jax.Array) -> jax.Array:
+    """The largest along the last axis; the first of several has all the gradient."""
+    return _largest_and_place(x)[0]
+
+
+@first_largest.defjvp
+def _first_largest_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    largest, place = _largest_and_place(x)
+    places = jnp.arange(x.shape[-1]).reshape((1,) * (x.ndim - 1) + (-1,))
+    return largest, jnp.sum(dx, axis=-1, where=places == place[..., None])
+
+
+def _largest_and_place(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # Entry by entry: XLA on CPU (jaxlib 0.10) takes ten times as long for `argmax` over
+    # a short axis.
+    largest = x[..., 0]
+    place = jnp.zeros_like(largest, dtype=jnp.int32)
+    for i in range(1, x.shape[-1]):
+        # A NaN stays, as the largest.
+        stays = (x[..., i] <= largest) | jnp.isnan(largest)
+        largest = jnp.where(stays, largest, x[..., i])
+        place = jnp.where(stays, place, i)
+    return largest, place
+
+
 def sin2_noise_floor(dtype: jax.typing.DTypeLike) -> float:
     """The squared sine of an angle above which its gradient is not rounding noise.
 

@@ -100,6 +100,15 @@ def test_of_equal_subcenters_the_first_has_the_gradient(form):
     assert np.all(np.abs(np.asarray(gradient[:, 0])).sum(-1) > 0)
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_a_nan_in_any_subcenter_is_not_passed_over(place):
+    x, w = draw(3)
+    w[4, place, 0] = np.nan
+    cosines = sx.losses.subcenter_cosines(jnp.asarray(x), jnp.asarray(w))
+    assert np.isnan(cosines[:, 4]).all()
+    assert np.isfinite(np.delete(cosines, 4, axis=1)).all()
+
+
 def test_subcenter_cosines_predict():
     x, w = draw(3)
     cosines = sx.losses.subcenter_cosines(x.reshape(2, 3, 4), w)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from sphax._checks import as_array, check_choice
 from sphax._class_axis import Classes
-from sphax._numerics import dot, widen
+from sphax._numerics import dot, first_largest, widen
 from sphax.losses._core.blocked import Blocks, Terms, reduce_classes
 from sphax.margins import Margin
 from sphax.sphere import angle, direction, inner_products, length
@@ -189,11 +189,8 @@ def nearest_products(
     w_lengths = None if w_lengths is None else w_lengths.ravel()
     rows = w.reshape(-1, w.shape[-1])
     products = inner_products(x, rows, x_lengths, w_lengths, precision=precision)
-    products = products.reshape(*products.shape[:-1], *w.shape[:2])
     # A maximum would share the gradient among equal ones.
-    places = jnp.arange(w.shape[1]).reshape((1,) * (products.ndim - 1) + (-1,))
-    wins = places == jnp.argmax(products, axis=-1, keepdims=True)
-    return jnp.sum(products, axis=-1, where=wins)
+    return first_largest(products.reshape(*products.shape[:-1], *w.shape[:2]))
 
 
 def nearest_subcenter(x: jax.Array, w: jax.Array) -> jax.Array:
