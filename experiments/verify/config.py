@@ -36,7 +36,7 @@ class Config(recipes.Recipe):
     """Open-set verification and identification with the losses of sphax.
 
     Without arguments: scikit-learn's handwritten digits, trained on 0 to 4 and tested
-    on 5 to 9, all losses, five seeds, about nine minutes on two cores.
+    on 5 to 9, all losses, five seeds, about seven minutes on two cores.
     """
 
     preset: PresetName = "quick"
