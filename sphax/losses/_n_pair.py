@@ -20,7 +20,7 @@ from sphax.losses._core.pairs import (
     compare,
     mean_cross_entropy,
 )
-from sphax.losses._core.tiles import Terms
+from sphax.losses._core.tiles import Terms, Tiling
 
 
 @explain_names(OF_LOSSES)
@@ -129,8 +129,11 @@ def _n_pair(
     plan: Plan,
 ) -> jax.Array:
     pairs = compare(batch, plan, normalize=False)
+    rows = None
     if pairing == "first":
         pairs = _first_of_classes(pairs)
+        if plan.tilings[0] == Tiling():
+            pairs, rows = _without_others(pairs)
     positives = pairs.reduce(
         lambda tile, *_: Terms(sums=tile.count(tile.is_positive))
     ).sums
@@ -144,7 +147,10 @@ def _n_pair(
         penalty += pairs.reduce(of_positives, columns=squares).sums
         penalty *= 0.5
     penalty = pairs.mean(penalty, positives)
-    return mean_cross_entropy(lambda tile, _: tile.products, pairs) + weight * penalty
+    loss = mean_cross_entropy(lambda tile, _: tile.products, pairs) + weight * penalty
+    if rows is None or not loss.ndim:
+        return loss
+    return jnp.zeros(len(batch.embeddings), loss.dtype).at[rows].set(loss)
 
 
 def _first_of_classes(pairs: Pairs) -> Pairs:
@@ -162,6 +168,26 @@ def _first_of_classes(pairs: Pairs) -> Pairs:
     anchors = pairs.anchors._replace(is_kept=(earlier == 0) & (others > 0))
     seconds = batch._replace(is_kept=earlier == 1)
     return dataclasses.replace(pairs, anchors=anchors, groups=(seconds, *memory))
+
+
+def _without_others(pairs: Pairs) -> tuple[Pairs, jax.Array]:
+    """The pairs without rows that are in none of them, and the rows of the anchors.
+
+    A class with an anchor has two rows or more: half of the rows are enough.
+    """
+    (anchors, (batch, *memory)), n = (pairs.anchors, pairs.groups), len(pairs.weights)
+
+    def kept(side):
+        chosen = jnp.argsort(~side.is_kept)[: max(n // 2, 1)]
+        return jax.tree.map(lambda x: x[chosen], side), chosen
+
+    anchors, rows = kept(anchors)
+    batch, _ = kept(batch)
+    weights = pairs.weights[rows]
+    groups = (batch, *memory)
+    return dataclasses.replace(
+        pairs, anchors=anchors, groups=groups, weights=weights
+    ), rows
 
 
 def _squares(x: jax.Array) -> jax.Array:
