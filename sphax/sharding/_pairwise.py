@@ -19,10 +19,11 @@ from sphax.sharding._meshes import (
     moved,
 )
 
-# Options that are split, with an entry for each anchor or reference.
+# Options that are split, with an entry for each anchor or reference on the first axis;
+# masks of pairs by their columns.
 _SPLIT = (
     *("references", "reference_labels", "reference_where", "self_index", "where"),
-    *("queue", "pairs", "negatives"),
+    *("queue", "negatives"),
 )
 
 
@@ -92,23 +93,28 @@ def pairwise(
     arrays = tuple(None if x is None else _as_array(x) for x in arrays)
     mesh = as_mesh(mesh, jnp.asarray(arrays[0]), "the batch", "batch_axis of the loss")
     axes = as_axes("batch_axis", batch_axis, mesh)
-    given = {name: options.pop(name) for name in _SPLIT if name in options}
-    given = {
-        name: tuple(map(_as_array, x)) if name == "pairs" else _as_array(x)
-        for name, x in given.items()
-        if x is not None
-    }
-    given |= {
-        name: options.pop(name)
-        for name, value in list(options.items())
-        if isinstance(value, jax.Array)
-    }
-    _check_sizes(arrays, given, devices_along(mesh, axes))
+    split: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
+    for name, value in options.items():
+        is_of_anchors = name == "boundary" and options.get("boundary_of") == "anchor"
+        if value is None:
+            fixed[name] = value
+        elif name == "pairs":
+            split[name] = tuple(map(_as_array, value))
+        elif name in _SPLIT or is_of_anchors:
+            split[name] = _as_array(value)
+        elif isinstance(value, (jax.Array, np.ndarray)):
+            whole[name] = value
+        else:
+            fixed[name] = value
+    _check_sizes(arrays, split, devices_along(mesh, axes))
     return _compiled(
         arrays,
-        given,
+        split,
+        whole,
         loss=loss,
-        fixed=tuple(sorted(options.items())),
+        fixed=tuple(sorted(fixed.items())),
         mesh=mesh,
         axes=axes,
     )
@@ -118,12 +124,11 @@ def _as_array(x: Any) -> jax.Array | np.ndarray:
     return x if isinstance(x, jax.Array) else np.asarray(x)
 
 
-def _check_sizes(arrays: Any, given: dict[str, Any], devices: int) -> None:
+def _check_sizes(arrays: Any, split: dict[str, Any], devices: int) -> None:
     """Raises unless the devices divide the rows of each array that is split."""
     named = {f"array {i}": np.shape(x) for i, x in enumerate(arrays) if x is not None}
-    for name in _SPLIT:
-        for x in jax.tree.leaves(given.get(name)):
-            named[name] = np.shape(x)[name == "pairs" :]
+    for name, value in split.items():
+        named[name] = np.shape(value[0])[1:] if name == "pairs" else np.shape(value)
     for name, shape in named.items():
         if shape[0] % devices:
             raise ValueError(
@@ -136,35 +141,29 @@ def _check_sizes(arrays: Any, given: dict[str, Any], devices: int) -> None:
 @partial(jax.jit, static_argnames=("loss", "fixed", "mesh", "axes"))
 def _compiled(
     arrays: Any,
-    given: dict[str, Any],
+    split: dict[str, Any],
+    whole: dict[str, Any],
     *,
     loss: Callable[..., jax.Array],
     fixed: tuple[tuple[str, Any], ...],
     mesh: Mesh,
     axes: tuple[str, ...],
 ) -> jax.Array:
+    specs = (
+        jax.tree.map(lambda _: P(axes), arrays),
+        {name: (P(None, axes),) * 2 if name == "pairs" else P(axes) for name in split},
+        jax.tree.map(lambda _: P(), whole),
+    )
+    given = jax.tree.map(partial(moved, mesh=mesh), (arrays, split, whole), specs)
     options = dict(fixed)
-    rows = jax.tree.map(lambda _: P(axes), arrays)
-    specs = {
-        name: jax.tree.map(lambda _, spec=_spec_of(name, axes): spec, value)
-        for name, value in given.items()
-    }
     is_mean = options.get("reduction", "mean") == "mean"
-    move = partial(moved, mesh=mesh)
-    arrays, given = jax.tree.map(move, (arrays, given), (rows, specs))
 
-    def on_device(arrays, given):
-        return loss(*arrays, **given, **options, batch_axis=axes)
+    def on_device(arrays, split, whole):
+        return loss(*arrays, **split, **whole, **options, batch_axis=axes)
 
     return jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(rows, specs),
+        in_specs=specs,
         out_specs=P() if is_mean else P(axes),
-    )(arrays, given)
-
-
-def _spec_of(name: str, axes: tuple[str, ...]) -> P:
-    if name == "pairs":
-        return P(None, axes)
-    return P(axes) if name in _SPLIT else P()
+    )(*given)

@@ -64,6 +64,17 @@ def test_a_value_for_each_anchor_lies_where_it_does():
     assert values.sharding == NamedSharding(mesh, P("b"))
 
 
+def test_a_boundary_of_each_anchor_is_split_with_them():
+    mesh = jax.make_mesh((4,), ("b",), devices=jax.devices()[:4])
+    boundary = np.linspace(0.8, 1.4, 8, dtype=np.float32)
+    given = {"boundary": boundary, "boundary_of": "anchor", "regularization": 0.1}
+    x = X.astype(np.float32)
+    value = sharding.pairwise(
+        losses.margin_loss, x, LABELS, mesh=mesh, batch_axis="b", **given
+    )
+    np.testing.assert_allclose(value, losses.margin_loss(x, LABELS, **given), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("match", "options"),
     [

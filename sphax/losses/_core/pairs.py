@@ -342,12 +342,6 @@ class Tile:
     resolution: float  # distance below which the inputs' rounding decides
 
     @property
-    def transposed(self) -> "Tile":
-        """References against anchors."""
-        turned = (self.products.T, self.is_positive.T, self.is_negative.T)
-        return Tile(*turned, self.resolution)
-
-    @property
     def squared_distances(self) -> jax.Array:
         r"""Squared distances of the directions, :math:`\|\hat x - \hat y\|^2`."""
         return 2.0 - 2.0 * self.products
@@ -458,38 +452,6 @@ class Pairs:
                 self.groups, self.plan.tilings, columns, strict=True
             )
         ]
-
-    def reduce_columns(
-        self,
-        terms: Callable[[Tile, Any, Any, Any], Terms],
-        shared: Any = (),
-        rows: Any = (),
-    ) -> tuple[Terms, ...]:
-        """Reduces what the pairs of each reference contribute to it.
-
-        As :meth:`reduce`, of tiles ``[references, anchors]``, whose columns have what
-        is given as ``rows``. The terms are those of each group of references.
-        """
-        if self._is_whole:
-            return tuple(
-                reduced(terms(tile.transposed, shared, (), rows))
-                for tile in self._tiles
-            )
-
-        def of_tile(rows, columns, shared):
-            tile = self._tile(columns[0], rows[0]).transposed
-            return terms(tile, shared, rows[1], columns[1])
-
-        return tuple(
-            reduce_tiles(
-                of_tile,
-                Tiling(tiling.columns, tiling.rows, tiling.axes),
-                (group, ()),
-                (self.anchors, rows),
-                shared,
-            )[0]
-            for group, tiling in zip(self.groups, self.plan.tilings, strict=True)
-        )
 
     def map_anchors(
         self,
