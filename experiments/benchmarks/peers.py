@@ -67,9 +67,9 @@ class Config(_figures.Config):
     """Scores for the metrics of verification."""
     searched: int = 5_000
     """Embeddings for the metrics of retrieval."""
-    repetitions: int = 9
+    repetitions: int = 7
     """Rounds, in each of which both libraries run; medians are reported."""
-    seconds: float = 3.0
+    seconds: float = 1.0
     """No further round of a row after so many seconds, but three at least."""
     largest: float = 4.0
     """GiB that one array of another library may have; a larger one is not made."""
