@@ -137,7 +137,7 @@ def n_pair_first(x, labels, batch, held=None, *, regularization, pairing):
 
 
 def angular(x, labels, batch, held=None, *, angle):
-    s, square = cosines(x), np.tan(angle) ** 2
+    s, square = cosines(x), np.tan(float(angle)) ** 2
     for a, positives, negatives in anchors_of(labels, batch):
         for p in positives:
             near = 2 * (1 + square) * s[a, p]
@@ -495,7 +495,9 @@ PAIRWISE = {
         ),
         angle=0.7,
     ),
-    "angular-exact": row(losses.angular, angular, angle=np.array(0.7)),
+    # float32, since JAX 0.10 keeps the constants of a trace without 64-bit types, and
+    # takes them for those of one that has them.
+    "angular-exact": row(losses.angular, angular, angle=np.array(0.7, np.float32)),
     "uss": row(
         partial(losses.uss, bias=3.0),
         partial(uss, bias=3.0),
