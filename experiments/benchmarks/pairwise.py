@@ -76,7 +76,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
                 f" | {row['over_products']:.2f} | {arrays:.2f} x rows x rows |"
             )
         yield from _figures.end_of_table(size["quietness"])
-    for size in figures.get("in_blocks", ()):
+    for size in figures["in_blocks"]:
         rows, block = size["rows"], size["block_size"]
         yield f"| {rows:,} embeddings, blocks of {block:,} | s | / products | MiB |"
         yield "|---|---|---|---|"
