@@ -31,8 +31,8 @@ def table(recipes: Mapping[str, Recipe], images: int, identities: int) -> Iterat
             machine = costs.MACHINES[name]
             seconds = found.seconds(machine) * recipe.accumulate
             # Into how many parts the batch has to be cut for it to fit.
-            room = machine.memory - found.held
-            parts = math.ceil(recipe.accumulate * found.temporaries / max(room, 1.0))
+            left = machine.memory - found.held
+            parts = math.ceil(recipe.accumulate * found.temporaries / max(left, 1.0))
             cells = [
                 title,
                 f"{_DEVICES} {name}",

@@ -10,7 +10,6 @@ import numpy as np
 from sphax._checks import check_flag
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._numerics import divide
 from sphax.losses._core.batch import as_scalar
 from sphax.losses._core.pairs import (
     Batch,
@@ -19,6 +18,8 @@ from sphax.losses._core.pairs import (
     Pairs,
     Plan,
     Reduction,
+    mean_log_loss,
+    softmax_terms,
 )
 from sphax.losses._core.tiles import Terms
 from sphax.losses._core.towers import as_towers, compare_towers, own_products
@@ -242,24 +243,14 @@ def _of_masks(
         keys = keys._replace(masks=(masks[0], jnp.zeros_like(masks[1])))
         pairs = dataclasses.replace(pairs, groups=(keys, *queue))
 
-    def terms(tile, scale, *_):
-        logits = scale * tile.products
-        return Terms(
-            (jnp.where(tile.is_positive, logits, 0.0), tile.count(tile.is_positive)),
-            (tile.positives(logits), tile.negatives(logits)),
-        )
-
     def mean(pairs, found):
-        (total, count), (positives, negatives), _ = found
-        losses = jax.nn.softplus(negatives - positives)
-        losses = losses + positives - divide(total, count)
-        is_paired = count > 0
-        losses = jnp.where(is_paired, losses, 0.0)
+        is_paired = found.sums[1] > 0
+        losses = jnp.where(is_paired, mean_log_loss(found), 0.0)
         return pairs.mean(losses, is_paired.astype(losses.dtype))
 
     if not symmetric:
-        return mean(pairs, pairs.reduce(terms, scale))
-    by_query, (by_key,) = pairs.reduce_both(terms, scale)
+        return mean(pairs, pairs.reduce(softmax_terms, scale))
+    by_query, (by_key,) = pairs.reduce_both(softmax_terms, scale)
     # Only as many keys as queries have weights. A wrong pair has made a query NaN.
     ones = jnp.ones_like(by_key.sums[1])
     weights = pairs.weights if pairs.weights.shape == ones.shape else ones

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from sphax._checks import check_choice
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
-from sphax._numerics import divide
 from sphax.losses._core.batch import as_scalar
 from sphax.losses._core.pairs import (
     Batch,
@@ -16,8 +15,9 @@ from sphax.losses._core.pairs import (
     Plan,
     as_pairwise,
     compare,
+    mean_log_loss,
+    softmax_terms,
 )
-from sphax.losses._core.tiles import Terms
 
 
 @explain_names(OF_LOSSES)
@@ -91,20 +91,12 @@ def _supervised_contrastive(
     plan: Plan,
 ) -> jax.Array:
     pairs = compare(batch, plan)
-
-    def terms(tile, scale, *_):
-        logits = scale * tile.products
-        return Terms(
-            (jnp.where(tile.is_positive, logits, 0.0), tile.count(tile.is_positive)),
-            (tile.positives(logits), tile.negatives(logits)),
-        )
-
-    (total, count), (positives, negatives), _ = pairs.reduce(terms, scale)
-    # log(sum over A / sum over P): a small loss keeps its digits.
-    losses = jax.nn.softplus(negatives - positives)
+    found = pairs.reduce(softmax_terms, scale)
+    (_, count), (positives, negatives), _ = found
     if mean == "out":
-        losses = losses + positives - divide(total, count)
+        losses = mean_log_loss(found)
     else:
+        losses = jax.nn.softplus(negatives - positives)
         losses = losses + jnp.log(jnp.maximum(count, 1.0))
     is_paired = count > 0
     counted = is_paired if anchors == "paired" else jnp.full_like(is_paired, True)

@@ -233,7 +233,7 @@ def bootstrap_probes(
 
     Raises:
         TypeError: If subjects are not integer, or the measure does not return numbers.
-        ValueError: If arrays do not have an entry for each probe, there is none, or a
+        ValueError: If arrays are empty or do not have an entry for each probe, or a
             subject is in two sets.
 
     Example:

@@ -89,7 +89,7 @@ class _Block(NamedTuple):
 
     rows: np.ndarray  # their indices
     classes: np.ndarray  # the number of the class of each, int32
-    itself: np.ndarray  # the reference that is the query, -1 if there is none
+    itself: np.ndarray  # the reference that is the query, or -1
     vectors: jax.Array  # their directions
 
 

@@ -79,8 +79,7 @@ def find_mates(
     The score of an identity is the largest of its templates. A probe's rank is the
     number of identities that score at least as high as its mate, including the mate. A
     tie counts against the probe: an identity with a copy of the mate's template has the
-    rank before it. The mate itself is told from the others by its label, not by its
-    score.
+    rank before it. The mate itself is known by its label, not by its score.
 
     Host code: concrete arrays, not under ``jit``. NumPy arrays stay on the host, and
     tiles of them are sent to the device; JAX arrays stay on their device. On an

@@ -202,7 +202,7 @@ def test_weights_of_distances(features, expected):
     density = (features - 3) / 2 * np.log1p(-((1 - distances**2 / 2.0) ** 2))
     density += np.log(distances)
     np.testing.assert_allclose(found - found[0], density[0] - density, rtol=1e-4)
-    # Nearer ones count as the cutoff, from the second cutoff on there is none.
+    # Nearer ones count as the cutoff; from the second cutoff on no one is drawn.
     ends = np.array([0.0, 0.25, 0.5, 1.4, 2.0], np.float16)
     found = np.asarray(log_weights(ends, features=features)[0])
     assert found.dtype == np.float32

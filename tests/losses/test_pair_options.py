@@ -135,8 +135,8 @@ def test_references_of_all_devices(name, block_size):
         np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-11)
 
 
-# How pairs are told is shared by all losses: two of them, one with sums, one with
-# log-sum-exps.
+# All losses share the ways to give pairs. These are two of them, one with sums and one
+# with log-sum-exps.
 FEW = pytest.mark.parametrize("name", ["contrastive", "nt-xent"])
 
 

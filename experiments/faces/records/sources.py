@@ -4,6 +4,7 @@ A source knows all labels without decoding an image, gives image and label by in
 pickles, so that worker processes read by themselves.
 """
 
+import abc
 import os
 import pathlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from experiments.faces.records.recordio import RecordError, RecordReader
 Path = str | os.PathLike[str]
 
 
-class Source:
+class Source(abc.ABC):
     """A sequence of images, uint8 ``[height, width, 3]``, with their labels.
 
     Attributes:
@@ -81,8 +82,9 @@ class Source:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @abc.abstractmethod
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        raise NotImplementedError
+        """An image and its label."""
 
     def name(self, index: int) -> str:
         """What an image is called in the messages of errors."""

@@ -625,6 +625,30 @@ def _beside(tiles: list[Tile]) -> Tile:
     )
 
 
+def softmax_terms(tile: Tile, scale: jax.Array, *_: Any) -> Terms:
+    """What pairs contribute to a softmax over all pairs of an anchor.
+
+    Sums are the logits of the positives and their number; exponents are the logits of
+    positives and of negatives.
+    """
+    logits = scale * tile.products
+    return Terms(
+        (jnp.where(tile.is_positive, logits, 0.0), tile.count(tile.is_positive)),
+        (tile.positives(logits), tile.negatives(logits)),
+    )
+
+
+def mean_log_loss(found: Terms) -> jax.Array:
+    """Mean over an anchor's positives of ``-log softmax``, from :func:`softmax_terms`.
+
+    It means nothing for an anchor without a positive.
+    """
+    (total, count), (positives, negatives), _ = found
+    # log(sum over all / sum over positives): a small loss keeps its digits.
+    losses = jax.nn.softplus(negatives - positives)
+    return losses + positives - divide(total, count)
+
+
 def mean_cross_entropy(
     logits: Callable[[Tile, Any], jax.Array], pairs: Pairs, shared: Any = ()
 ) -> jax.Array:
