@@ -10,7 +10,15 @@ from jax.sharding import PartitionSpec as P
 from sphax import energy
 from sphax._checks import as_points
 from sphax._masking import as_weights
-from sphax.sharding._meshes import Axes, Mesh, as_axes, as_mesh, devices_along, moved
+from sphax.sharding._meshes import (
+    Axes,
+    Mesh,
+    as_axes,
+    as_mesh,
+    devices_along,
+    divisible,
+    moved,
+)
 
 
 def hyperspherical_energy(
@@ -89,13 +97,11 @@ def hyperspherical_energy(
 def _on_mesh(points, where, power, *, mesh, fixed):
     options = dict(fixed)
     axes = options["row_axis"]
-    if missing := -points.shape[-2] % devices_along(mesh, axes):
+    if points.shape[-2] % devices_along(mesh, axes):
         if where is None:
             where = jnp.ones(points.shape[:-1], bool)
-        points, where = moved(points, P(), mesh), moved(where, P(), mesh)
-        batch = ((0, 0),) * (points.ndim - 2)
-        points = jnp.pad(points, (*batch, (0, missing), (0, 0)))
-        where = jnp.pad(where, (*batch, (0, missing)))
+        points = divisible(points, -2, mesh, axes)
+        where = divisible(where, -1, mesh, axes)
     rows = P(*(None,) * (points.ndim - 2), axes)
     arrays = {"points": points, "where": where, "power": power}
     arrays = {name: x for name, x in arrays.items() if x is not None}

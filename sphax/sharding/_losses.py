@@ -23,6 +23,7 @@ from sphax.sharding._meshes import (
     as_axes,
     as_mesh,
     devices_along,
+    divisible,
     explicit_part,
     moved,
 )
@@ -580,7 +581,7 @@ def _logits_on_mesh(
 ) -> jax.Array:
     gathered = tuple(axis for axis in batch_axes if axis in class_axes)
     apart = tuple(axis for axis in batch_axes if axis not in class_axes)
-    prototypes = _divisible(prototypes, mesh, class_axes)
+    prototypes = divisible(prototypes, 0, mesh, class_axes)
 
     def on_device(x, w, scale):
         x = _gather(x, gathered) if gathered else x
@@ -725,7 +726,7 @@ def _compiled_on_mesh(
     number: int,
     needs_batch: bool,
 ) -> Any:
-    prototypes = _divisible(prototypes, mesh, class_axes)
+    prototypes = divisible(prototypes, 0, mesh, class_axes)
     # Whatever has an entry for each example is split as the examples are.
     examples = P(batch_axes) if batch_axes else P()
     option_specs = jax.tree.map(
@@ -807,15 +808,6 @@ def _number(num_classes: int | None, prototypes: jax.Array) -> int:
     """The number of classes; raises if they are more than the prototypes."""
     rows = prototypes.shape[0] if prototypes.ndim else 0
     return as_class_axis(None, num_classes, rows).number
-
-
-def _divisible(prototypes: jax.Array, mesh: Mesh, axes: tuple[str, ...]) -> jax.Array:
-    """The prototypes, with zeros at the end if the devices do not divide them."""
-    missing = -prototypes.shape[0] % devices_along(mesh, axes)
-    if not missing:
-        return prototypes
-    widths = ((0, missing), *((0, 0),) * (prototypes.ndim - 1))
-    return jnp.pad(moved(prototypes, P(), mesh), widths)
 
 
 def _gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

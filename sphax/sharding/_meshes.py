@@ -73,6 +73,16 @@ def moved(x: jax.typing.ArrayLike, spec: P, mesh: Mesh) -> jax.Array:
     return jax.sharding.reshard(x, NamedSharding(mesh, explicit_part(spec, mesh)))
 
 
+def divisible(x: jax.Array, axis: int, mesh: Mesh, axes: tuple[str, ...]) -> jax.Array:
+    """``x`` with zeros at the end of an axis if the devices do not divide it."""
+    missing = -x.shape[axis] % devices_along(mesh, axes)
+    if not missing:
+        return x
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, missing)
+    return jnp.pad(moved(x, P(), mesh), widths)
+
+
 def explicit_part(spec: P, mesh: Mesh) -> P:
     """A sharding without the axes of the mesh that are not explicit."""
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
