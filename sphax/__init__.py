@@ -2,6 +2,7 @@
 
 from sphax import _discovery
 from sphax import data as data
+from sphax import distributions as distributions
 from sphax import energy as energy
 from sphax import layers as layers
 from sphax import losses as losses

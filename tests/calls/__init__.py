@@ -2,6 +2,7 @@
 
 from tests.calls import (
     data,
+    distributions,
     energy,
     layers,
     losses,
@@ -25,6 +26,7 @@ _PACKAGES = (
     losses,
     metrics,
     data,
+    distributions,
     operators,
     energy,
     orthogonal,
