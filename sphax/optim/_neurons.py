@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from sphax._checks import check_number, shown
 from sphax._numerics import widen
@@ -136,6 +137,20 @@ def check_optimizer(name: str, value: Any) -> None:
         raise TypeError(
             f"{name} must be an optimizer, such as optax.sgd(0.1), got {shown(value)}."
         )
+
+
+def check_values(
+    check: Callable[[str, Axes, jax.Array], None],
+    found: Mapping[str, Axes],
+    leaves: Mapping[str, jax.Array],
+) -> None:
+    """Calls ``check(path, axes, leaf)``, which may raise, for leaves of known values.
+
+    Inside ``jit``, no value is known.
+    """
+    for name, leaf in leaves.items():
+        if not isinstance(leaf, Tracer):
+            check(name, found[name], leaf)
 
 
 def _masked(params: Any, mask: Mask) -> Any:
