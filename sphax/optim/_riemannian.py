@@ -11,8 +11,9 @@ from sphax._checks import check_choice, check_number
 from sphax._numerics import widen
 from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, as_rows, as_update
+from sphax.optim._sphere import at_lengths
 from sphax.optim._whole import whole_optimizer
-from sphax.sphere import direction, length
+from sphax.sphere import length
 
 Manifold = Literal["sphere", "orthogonal"]
 
@@ -249,9 +250,7 @@ def _step(fixed, entry, rate, count, hyperparams):
     step = -jnp.asarray(rate, ahead.dtype) * ahead
     if manifold == "sphere":
         lengths = _lengths_to_keep(lengths, points, leaf.dtype)
-        unit = direction(points + step)
-        is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
-        new_points = jnp.where(is_zero, points, lengths * unit)
+        new_points = at_lengths(points, step, lengths)
         momentum = sphere.parallel_transport(points, new_points, momentum)
     else:
         new_points = orthogonal.polar_retraction(points.mT, step.mT).mT

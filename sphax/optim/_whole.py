@@ -31,7 +31,7 @@ def whole_optimizer(
     options: tuple[Hashable, ...] = (),
     hyperparams: tuple[jax.typing.ArrayLike, ...] = (),
     check: Callable[[str, Axes, jax.Array], None] | None = None,
-    others: optax.GradientTransformation,
+    others: optax.GradientTransformation | None,
     neurons: Neurons,
     mask: Mask | None,
     allow_empty: bool,
@@ -46,16 +46,19 @@ def whole_optimizer(
         step: Module-level function ``((axes, *options), (gradient, leaf, *parts), rate,
             count, hyperparams)`` that returns the update of the leaf and the new parts.
             The count is 1 in the first step.
-        learning_rate: A scalar, or a schedule, which is 0 in the first step.
+        learning_rate: A scalar, or a schedule, a function of the steps taken before.
         options: What is known when the step is compiled.
         hyperparams: Scalars, which may be traced.
         check: As of `check_values`; raises from ``init``.
-        others: Optimizer of all other leaves.
+        others: Optimizer of all other leaves; None for Adam at the same learning rate,
+            with the decays that language models are trained with.
         neurons: Axes of the leaves.
         mask: Leaves to move.
         allow_empty: Whether there may be none.
     """
     check_learning_rate(learning_rate)
+    if others is None:
+        others = optax.adam(learning_rate, b1=0.9, b2=0.95)
     check_optimizer("others", others)
     find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
     parts = [part for part in state_type._fields if part not in ("count", "others")]
