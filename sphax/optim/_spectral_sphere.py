@@ -1,6 +1,7 @@
 """Steepest descent in the spectral norm, on matrices of fixed spectral norm."""
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -10,8 +11,8 @@ import optax
 from sphax._checks import check_choice, check_flag, check_number, check_range
 from sphax._linalg import entries, largest_entry, product
 from sphax._numerics import divide, inverse_power, widen
-from sphax.neurons import Axes, Neurons
-from sphax.optim._neurons import Mask, as_rows, as_update
+from sphax.neurons import Neurons
+from sphax.optim._neurons import Mask, as_rows, as_update, check_not_zero
 from sphax.optim._whole import whole_optimizer
 from sphax.orthogonal import polar_factor
 from sphax.sphere import direction, length
@@ -150,22 +151,12 @@ def spectral_sphere(
         learning_rate=learning_rate,
         options=(radius if is_named else "given", multiplier, bool(nesterov)),
         hyperparams=(momentum, 1.0 if is_named else radius, radius_scale),
-        check=_check_nonzero if radius == "initial" else None,
+        check=partial(check_not_zero, per="matrix") if radius == "initial" else None,
         others=others,
         neurons=neurons,
         mask=mask,
         allow_empty=allow_empty,
     )
-
-
-def _check_nonzero(name: str, axes: Axes, leaf: jax.Array) -> None:
-    """Raises if a matrix has no spectral norm to keep."""
-    if not jnp.all(jnp.any(axes.rows(leaf) != 0.0, axis=(-2, -1))):
-        raise ValueError(
-            f"{name} must not have matrices of zeros with radius='initial', which keeps"
-            " their norm; start from others, give a radius, or leave it to others by"
-            " mask."
-        )
 
 
 def _start(fixed, leaf):

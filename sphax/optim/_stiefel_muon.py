@@ -13,8 +13,10 @@ from sphax._checks import (
     check_number,
     check_range,
 )
+from sphax._compiled import map_alike
 from sphax._linalg import entries, product, symmetric_part
 from sphax._numerics import divide, widen
+from sphax._paths import listed
 from sphax.neurons import Axes, Neurons
 from sphax.optim._neurons import Mask, as_rows, as_update
 from sphax.optim._whole import whole_optimizer
@@ -169,17 +171,27 @@ def stiefel_muon(
 
 
 def _check_full_rank(name: str, axes: Axes, leaf: jax.Array) -> None:
-    """Raises if a matrix does not determine the nearest frame."""
-    rows = axes.rows(widen(leaf))
-    n, d = rows.shape[-2:]
-    frames = polar_factor(rows.mT if n <= d else rows, tolerance=_ZERO)
-    # The smallest singular value is then at most a half.
-    if not jnp.all(orthogonality_error(frames) < 0.75):
+    """Raises if a matrix has no nearest frame, or several."""
+    if not map_alike(_have_full_rank, {name: leaf}, {name: axes})[name]:
+        _, n, d = axes.sizes(leaf.shape)
         raise ValueError(
-            f"{name} must have matrices of full rank, {min(n, d)}, of which one is"
-            " nearest with orthonormal neurons; start from others, such as"
-            " sphax.orthogonal.random_orthogonal, or leave it to others by mask."
+            f"params must have matrices of full rank, which is {min(n, d)} for"
+            f" {listed([name])} of shape {leaf.shape}, got a lower one: start from"
+            " others, such as sphax.orthogonal.random_orthogonal makes, or leave the"
+            " leaf out by mask."
         )
+
+
+def _have_full_rank(axes, leaf):
+    error = orthogonality_error(_frames(axes.rows(widen(leaf))))
+    # That of a singular value of a half.
+    return jnp.all(error < 0.75)
+
+
+def _frames(rows):
+    """The nearest matrices with orthonormal columns, ``[sets, ., .]``, not wide."""
+    is_wide = rows.shape[-2] <= rows.shape[-1]
+    return polar_factor(rows.mT if is_wide else rows, tolerance=_ZERO)
 
 
 def _start(fixed, leaf):
@@ -200,8 +212,7 @@ def _step(fixed, entry, rate, count, hyperparams):
     ahead = beta * means + (1.0 - beta) * slopes if nesterov else means
     n, d = rows.shape[-2:]
     radius = (n / d) ** 0.5 if is_mup else radius
-    points, ahead = (x.mT if n <= d else x for x in (rows, ahead))
-    frames = polar_factor(points, tolerance=_ZERO)
+    frames, ahead = _frames(rows), ahead.mT if n <= d else ahead
     if kind == "plain":
         move = -polar_factor(ahead)
     elif kind == "tangent" or n == d:
@@ -210,9 +221,9 @@ def _step(fixed, entry, rate, count, hyperparams):
         move = _dual_direction(frames, ahead, steps, dual_rate)
     if kind != "plain":
         move = project_to_tangent(frames, move)
-    update = radius * polar_factor(frames + rate * move) - points
+    new = radius * polar_factor(frames + rate * move)
     return (
-        as_update(axes, update.mT if n <= d else update, gradient),
+        as_update(axes, (new.mT if n <= d else new) - rows, gradient),
         as_update(axes, means, momentum),
     )
 

@@ -1,6 +1,7 @@
 """Polar factor of matrices of any rank: the matrix sign of Muon, to convergence."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ def polar_factor(a: ArrayLike, *, tolerance: float | None = None) -> jax.Array:
         raise ValueError(f"a must be [..., m, n], got shape {a.shape}.")
     if tolerance is None:
         eps = jnp.finfo(jnp.promote_types(a.dtype, jnp.float32)).eps
-        tolerance = float(eps) ** 0.5
+        tolerance = math.sqrt(float(eps))
     check_range("tolerance", tolerance, 0.0, 1.0, exclude_low=True)
     return _polar_factor(a, tolerance=float(tolerance))
 
