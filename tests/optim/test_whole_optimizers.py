@@ -16,11 +16,13 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "sgd": sx.optim.riemannian_sgd,
     "adam": sx.optim.riemannian_adam,
     "descent": sx.optim.orthogonal_descent,
+    "pion": sx.optim.pion,
 }
 STATIC = {
     "sgd": ("manifold",),
     "adam": ("manifold",),
     "descent": ("step", "polish"),
+    "pion": ("rotation", "degree", "sides", "moments", "second_moment"),
 }
 each_optimizer = pytest.mark.parametrize("name", WHOLE)
 
@@ -38,7 +40,7 @@ def layer(seed, dtype: Any = jnp.float32) -> dict[str, Any]:
 def first_step(slope, name):
     """The update at rate 0.1: Adam's is a sign."""
     slope = np.asarray(slope, np.float64)
-    return -0.1 * (np.sign(slope) if name == "adam" else slope)
+    return -0.1 * (np.sign(slope) if name in ("adam", "pion") else slope)
 
 
 @each_optimizer
