@@ -51,6 +51,8 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
     "project_to_norm": partial(sx.optim.project_to_norm, 0.1),
     "riemannian_sgd": partial(sx.optim.riemannian_sgd, 0.1, momentum=0.9),
     "riemannian_adam": partial(sx.optim.riemannian_adam, 0.1),
+    "spectral_sphere": partial(sx.optim.spectral_sphere, 0.1, radius="initial"),
+    "stiefel_muon": partial(sx.optim.stiefel_muon, 0.1),
 }
 REPARAMETERIZATIONS = {
     "orthogonal": partial(sx.reparam.orthogonal, side="both", tie=True),

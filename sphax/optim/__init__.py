@@ -27,11 +27,15 @@ from sphax.optim._pion import pion as pion
 from sphax.optim._riemannian import RiemannianState as RiemannianState
 from sphax.optim._riemannian import riemannian_adam as riemannian_adam
 from sphax.optim._riemannian import riemannian_sgd as riemannian_sgd
+from sphax.optim._spectral_sphere import SpectralSphereState as SpectralSphereState
+from sphax.optim._spectral_sphere import spectral_sphere as spectral_sphere
 from sphax.optim._sphere import NeuronsState as NeuronsState
 from sphax.optim._sphere import keep_params_on_sphere as keep_params_on_sphere
 from sphax.optim._sphere import (
     project_gradients_to_tangent as project_gradients_to_tangent,
 )
 from sphax.optim._sphere import scale_by_neuron_norm as scale_by_neuron_norm
+from sphax.optim._stiefel_muon import StiefelMuonState as StiefelMuonState
+from sphax.optim._stiefel_muon import stiefel_muon as stiefel_muon
 
 __dir__ = _discovery.dir_of(__name__)

@@ -89,6 +89,27 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
         sides="alternate",
         moments="ambient",
     ),
+    # Of orthonormal neurons, rounding chooses one of the top singular pairs.
+    "spectral_sphere": partial(
+        so.spectral_sphere, 0.1, mask={"conv": True, "dense": False}
+    ),
+    "spectral_sphere[zero, initial, injected]": partial(
+        optax.inject_hyperparams(
+            so.spectral_sphere, static_args=("radius", "multiplier", "nesterov")
+        ),
+        0.1,
+        radius="initial",
+        multiplier="zero",
+        mask={"conv": False, "dense": True},
+    ),
+    "stiefel_muon": partial(so.stiefel_muon, 0.1, mask={"conv": False, "dense": True}),
+    "stiefel_muon[tangent, injected]": partial(
+        optax.inject_hyperparams(
+            so.stiefel_muon, static_args=("direction", "dual_steps", "nesterov")
+        ),
+        0.1,
+        direction="tangent",
+    ),
 }
 CALLS = [
     Call(f"optim.{name}", steps(make), (GRADS, PARAMS), (AXES, AXES), (), 1)

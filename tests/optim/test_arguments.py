@@ -190,6 +190,36 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (lambda: so.pion(0.1, degree=0), ValueError, "degree must be 1 or more, got 0"),
     (lambda: so.pion(0.1, sides="left"), ValueError, "sides must be one of"),
     (lambda: so.pion(0.1, moments="w"), ValueError, "moments must be one of"),
+    (
+        lambda: so.spectral_sphere(0.1, radius="muP"),
+        ValueError,
+        r"radius must be one of \('mup', 'initial'\), got 'muP'",
+    ),
+    (
+        lambda: so.spectral_sphere(0.1, radius_scale=0.0),
+        ValueError,
+        "radius_scale must be positive, got 0.0",
+    ),
+    (
+        lambda: so.spectral_sphere(0.1, multiplier=0.0),
+        ValueError,
+        "multiplier must be one of .*, got 0.0",
+    ),
+    (
+        lambda: so.stiefel_muon(0.1, radius=-1.0),
+        ValueError,
+        "radius must be positive, got -1.0",
+    ),
+    (
+        lambda: so.stiefel_muon(0.1, direction="best"),
+        ValueError,
+        "direction must be one of .*, got 'best'",
+    ),
+    (
+        lambda: so.stiefel_muon(0.1, dual_steps=0),
+        ValueError,
+        "dual_steps must be 1 or more, got 0",
+    ),
     # From init: what there is in params.
     (
         lambda: so.orthogonal_descent(0.1).init({"bias": jnp.ones(3)}),

@@ -37,6 +37,17 @@ def of_spectrum(before, after):
     return after / before - 1.0
 
 
+def from_mup(before, after):
+    del before
+    n, d = after.shape
+    return np.linalg.norm(after, 2) / (n / d) ** 0.5 - 1.0
+
+
+def from_frames(before, after):
+    del before
+    return after @ after.T - np.eye(len(after))
+
+
 def hyperball(base, **options):
     return lambda: optax.chain(base, so.project_to_norm(0.02, neurons=HEADS, **options))
 
@@ -53,6 +64,16 @@ ROWS = {
     "pion, exponential": Row(pion(rotation="exponential"), of_spectrum, 5e-5),
     "pion, alternate, ambient": Row(
         pion(sides="alternate", moments="ambient"), of_spectrum, 5e-5
+    ),
+    "spectral_sphere": Row(
+        lambda: so.spectral_sphere(0.02, multiplier="zero", neurons=HEADS),
+        from_mup,
+        1e-4,
+    ),
+    "stiefel_muon": Row(
+        lambda: so.stiefel_muon(0.02, direction="tangent", neurons=HEADS),
+        from_frames,
+        1e-5,
     ),
     "riemannian_adam": Row(
         lambda: so.riemannian_adam(0.02, neurons=HEADS), of_lengths, 1e-5
