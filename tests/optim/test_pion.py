@@ -1,0 +1,152 @@
+"""Pion: its steps, and how far the series of the authors' code leaves the spectrum."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.linalg
+
+import sphax as sx
+from sphax.neurons import NeuronDimensions
+
+EPS, RMS, RATES = 1e-3, 0.7, (0.25, 0.5, 0.75, 0.25, 0.5, 0.75, 0.25, 0.5, 0.75, 0.25)
+HEADS = {"query/kernel": NeuronDimensions(batch_axis=1)}
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def rotation_of(a, rotation, degree):
+    if rotation == "series":
+        powers = [np.eye(len(a))]
+        for i in range(1, degree + 1):
+            powers.append(powers[-1] @ a / i)
+        return sum(powers)
+    if rotation == "exponential":
+        return scipy.linalg.expm(a)
+    return np.linalg.solve(np.eye(len(a)) - a / 2, np.eye(len(a)) + a / 2)
+
+
+def definition(
+    w,
+    gradients,
+    *,
+    rotation="cayley",
+    degree=2,
+    sides="both",
+    moments="lie",
+    second_moment=True,
+):
+    """All steps of one matrix, neurons as rows, written as they are read."""
+
+    def skew(h):
+        return {"in": w.T @ h - h.T @ w, "out": h @ w.T - w @ h.T}
+
+    def adam(m, v, g, squared):
+        m = 0.8 * m + 0.2 * g
+        v = 0.9 * v + 0.1 * (m if squared == "m" else g) ** 2
+        return m, v, m / (np.sqrt(v) + EPS) if second_moment else m
+
+    m, v = {"in": 0.0, "out": 0.0, "w": 0.0}, {"in": 0.0, "out": 0.0, "w": 0.0}
+    for step, (rate, g) in enumerate(zip(RATES, gradients, strict=True), 1):
+        if moments == "lie":
+            a = {}
+            for side, generator in skew(g).items():
+                m[side], v[side], h = adam(m[side], v[side], generator, "g")
+                a[side] = -h
+        else:
+            m["w"], v["w"], h = adam(m["w"], v["w"], g, "m")
+            a = {side: -generator for side, generator in skew(h).items()}
+        taken = {"both": "in out", "alternate": "in" if step % 2 else "out"}
+        for side in a:
+            if side not in taken.get(sides, sides).split():
+                a[side] = np.zeros_like(a[side])
+        slope = a["out"] @ w + w @ a["in"]
+        alpha = rate * RMS * np.sqrt(w.size) / np.linalg.norm(slope)
+        out, into = (rotation_of(alpha * a[s], rotation, degree) for s in ("out", "in"))
+        w = out @ w @ into
+        m["w"] = out @ m["w"] @ into if moments == "ambient" else m["w"]
+    return w
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"rotation": "exponential", "second_moment": False},
+    {"rotation": "series", "sides": "in"},
+    {"rotation": "series", "degree": 4, "sides": "out", "moments": "ambient"},
+    {"sides": "alternate"},
+    {"sides": "alternate", "moments": "ambient"},
+    {"rotation": "exponential", "moments": "ambient", "second_moment": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.usefixtures("x64")
+def test_steps_are_those_of_the_definition(options):
+    transform = sx.optim.pion(
+        lambda step: jnp.asarray(RATES)[step],
+        b1=0.8,
+        b2=0.9,
+        eps=EPS,
+        rms=RMS,
+        neurons=HEADS,
+        others=optax.sgd(0.1),
+        **options,
+    )
+    params: Any = {"query": {"kernel": draw(0, 5, 2, 3), "bias": draw(1, 2, 3)}}
+    gradients = jax.tree.map(lambda x: draw(3, len(RATES), *x.shape), params)
+
+    @jax.jit
+    def train(params):
+        def step(carry, gradients):
+            params, state = carry
+            updates, state = transform.update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state), ()
+
+        return jax.lax.scan(step, (params, transform.init(params)), gradients)[0][0]
+
+    after = train(params)
+    close = np.testing.assert_allclose
+    # Each head is a matrix.
+    for head in range(2):
+        w, g = (x["query"]["kernel"][..., head, :].mT for x in (params, gradients))
+        expected = definition(w, g, **options)
+        close(after["query"]["kernel"][:, head].T, expected, rtol=1e-9, atol=1e-12)
+    slopes = gradients["query"]["bias"].sum(0)
+    close(after["query"]["bias"], params["query"]["bias"] - 0.1 * slopes, rtol=1e-9)
+
+
+def drift(kernel, rate, steps, **options):
+    """Largest relative change of a singular value by random gradients."""
+    transform = sx.optim.pion(rate, **options)
+
+    @jax.jit
+    def train(kernel):
+        def step(carry, key):
+            params, state = carry
+            gradients = {"kernel": jax.random.normal(key, kernel.shape)}
+            updates, state = transform.update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state), ()
+
+        carry = {"kernel": kernel}, transform.init({"kernel": kernel})
+        keys = jax.random.split(jax.random.key(0), steps)
+        return jax.lax.scan(step, carry, keys)[0][0]["kernel"]
+
+    kernel = jnp.asarray(kernel, jnp.float32)
+    before, after = (
+        np.linalg.svd(np.float64(x), compute_uv=False) for x in (kernel, train(kernel))
+    )
+    return np.max(np.abs(after / before - 1.0))
+
+
+def test_the_series_moves_singular_values_and_rotations_do_not():
+    kernel = draw(0, 12, 8) / 20
+    assert drift(kernel, 0.02, 1000, rotation="series") > 1e-3
+    assert drift(kernel, 0.02, 1000, rotation="cayley") < 5e-6
+    # Nearly half turns.
+    assert drift(kernel, 1e3, 10, rotation="cayley") < 5e-6
+    assert drift(kernel, 1e3, 10, rotation="exponential") < 5e-6
