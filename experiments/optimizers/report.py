@@ -10,10 +10,10 @@ from matplotlib import ticker
 
 from experiments.common import figures, statistics, tables
 from experiments.common.runs import Found
-from experiments.optimizers.config import METHODS, Config
+from experiments.optimizers.config import METHODS, Config, MethodName
 
 # Adam, with which all others are compared, is in each of them.
-_PANELS = {
+_PANELS: dict[str, tuple[MethodName, ...]] = {
     "any matrix, unit neurons, frames": (
         "sgd",
         "muon",
@@ -73,7 +73,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
             1, 3, figsize=(8.4, 3.0), sharey=True, layout="constrained"
         )
         for axis, (title, names) in zip(axes, _PANELS.items(), strict=True):
-            for place, name in enumerate(["adam", *names]):
+            for place, name in enumerate(("adam", *names)):
                 if name not in methods:
                     continue
                 values = [x["validation"] for x in methods[name].values()]

@@ -66,14 +66,15 @@ ROWS = {
         pion(sides="alternate", moments="ambient"), of_spectrum, 5e-5
     ),
     "spectral_sphere": Row(
+        lambda: so.spectral_sphere(0.02, neurons=HEADS), from_mup, 1e-5
+    ),
+    "MuonSphere": Row(
         lambda: so.spectral_sphere(0.02, multiplier="zero", neurons=HEADS),
         from_mup,
-        1e-4,
+        1e-5,
     ),
     "stiefel_muon": Row(
-        lambda: so.stiefel_muon(0.02, direction="tangent", neurons=HEADS),
-        from_frames,
-        1e-5,
+        lambda: so.stiefel_muon(0.02, dual_steps=4, neurons=HEADS), from_frames, 1e-5
     ),
     "riemannian_adam": Row(
         lambda: so.riemannian_adam(0.02, neurons=HEADS), of_lengths, 1e-5
