@@ -216,7 +216,7 @@ def _step(fixed, entry, rate, count, hyperparams):
         nu = jax.tree.map(lambda v, x: b2 * v + (1.0 - b2) * x * x, nu, squared)
         ahead = jax.tree.map(lambda m, v: divide(m, jnp.sqrt(v) + eps), mu, nu)
 
-    def move(sides):
+    def move(sides) -> tuple[jax.Array, Any]:
         """The change of the matrix by rotations of these sides, and new ``mu``."""
         if is_lie:
             skew = {side: ahead[side] for side in sides}
@@ -225,7 +225,8 @@ def _step(fixed, entry, rate, count, hyperparams):
         slopes = (_times(points, side, x) for side, x in skew.items())
         slope = sum(slopes, start=jnp.zeros_like(points))
         norm = length(entries(slope))[..., None, None]
-        change, moment = jnp.zeros_like(points), mu
+        change: jax.Array = jnp.zeros_like(points)
+        moment: Any = mu
         for side, x in skew.items():
             turn = _turn(-size * divide(x, norm), rotation, degree)
             change = change + _times(points + change, side, turn)

@@ -94,7 +94,7 @@ def test_a_thousand_steps_keep_it(name):
     params = jax.tree.map(jnp.float32, params)
 
     @jax.jit
-    def train(params):
+    def train(params: Any) -> Any:
         def step(carry, key):
             params, state = carry
             gradients = jax.tree.map(lambda x: jax.random.normal(key, x.shape), params)
@@ -105,8 +105,11 @@ def test_a_thousand_steps_keep_it(name):
         return jax.lax.scan(step, (params, transform.init(params)), keys)[0][0]
 
     def matrices(params):
-        heads = np.float64(params["heads"]["kernel"]).transpose(1, 2, 0)
-        return [np.float64(params["dense"]["kernel"]).T, *heads]
+        heads, dense = (
+            np.asarray(params[name]["kernel"], np.float64)
+            for name in ("heads", "dense")
+        )
+        return [dense.T, *heads.transpose(1, 2, 0)]
 
     for before, after in zip(matrices(params), matrices(train(params)), strict=True):
         assert np.linalg.norm(after - before) > 0.2 * np.linalg.norm(before)

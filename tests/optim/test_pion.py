@@ -20,12 +20,12 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def rotation_of(a, rotation, degree):
+def rotation_of(a, rotation, degree) -> np.ndarray:
     if rotation == "series":
         powers = [np.eye(len(a))]
         for i in range(1, degree + 1):
             powers.append(powers[-1] @ a / i)
-        return sum(powers)
+        return np.sum(powers, axis=0)
     if rotation == "exponential":
         return scipy.linalg.expm(a)
     return np.linalg.solve(np.eye(len(a)) - a / 2, np.eye(len(a)) + a / 2)
@@ -51,7 +51,8 @@ def definition(
         v = 0.9 * v + 0.1 * (m if squared == "m" else g) ** 2
         return m, v, m / (np.sqrt(v) + EPS) if second_moment else m
 
-    m, v = {"in": 0.0, "out": 0.0, "w": 0.0}, {"in": 0.0, "out": 0.0, "w": 0.0}
+    m: dict[str, Any] = {"in": 0.0, "out": 0.0, "w": 0.0}
+    v: dict[str, Any] = dict(m)
     for step, (rate, g) in enumerate(zip(RATES, gradients, strict=True), 1):
         if moments == "lie":
             a = {}
@@ -109,7 +110,7 @@ def test_steps_are_those_of_the_definition(options):
 
         return jax.lax.scan(step, (params, transform.init(params)), gradients)[0][0]
 
-    after = train(params)
+    after: Any = train(params)
     close = np.testing.assert_allclose
     # Each head is a matrix.
     for head in range(2):
@@ -122,24 +123,25 @@ def test_steps_are_those_of_the_definition(options):
 
 def drift(kernel, rate, steps, **options):
     """Largest relative change of a singular value by random gradients."""
-    transform = sx.optim.pion(rate, **options)
+    transform = sx.optim.pion(
+        rate, neurons=NeuronDimensions(), others=optax.sgd(0.1), **options
+    )
 
     @jax.jit
     def train(kernel):
         def step(carry, key):
-            params, state = carry
-            gradients = {"kernel": jax.random.normal(key, kernel.shape)}
-            updates, state = transform.update(gradients, state, params)
-            return (optax.apply_updates(params, updates), state), ()
+            kernel, state = carry
+            gradient = jax.random.normal(key, kernel.shape)
+            update, state = transform.update(gradient, state, kernel)
+            return (optax.apply_updates(kernel, update), state), ()
 
-        carry = {"kernel": kernel}, transform.init({"kernel": kernel})
         keys = jax.random.split(jax.random.key(0), steps)
-        return jax.lax.scan(step, carry, keys)[0][0]["kernel"]
+        return jax.lax.scan(step, (kernel, transform.init(kernel)), keys)[0][0]
 
     kernel = jnp.asarray(kernel, jnp.float32)
-    before, after = (
-        np.linalg.svd(np.float64(x), compute_uv=False) for x in (kernel, train(kernel))
-    )
+    with jax.numpy_dtype_promotion("strict"):
+        kernels = kernel, train(kernel)
+    before, after = (np.linalg.svd(np.float64(x), compute_uv=False) for x in kernels)
     return np.max(np.abs(after / before - 1.0))
 
 
@@ -150,3 +152,28 @@ def test_the_series_moves_singular_values_and_rotations_do_not():
     # Nearly half turns.
     assert drift(kernel, 1e3, 10, rotation="cayley") < 5e-6
     assert drift(kernel, 1e3, 10, rotation="exponential") < 5e-6
+
+
+@pytest.mark.parametrize("moments", ["lie", "ambient"])
+def test_zero_gradients_move_nothing_and_dtypes_are_kept(moments):
+    params = {"kernel": jnp.asarray(draw(0, 6, 4), jnp.bfloat16)}
+    gradients = {"kernel": jnp.asarray(draw(1, 6, 4), jnp.bfloat16)}
+    transform = sx.optim.pion(0.1, moments=moments)
+    step: Any = jax.jit(transform.update)
+    state: Any = transform.init(params)
+    zeros = optax.tree.zeros_like(params)
+    updates, after = step(zeros, state, params)
+    np.testing.assert_array_equal(updates["kernel"], np.zeros((6, 4)))
+    assert updates["kernel"].dtype == jnp.bfloat16
+    moment_dtypes = {x.dtype for x in jax.tree.leaves((after.mu, after.nu))}
+    assert moment_dtypes == {jnp.dtype(jnp.float32)}
+    assert jax.tree.structure(state) == jax.tree.structure(after)
+    # By rounding to bfloat16.
+    eager: Any = transform.update(gradients, after, params)[0]
+    compiled = step(gradients, after, params)[0]
+    for updates in (eager, compiled):
+        size = np.sqrt(np.mean(np.float32(updates["kernel"]) ** 2))
+        np.testing.assert_allclose(size, 0.1 * 0.2, rtol=0.02)
+    np.testing.assert_allclose(
+        np.float32(eager["kernel"]), np.float32(compiled["kernel"]), atol=2e-4
+    )
