@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import optimize
 
@@ -149,3 +150,15 @@ def test_heads_are_matrices_of_their_own():
     np.testing.assert_allclose(together[:, 1], one, atol=1e-6)
     lengths = np.linalg.norm(kernel + together, 2, (0, 2))
     np.testing.assert_allclose(lengths, (4 / 8) ** 0.5, rtol=1e-6)
+
+
+def test_the_radius_may_be_injected():
+    params = {"kernel": jnp.float32(draw(8, 3, 2))}
+    injected: Any = optax.inject_hyperparams(
+        spectral_sphere, static_args=("multiplier", "nesterov")
+    )(0.1, radius=1.5, multiplier="zero")
+    state = injected.init(params)
+    state.hyperparams["radius"] = jnp.float32(2.5)
+    updates, _ = injected.update(params, state, params)
+    new = params["kernel"] + updates["kernel"]
+    np.testing.assert_allclose(np.linalg.norm(new, 2), 2.5, rtol=1e-6)
