@@ -84,10 +84,10 @@ def stiefel_muon(
         L \leftarrow L - a\, (1 - k / K)\, (X^\top B + B^\top X), \qquad
         B = \operatorname{msign}(M + 2 X L), \qquad k = 0, \dots, K - 1
 
-    from :math:`L = -(X^\top M + M^\top X) / 4`. ``"tangent"`` takes msign of the tangent
-    part of :math:`M`, one msign in all. Both are then projected to the tangent space.
-    For random matrices of size 12 x 8, 30 steps reach 96 % of the best descent or more,
-    and ``"tangent"`` about 92 %. For square ones ``"tangent"`` is exact, and ``"dual"``
+    from :math:`L = -(X^\top M + M^\top X) / 4`. ``"tangent"`` takes one msign, that of
+    the tangent part of :math:`M`. Both results are projected to the tangent space. On
+    random matrices of size 12 x 8, 30 steps reach 96 % of the best descent or more, and
+    ``"tangent"`` about 91 %. For square ones ``"tangent"`` is exact, and ``"dual"``
     does the same. ``"plain"`` is the step of Muon,
     :math:`A = -\operatorname{msign}(M)`, which only the retraction brings back.
 

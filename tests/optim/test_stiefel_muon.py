@@ -114,7 +114,7 @@ def test_moves_descend_are_tangent_and_the_dual_ones_are_best():
     assert np.all(dual >= tangent)
     assert np.mean(dual / tangent) > 1.01
     # Every symmetric matrix bounds what any move can do, and the best ones to it.
-    for x, m, found in list(zip(frames, slopes, dual, strict=True))[:4]:
+    for x, m, found, other in list(zip(frames, slopes, dual, tangent, strict=True))[:4]:
         m = m / np.linalg.norm(m)
         bound, multipliers = np.inf, -twice_symmetric(x.T @ m) / 4
         for k in range(300):
@@ -123,6 +123,7 @@ def test_moves_descend_are_tangent_and_the_dual_ones_are_best():
             step = 0.1 * (1 - k / 300) / 8**0.5
             multipliers = multipliers - step * twice_symmetric(x.T @ msign(z))
         assert 0.96 * bound < found < (1.0 + 1e-6) * bound
+        assert 0.89 * bound < other < 0.93 * bound
 
 
 @pytest.mark.usefixtures("x64")
