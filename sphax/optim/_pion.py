@@ -85,8 +85,9 @@ def pion(
     :math:`W` stay the same, and with them its norms, its rank and its condition number;
     orthonormal neurons stay orthonormal. To first order, entries change by
     :math:`\eta c` in the root mean square. A layer whose scale has to change needs a
-    gain beside :math:`W`. Decay of :math:`W` would have no meaning; ``others`` may have
-    one.
+    gain beside :math:`W`. Weight decay is for ``others`` only. The authors train
+    language models at 1e-3, lowered by a cosine to 1e-5, with alternate sides, and with
+    queries, keys and values of each head as matrices of their own.
 
     It is a whole optimizer of all params: leaves that it does not find are updated by
     another optimizer, ``others``. Updates are differences to the new matrices: put
