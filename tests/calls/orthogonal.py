@@ -51,6 +51,8 @@ CALLS = [
     of_matrix("lowdin", so.lowdin, "batch", BATCH[:, :, :3], BATCHED),
     of_matrix("newton_schulz", partial(so.newton_schulz, iterations=2), ""),
     of_matrix("polish", so.polish, "", FRAME),
+    of_matrix("polar_factor", so.polar_factor, "wide", TALL.T),
+    of_matrix("polar_factor", so.polar_factor, "batch", BATCH, BATCHED),
     of_matrix("orthogonality_error", so.orthogonality_error, "", TALL),
     Call(
         "orthogonal.random_orthogonal",

@@ -127,6 +127,8 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("opt", "--batch 100000", 2, "--batch must be at most 898, the number of"),
         ("opt", "--preset gcn --dataset cora --data-dir x", 2, "x/ind.cora.tx is not"),
         ("opt", "--preset pointnet --dataset modelnet40", 2, ". (--data-dir) has no"),
+        ("optimizers", "--methods", 2, "--methods must have at least one name, such"),
+        ("optimizers", "--validation 1", 2, "--validation must be a share below 1, g"),
         ("robustness", "--steps 0", 2, "--steps must be positive, got 0"),
         ("robustness", "--eps 8", 2, "--eps must be in (0, 1], as a pixel is, got"),
         ("robustness", "--operators", 2, "--operators must name at least one"),
