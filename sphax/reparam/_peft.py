@@ -1,10 +1,10 @@
 """Adapters in the files of PEFT: names of arrays, their signs, and the configuration.
 
-Conventions of PEFT 0.21, the adapters of which were compared with these; see
-``experiments/benchmarks/_peer_adapters.py``.
+``python -m experiments.benchmarks.peers`` compares outputs with those of PEFT itself.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ from sphax.reparam._adapters import (
 )
 
 _PREFIX = "base_model.model."
+# The version whose conventions these are. The series was another one before 0.18.
+_VERSION, _SERIES_SINCE = "0.21.2", (0, 18)
 # Entries of PSOFT's basis, and of its products, are rounded in float32.
 _TOLERANCE = 1e-3
 
@@ -72,10 +74,10 @@ def from_peft(
         of them.
 
     Raises:
-        ValueError: If the configuration is of another method, or of a variant that is
-            no rotation of inputs (PSOFT with ``pissa_init`` or without
-            ``psoft_orth``); if an array is of no adapter, such as a bias, or missing;
-            or if shapes do not fit.
+        ValueError: If the configuration is of another method, of OFT with the series
+            before PEFT 0.18, which was another one, or of a variant that is no rotation
+            of inputs (PSOFT with ``pissa_init`` or without ``psoft_orth``); if an array
+            is of no adapter, such as a bias, or missing; or if shapes do not fit.
 
     Example:
         >>> tensors = {"base_model.model.up.oft_R.weight": np.full((1, 1), -1.0)}
@@ -170,8 +172,8 @@ def to_peft(
                     f" configuration, got {name} {shown(first[1][name])} for {first[0]}"
                     f" and {shown(value)} for {module}; write them into two files."
                 )
-    common = {"peft_type": kind, "bias": "none", "target_modules": sorted(adapters)}
-    return tensors, common | first[1]
+    common = {"peft_type": kind, "peft_version": _VERSION}
+    return tensors, common | {"target_modules": sorted(adapters)} | first[1]
 
 
 def _is_same(x: Any, y: Any) -> bool:
@@ -216,6 +218,13 @@ def _read_oft(arrays, config, module, kernel, basis):
     bound = config.get("eps", 6e-5) / math.sqrt(rows) if config.get("coft") else None
     if not config.get("use_cayley_neumann", True):
         return BlockRotation(-raw, dimension=dimension, bound=bound)
+    version = str(config.get("peft_version", "0.0"))
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _SERIES_SINCE:
+        raise ValueError(
+            "config must be of PEFT 0.18 or later if it has use_cayley_neumann, since"
+            " the series was another one before, got peft_version"
+            f" {config.get('peft_version')}; merge the adapters there."
+        )
     terms = config.get("num_cayley_neumann_terms", 5)
     return BlockRotation(
         raw, dimension=dimension, method="cayley_neumann", terms=terms, bound=bound

@@ -137,8 +137,8 @@ CALLS = [
     ),
     Call(
         "reparam.from_peft",
-        lambda raw: sr.from_peft({"a.oft_R.weight": raw}, {"peft_type": "OFT"}),
-        (RAW,),
+        lambda u: sr.from_peft({"a.hra_u": u}, {"peft_type": "HRA"}),
+        (MIRRORS,),
         is_host=True,
     ),
     Call(

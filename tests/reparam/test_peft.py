@@ -98,7 +98,12 @@ def psoft(tensors, config):
 
 
 OFT = {"peft_type": "OFT", "oft_block_size": 4, "r": 0, "block_share": False}
-OFT |= {"coft": False, "use_cayley_neumann": True, "num_cayley_neumann_terms": 5}
+OFT |= {
+    "peft_version": "0.18.0",
+    "coft": False,
+    "use_cayley_neumann": True,
+    "num_cayley_neumann_terms": 5,
+}
 PSOFT = {"peft_type": "PSOFT", "r": 4, "psoft_alpha": 32, "psoft_orth": True}
 PSOFT |= {"ab_svd_init": "psoft_init", "use_cayley_neumann": False}
 SERIES = {"use_cayley_neumann": True, "num_cayley_neumann_terms": 4}
@@ -184,9 +189,9 @@ def test_read_and_written_again(name):
     }
     for key, x in named(arrays).items():
         np.testing.assert_allclose(tensors[key], x, rtol=1e-6)
-    for option in config.keys() & written.keys() - {"boft_n_butterfly_factor"}:
-        if option == "psoft_alpha":  # it cancels
-            continue
+    # The number of factors was wrong, and PSOFT's factor cancels.
+    others = {"boft_n_butterfly_factor", "psoft_alpha", "peft_version"}
+    for option in config.keys() & written.keys() - others:
         assert written[option] == pytest.approx(config[option]), option
 
 
@@ -223,6 +228,8 @@ ROTATION = sr.BlockRotation(jnp.asarray(RAW), dimension=IN)
 TURN = sr.SubspaceRotation(jnp.asarray(Q), jnp.asarray(BASIS))
 WRONG_FILES = [
     ({}, {"peft_type": "LORA"}, r"config\['peft_type'\] must be one of"),
+    ({"oft_R.weight": RAW}, OFT | {"peft_version": "0.17.1"}, "PEFT 0.18 or later"),
+    ({"oft_R.weight": RAW}, {"peft_type": "OFT"}, "got peft_version None; merge"),
     ({}, OFT, "tensors must be arrays of dense layers' adapters"),
     ({"oft_R.weight": RAW, "bias": RAW}, OFT, "got base_model.model.*up_proj.bias"),
     ({"oft_R.weight": RAW[:, :5]}, OFT, r"must have b \* \(b - 1\) / 2"),
