@@ -2,6 +2,7 @@
 
 from sphax import _discovery
 from sphax.layers._activations import PReLU as PReLU
+from sphax.layers._adapted import AdaptedLinear as AdaptedLinear
 from sphax.layers._attention import CosineAttention as CosineAttention
 from sphax.layers._cosine import CosineLinear as CosineLinear
 from sphax.layers._decoupled import DecoupledConv as DecoupledConv

@@ -70,6 +70,15 @@ CALLS = [
         (IMAGES,),
         (SPACE,),
     ),
+    module(
+        "layers.AdaptedLinear",
+        lambda rngs: sx.layers.AdaptedLinear(
+            nnx.Linear(4, 8, rngs=rngs),
+            sx.reparam.BlockRotation(jnp.asarray(normal(2, 2, 1)), dimension=4),
+        ),
+        (X,),
+        (ROWS,),
+    ),
     dense("CosineLinear"),
     dense("DecoupledLinear", magnitude=TANH, angular=COSINE, radius="learned"),
     dense("OrthogonalLinear"),
