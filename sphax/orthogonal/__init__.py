@@ -11,6 +11,7 @@ from sphax.orthogonal._lowdin import lowdin as lowdin
 from sphax.orthogonal._newton_schulz import newton_schulz as newton_schulz
 from sphax.orthogonal._newton_schulz import polish as polish
 from sphax.orthogonal._penalty import orthogonality_penalty as orthogonality_penalty
+from sphax.orthogonal._polar_factor import polar_factor as polar_factor
 from sphax.orthogonal._random import random_orthogonal as random_orthogonal
 from sphax.orthogonal._retractions import cayley_retraction as cayley_retraction
 from sphax.orthogonal._retractions import polar_retraction as polar_retraction

@@ -148,6 +148,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "learning_rate must not be negative, got -0.1",
     ),
     (
+        lambda: so.riemannian_adam(-0.1),
+        ValueError,
+        "learning_rate must not be negative, got -0.1",
+    ),
+    (
         lambda: so.riemannian_sgd(0.1, manifold="stiefel"),
         ValueError,
         "manifold must be one of",
