@@ -11,6 +11,7 @@ import sphax as sx
 from sphax.networks import NGPT, generate
 from tests.layers import ngpt_reference as reference
 
+ONE = np.array([1])
 TOKENS = np.random.default_rng(0).integers(0, 11, (3, 7))
 
 
@@ -172,15 +173,19 @@ def test_tokens_of_any_integer_type_and_of_none():
         (lambda m: NGPT(0, 8, 1, 1, rngs=nnx.Rngs(0)), ValueError, "num_tokens must"),
         (lambda m: m(jnp.ones(3)), TypeError, "tokens must be integer"),
         (lambda m: m(3), ValueError, r"tokens must be \[..., length\], got shape \(\)"),
-        (lambda m: generate(m, [1], 2), TypeError, "key must be a random key.* None"),
-        (lambda m: generate(m, [1], 0, temperature=0), ValueError, "length must be 1"),
-        (lambda m: generate(m, [[]], 2, temperature=0), TypeError, "prompt must be i"),
+        (lambda m: generate(m, ONE, 2), TypeError, "key must be a random key.* None"),
+        (lambda m: generate(m, ONE, 0, temperature=0), ValueError, "length must be 1"),
+        (
+            lambda m: generate(m, np.ones(2), 2, temperature=0),
+            TypeError,
+            "prompt must be i",
+        ),
         (
             lambda m: generate(m, np.zeros((2, 0), int), 2, temperature=0),
             ValueError,
             r"prompt must be .* one token or more, got shape \(2, 0\)",
         ),
-        (lambda m: generate(m, [1], 2, temperature=-1.0), ValueError, "temperature m"),
+        (lambda m: generate(m, ONE, 2, temperature=-1.0), ValueError, "temperature m"),
     ],
 )
 def test_errors_teach(call, error, message):
