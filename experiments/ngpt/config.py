@@ -46,7 +46,7 @@ class Method(NamedTuple):
         network: ``network(vocabulary, width, depth, heads, dtype=..., rngs=...)``.
         optimizer: ``optimizer(schedule, neurons)`` of all matrices but the first and
             the last; None for the optimizer of the whole network.
-        rate: Learning rate in the middle of the search.
+        rate: Learning rate in the middle of the search, which is its best.
     """
 
     title: str
@@ -123,8 +123,8 @@ class Config(runs.Config):
     """Language models on the bytes of a text: losses against steps.
 
     Without arguments: nGPT beside a pre-norm transformer of the same size, with the
-    text that comes with Python, five learning rates of each and three seeds of each
-    rate; about ten minutes on one core.
+    text that comes with Python, five learning rates of each and three seeds of the
+    best; about five minutes on one core.
     """
 
     preset: PresetName = "small"
@@ -141,7 +141,10 @@ class Config(runs.Config):
     rates: tuple[float, ...] = ()
     """Learning rates; by default the method's own times 1/4, 1/2, 1, 2 and 4."""
     seeds: int = 3
-    """Runs of each method and rate, with seeds 0, 1, ..."""
+    """Runs of each method at these rates, or by default at its own, the best of the
+    search, with seeds 0, 1, ..."""
+    searched: int = 1
+    """Seeds with which all learning rates are searched."""
     steps: int = 300
     """Optimization steps of a run."""
     batch: int = 16
@@ -168,6 +171,7 @@ class Config(runs.Config):
     """Steps between checkpoints, from which a killed run goes on."""
 
     study: ClassVar[str] = "ngpt"
+    free: ClassVar[tuple[str, ...]] = (*runs.Config.free, "searched")
     may_be_zero: ClassVar[tuple[str, ...]] = ("warmup",)
 
     def __post_init__(self):
@@ -309,11 +313,12 @@ def planned(config: Config) -> list[runs.Run]:
     """The runs of some settings: all seeds of a method and a rate after each other."""
     found = []
     for method in config.methods:
-        middle = METHODS[method].rate
-        for rate in config.rates or [middle * 2.0**i for i in range(-2, 3)]:
+        own = METHODS[method].rate
+        for rate in config.rates or [own * 2.0**i for i in range(-2, 3)]:
             one = dataclasses.replace(config, methods=(method,), rates=(rate,))
+            is_final = bool(config.rates) or rate == own
             found += [
                 runs.Run(one, config.group, f"{method}-{rate:g}", seed, config.steps)
-                for seed in range(config.seeds)
+                for seed in range(config.seeds if is_final else config.searched)
             ]
     return found

@@ -28,13 +28,14 @@ def _by_rate(found: Found) -> Runs:
 
 
 def _validation(seeds: dict[int, dict[str, Any]]) -> float:
-    return float(np.mean([x["validation"] for x in seeds.values()]))
+    """The loss by which rates are compared: of the first seed, which all have."""
+    return seeds[min(seeds)]["validation"]
 
 
 def _best(runs: Runs) -> dict[Any, tuple[float, dict[int, dict[str, Any]]]]:
-    """The learning rate of least validation loss of each method, and its seeds."""
+    """The best learning rate of each method of those with most seeds, and these."""
     return {
-        name: min(rates.items(), key=lambda item: _validation(item[1]))
+        name: min(rates.items(), key=lambda item: (-len(item[1]), _validation(item[1])))
         for name, rates in runs.items()
     }
 
