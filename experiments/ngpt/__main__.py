@@ -19,10 +19,10 @@ from experiments.ngpt.train import train
 def parse(arguments: list[str] | None = None) -> config.Config:
     """The command line's settings: flags over the defaults of their preset."""
     name, text, digest = cli.peek(arguments, "preset", "text", "sha256").values()
+    path = None if text is None else pathlib.Path(text)
     # Others are refused with everything else that is wrong.
-    default = config.preset(name if name in config.PRESETS else "small")
+    default = config.preset(name if name in config.PRESETS else "small", path)
     if digest is None:
-        path = None if text is None else pathlib.Path(text)
         default = dataclasses.replace(default, sha256=config.digest(path))
     return cli.parse("experiments.ngpt", config.Config, arguments, default)
 
