@@ -89,9 +89,9 @@ def _whole(make: Callable[..., Any], **options: Any) -> Any:
 
 _NGPT, _PRENORM = sx.networks.NGPT, transformer.PreNorm
 METHODS: dict[MethodName, Method] = {
-    "ngpt": Method("nGPT", _NGPT, None, 0.01),
+    "ngpt": Method("nGPT", _NGPT, None, 0.02),
     "ngpt-geodesic": Method(
-        "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.01
+        "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.02
     ),
     "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.01),
     "adamw": Method("AdamW", _PRENORM, None, 0.01),
