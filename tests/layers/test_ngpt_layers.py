@@ -1,5 +1,7 @@
 """The layers of nGPT against NumPy, and what holds for all their inputs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,6 @@ from flax import nnx
 
 import sphax as sx
 from sphax.layers import (
-    AttentionCache,
     LearnedScale,
     NormalizedAttention,
     NormalizedBlock,
@@ -86,7 +87,7 @@ def test_attention_is_bounded_for_all_inputs():
 
 def test_a_geodesic_step_goes_a_share_of_the_angle():
     """The dense layers propose a fixed point, whatever the token is."""
-    block = NormalizedBlock(4, 1, 3, step="geodesic", rate=0.25, rngs=nnx.Rngs(0))
+    block: Any = NormalizedBlock(4, 1, 3, step="geodesic", rate=0.25, rngs=nnx.Rngs(0))
     block.attention_rate.stored[...] = jnp.zeros(4)
     target = sx.sphere.normalize(jnp.array([1.0, 2.0, -1.0, 0.5]))
     block.mlp = lambda tokens: jnp.broadcast_to(7.0 * target, tokens.shape)
@@ -179,7 +180,12 @@ def test_dtypes():
         (lambda: NormalizedMLP(0, rngs=nnx.Rngs(0)), ValueError, "features must be a"),
         (lambda: NormalizedMLP(4, 0, rngs=nnx.Rngs(0)), ValueError, "hidden must be a"),
         (
-            lambda: NormalizedBlock(4, 1, step="straight", rngs=nnx.Rngs(0)),
+            lambda: NormalizedBlock(
+                4,
+                1,
+                step="straight",  # pyright: ignore[reportArgumentType]
+                rngs=nnx.Rngs(0),
+            ),
             ValueError,
             "NormalizedBlock: step must be one of",
         ),
@@ -197,7 +203,7 @@ def test_dtypes():
         (
             lambda: NormalizedAttention(4, 1, rngs=nnx.Rngs(0))(
                 jnp.ones((2, 3, 4)),
-                AttentionCache(*jnp.zeros((2, 5, 3, 1, 4)), jnp.array(0)),
+                NormalizedAttention(4, 1, rngs=nnx.Rngs(0)).init_cache((5,), 3),
             ),
             ValueError,
             r"cache must be for a batch \(2,\), .* got \(5,\)",
