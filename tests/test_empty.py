@@ -20,6 +20,7 @@ OF_BATCHES = {
     "sphere.direction": (lambda w: sx.sphere.direction(w[:0]), W),
     "sphere.inner_products": (lambda w: sx.sphere.inner_products(X, w), W),
     "sphere.arcsin": (lambda w: sx.sphere.arcsin(w[:0]), W),
+    "operators.rotary": (lambda w: sx.operators.rotary(w[:0], 1), W),
     "sphere.angle": (lambda w: sx.sphere.angle(w[:0], X), W),
     "sphere.log_map": (lambda w: sx.sphere.log_map(w[:0], X), W),
     "margins.margin_logits": (

@@ -10,6 +10,11 @@ from sphax.layers._decoupled import DecoupledLinear as DecoupledLinear
 from sphax.layers._decoupled import Hyperparameter as Hyperparameter
 from sphax.layers._margin_head import MarginHead as MarginHead
 from sphax.layers._margin_head import MarginState as MarginState
+from sphax.layers._ngpt import AttentionCache as AttentionCache
+from sphax.layers._ngpt import LearnedScale as LearnedScale
+from sphax.layers._ngpt import NormalizedAttention as NormalizedAttention
+from sphax.layers._ngpt import NormalizedBlock as NormalizedBlock
+from sphax.layers._ngpt import NormalizedMLP as NormalizedMLP
 from sphax.layers._orthogonal import OrthogonalConv as OrthogonalConv
 from sphax.layers._orthogonal import OrthogonalLinear as OrthogonalLinear
 from sphax.layers._over_parameterized import Frozen as Frozen

@@ -1,4 +1,4 @@
-"""Decoupled operators: a function of the lengths times a function of the angle."""
+"""Operators of layers: decoupled ones, of lengths and angles, and rotations."""
 
 from sphax import _discovery
 from sphax.operators._angular import Angular as Angular
@@ -13,6 +13,7 @@ from sphax.operators._convolution import decoupled_conv as decoupled_conv
 from sphax.operators._convolution import patch_norms as patch_norms
 from sphax.operators._dense import decoupled_dense as decoupled_dense
 from sphax.operators._magnitude import Magnitude as Magnitude
+from sphax.operators._rotary import rotary as rotary
 from sphax.operators._transposed import (
     decoupled_conv_transpose as decoupled_conv_transpose,
 )

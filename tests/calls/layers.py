@@ -79,6 +79,26 @@ CALLS = [
         (X,),
         (ROWS,),
     ),
+    module(
+        "layers.NormalizedAttention",
+        lambda rngs: sx.layers.NormalizedAttention(4, 2, rngs=rngs),
+        (IMAGES,),
+        (SPACE,),
+        use=lambda layer, x: layer(x, layer.init_cache((8,), 6)),
+    ),
+    module(
+        "layers.NormalizedMLP",
+        lambda rngs: sx.layers.NormalizedMLP(8, 16, rngs=rngs),
+        (normal(2, 8, 8),),
+        (ROWS,),
+        sharded=[("features", "hidden")],
+    ),
+    module(
+        "layers.NormalizedBlock",
+        lambda rngs: sx.layers.NormalizedBlock(4, 2, 8, step="geodesic", rngs=rngs),
+        (IMAGES,),
+        (SPACE,),
+    ),
     dense("CosineLinear"),
     dense("DecoupledLinear", magnitude=TANH, angular=COSINE, radius="learned"),
     dense("OrthogonalLinear"),
@@ -100,6 +120,7 @@ CALLS = [
     ),
 ]
 EXEMPT = {
+    "layers.LearnedScale": "a part of layers.NormalizedBlock, which calls it",
     "layers.Frozen": "a kind of variable; layers.OPTLinear holds one",
     "layers.Hyperparameter": "a kind of variable; layers.DecoupledLinear holds some",
     "layers.MarginState": "a kind of variable; layers.MarginHead holds some",

@@ -1,5 +1,7 @@
 """Calls of ``sphax.operators``: every function of lengths and angles at work."""
 
+import numpy as np
+
 import sphax as sx
 from tests.calls._call import Call, normal
 
@@ -103,6 +105,12 @@ CALLS = [
         lambda x: sx.operators.patch_norms(x, (3,)),
         (IMAGES,),
         CONV[:1],
+    ),
+    Call(
+        "operators.rotary",
+        sx.operators.rotary,
+        (IMAGES, np.arange(8, dtype=np.int32)),
+        (("batch", "space", "features"), ("space",)),
     ),
 ]
 EXEMPT = {
