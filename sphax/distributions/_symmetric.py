@@ -65,6 +65,13 @@ class RotationallySymmetric(abc.ABC):
         """Number of entries of a point."""
         return self.mean_direction.shape[-1]
 
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of distributions."""
+        return jnp.broadcast_shapes(
+            jnp.shape(self.mean_direction)[:-1], jnp.shape(self.concentration)
+        )
+
     def parameters(self) -> tuple[jax.Array, jax.Array]:
         """Unit mean directions ``[..., d]`` and concentrations ``[...]`` that are used.
 
@@ -79,6 +86,10 @@ class RotationallySymmetric(abc.ABC):
         rank = max(mean.ndim - 1, k.ndim)
         k = jnp.where(k >= 0.0, k, jnp.nan)
         return with_rank(mean, rank + 1), with_rank(k, rank)
+
+    def concentrations(self) -> jax.Array:
+        """The concentrations of all distributions, ``[*batch]``; see above."""
+        return jnp.broadcast_to(self.parameters()[1], self.batch_shape)
 
     @abc.abstractmethod
     def log_density(self, gap: jax.Array) -> jax.Array:
@@ -126,16 +137,13 @@ class RotationallySymmetric(abc.ABC):
             ValueError: If ``points`` have another dimension, or do not broadcast.
         """
         points = as_points(points, self.dimension)
-        batch = jnp.broadcast_shapes(
-            self.mean_direction.shape[:-1], jnp.shape(self.concentration)
-        )
         try:
-            jnp.broadcast_shapes(points.shape[:-1], batch)
+            jnp.broadcast_shapes(points.shape[:-1], self.batch_shape)
         except ValueError as error:
             raise ValueError(
                 "points without their last axis must broadcast against the batch of"
-                f" distributions, {batch}, got {points.shape[:-1]}; give points"
-                " [n, 1, d] for the densities of each point under each distribution."
+                f" distributions, {self.batch_shape}, got {points.shape[:-1]}; for the"
+                " densities of each point under each distribution, give [n, 1, d]."
             ) from error
         return _log_prob(self, points)
 
@@ -182,7 +190,7 @@ def _log_prob(distribution, points):
 @compiled("shape")
 def _sample(distribution, key, *, shape):
     mean, k = distribution.parameters()
-    full = (*shape, *jnp.broadcast_shapes(mean.shape[:-1], k.shape))
+    full = (*shape, *distribution.batch_shape)
     of_angle, of_tangent = jax.random.split(key)
     angle = distribution.angles(of_angle, jnp.broadcast_to(k, full))
     mean = jnp.broadcast_to(mean, (*full, mean.shape[-1]))
@@ -191,10 +199,8 @@ def _sample(distribution, key, *, shape):
 
 @compiled()
 def _mean(distribution):
-    mean, k = distribution.parameters()
-    batch = jnp.broadcast_shapes(mean.shape[:-1], k.shape)
-    length = jnp.broadcast_to(distribution.mean_resultant_length(), batch)
-    return length[..., None] * mean
+    mean, _ = distribution.parameters()
+    return distribution.mean_resultant_length()[..., None] * mean
 
 
 def cosine_gap(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -110,26 +110,21 @@ class VonMisesFisher(RotationallySymmetric):
         return _mean_resultant_length(self)
 
 
-def _concentrations(distribution: VonMisesFisher) -> jax.Array:
-    mean, k = distribution.parameters()
-    return jnp.broadcast_to(k, jnp.broadcast_shapes(mean.shape[:-1], k.shape))
-
-
 @compiled()
 def _entropy(distribution):
-    k, d = _concentrations(distribution), distribution.dimension
+    k, d = distribution.concentrations(), distribution.dimension
     return log_surface(d) - divergence_from_uniform(k, d)
 
 
 @compiled()
 def _log_normalizer(distribution):
-    k, d = _concentrations(distribution), distribution.dimension
+    k, d = distribution.concentrations(), distribution.dimension
     return -log_surface(d) - log_partition(k, d)
 
 
 @compiled()
 def _mean_resultant_length(distribution):
-    return mean_cosine(_concentrations(distribution), distribution.dimension)
+    return mean_cosine(distribution.concentrations(), distribution.dimension)
 
 
 def _propose(k: jax.Array, key: jax.Array, dimension: int) -> jax.Array:
