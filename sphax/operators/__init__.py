@@ -1,4 +1,4 @@
-"""Decoupled operators, of lengths times of angles, and convolutions that keep lengths."""
+"""Decoupled operators, convolutions that keep lengths, and group sort."""
 
 from sphax import _discovery
 from sphax.operators._angular import Angular as Angular
