@@ -67,6 +67,15 @@ OF_BATCHES = {
         lambda w: sx.losses.margin_softmax(X, w, LABELS, sx.margins.ArcFace()),
         W,
     ),
+    "sphere.inverse_stereographic": (
+        lambda w: sx.sphere.inverse_stereographic(w[:0]),
+        W,
+    ),
+    "sphere.angle_to_north_pole": (lambda w: sx.sphere.angle_to_north_pole(w[:0]), W),
+    "losses.sphere_gan_critic": (
+        lambda w: sx.losses.sphere_gan_critic(w[:0], X),
+        W,
+    ),
     "losses.angles_to_dominant": (
         lambda w: sx.losses.angles_to_dominant(w[:, None], X, LABELS),
         W,
