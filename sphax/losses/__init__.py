@@ -55,6 +55,8 @@ from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
 from sphax.losses._sigmoid_pairs import sigmoid_pairs as sigmoid_pairs
 from sphax.losses._soft_triple import soft_triple as soft_triple
+from sphax.losses._sphere_gan import sphere_gan_critic as sphere_gan_critic
+from sphax.losses._sphere_gan import sphere_gan_generator as sphere_gan_generator
 from sphax.losses._sphereface2 import sphereface2 as sphereface2
 from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
 from sphax.losses._supervised_contrastive import (

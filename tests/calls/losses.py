@@ -155,6 +155,14 @@ CALLS = [
         (ROWS, ()),
         (0, 1),
     ),
+    Call(
+        "losses.sphere_gan_critic",
+        losses.sphere_gan_critic,
+        (X, X[::-1]),
+        (ROWS, ROWS),
+        (0, 1),
+    ),
+    Call("losses.sphere_gan_generator", losses.sphere_gan_generator, (X,), (ROWS,)),
     Call("losses.norm_variance", losses.norm_variance, (X,), (ROWS,)),
     Call(
         "losses.matryoshka",
