@@ -75,5 +75,6 @@ from sphax.losses._uce import uce_bias as uce_bias
 from sphax.losses._uniform_face import uniform_face as uniform_face
 from sphax.losses._uss import uss as uss
 from sphax.losses._uss import uss_bias as uss_bias
+from sphax.losses._vmf_likelihood import vmf_likelihood as vmf_likelihood
 
 __dir__ = _discovery.dir_of(__name__)

@@ -157,6 +157,15 @@ CALLS = [
     ),
     by_class("hyperspherical_prototype", losses.hyperspherical_prototype),
     Call(
+        "losses.vmf_likelihood",
+        lambda x, w, labels, k, where: losses.vmf_likelihood(
+            x, w, labels, k, where=where
+        ),
+        (X, W, LABELS, WEIGHTS + 0.5, WEIGHTS),
+        (ROWS, CLASSES, EACH, EACH, EACH),
+        (0, 1, 3),
+    ),
+    Call(
         "losses.polar_regression",
         lambda x, poles, y, high, where: losses.polar_regression(
             x, poles, y, high=high, where=where

@@ -1,9 +1,11 @@
 """Rows of the objectives with fixed prototypes, and with those of an episode."""
 
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from sphax import losses
 from tests.losses.objectives._objective import Objective
@@ -19,6 +21,19 @@ X, W, Y = jnp.ones((N, FEATURES)), jnp.ones((CLASSES, FEATURES)), jnp.array(LABE
 def hyperspherical_prototype(x, w, labels, held=None):
     cosines = np.cos(angles(np.asarray(x), np.asarray(w)))
     return np.mean((1 - cosines[np.arange(len(x)), labels]) ** 2)
+
+
+def vmf_likelihood(x, w, k, labels, held=None):
+    d, k = np.shape(x)[1], np.asarray(k)
+    cosines = np.cos(angles(np.asarray(x), np.asarray(w)))[np.arange(len(x)), labels]
+    order = d / 2 - 1
+    bessel = np.log(special.ive(order, k)) + k
+    logs = k * cosines + order * np.log(k) - d / 2 * np.log(2 * np.pi) - bessel
+    return -logs.mean()
+
+
+def bad_likelihood(concentration: Any = 1.0, **options):
+    return lambda: losses.vmf_likelihood(X, W, Y, concentration, **options)
 
 
 LOW, HIGH = np.array([-2.0, 1.0]), np.array([3.0, 1.5])
@@ -106,6 +121,29 @@ PROTOTYPES = {
                 "labels must have the shape",
                 lambda: losses.hyperspherical_prototype(X, W, Y[:2]),
             ),
+        ),
+    ),
+    "vmf_likelihood": Objective(
+        lambda x, w, k, labels, where=None: losses.vmf_likelihood(
+            x, w, labels, k, where=where
+        ),
+        vmf_likelihood,
+        shapes=((N, FEATURES), (CLASSES, FEATURES), (N,)),
+        labels=LABELS,
+        classes=CLASSES,
+        masked=(0, 2),
+        rotated=(0, 1),
+        scales=(0, 1),
+        positive=(2,),
+        errors=(
+            (
+                ValueError,
+                r"concentration must .* \[0, inf\), got -1",
+                bad_likelihood(-1),
+            ),
+            (ValueError, r"shape of labels, \(6,\), got \(4, 3\)", bad_likelihood(W)),
+            (TypeError, "concentration must be floating", bad_likelihood(Y)),
+            (TypeError, "no argument kappa: it is", bad_likelihood(kappa=1.0)),
         ),
     ),
     "polar_regression": Objective(
