@@ -1,5 +1,10 @@
 """Probability distributions on the unit sphere: densities, samples, estimates."""
 
 from sphax import _discovery
+from sphax.distributions._divergence import kl_divergence as kl_divergence
+from sphax.distributions._fit import concentration_of as concentration_of
+from sphax.distributions._fit import fit as fit
+from sphax.distributions._uniform import SphericalUniform as SphericalUniform
+from sphax.distributions._von_mises_fisher import VonMisesFisher as VonMisesFisher
 
 __dir__ = _discovery.dir_of(__name__)
