@@ -110,7 +110,7 @@ def preset(name: PresetName, dataset: Dataset | None = None) -> Config:
         return recipes.stretched(common, 150)
     common = dataclasses.replace(common, batch=120, seeds=3)
     if name == "quick":
-        return recipes.stretched(common, 300)
+        return recipes.stretched(common, 150)
     # Sixty classes and 64 filters, as published; the published rate is halved every
     # 2 000 episodes.
     return dataclasses.replace(

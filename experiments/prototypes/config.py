@@ -130,9 +130,11 @@ def preset(name: PresetName, dataset: images.Name | None = None) -> Config:
         )
     quick = recipes.quick(common, dataset)
     quick = dataclasses.replace(quick, learning_rate=3e-3)
+    if dataset == "digits":
+        quick = recipes.stretched(quick, 200)
     if name == "poles":
-        return dataclasses.replace(quick, features=(3, 64))
-    return recipes.stretched(quick, 200) if dataset == "digits" else quick
+        return dataclasses.replace(quick, features=(3, 64), seeds=3)
+    return quick
 
 
 def presets() -> Iterator[Config]:
