@@ -17,6 +17,7 @@ def as_weights(
     where: jax.typing.ArrayLike | None,
     shape: tuple[int, ...],
     of: str,
+    *,
     name: str = "where",
 ) -> jax.Array | None:
     """``where`` as an array; raises unless a mask or weights of the given shape.
