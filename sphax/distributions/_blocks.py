@@ -33,7 +33,7 @@ def check_row_weights(
     """Both as arrays; raises unless masks or weights ``[n]`` of points ``[n, d]``."""
     of = "points without the last axis"
     return [
-        as_weights(given, points.shape[:1], of, name)
+        as_weights(given, points.shape[:1], of, name=name)
         for name, given in (("weights", weights), ("where", where))
     ]
 

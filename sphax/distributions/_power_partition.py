@@ -20,12 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphax.distributions._symmetric import with_rank
+
 # From this argument on, the series below have converged in float64.
 _LARGE = 8
 # Bernoulli's numbers B_2, B_4, ...
 _BERNOULLI = (
     *(1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66),
     *(-691 / 2730, 7 / 6, -3617 / 510),
+)
+# Of the logarithm of the gamma function and its first two derivatives, as series in odd
+# powers of 1/x; that of the first derivative is multiplied by x.
+_OF_LOG_GAMMA, _OF_DIGAMMA, _OF_TRIGAMMA = (
+    [bernoulli / factor(2 * n) for n, bernoulli in enumerate(_BERNOULLI, 1)]
+    for factor in (lambda n: n * (n - 1), lambda n: n, lambda n: 1)
 )
 _NODES = 16
 
@@ -34,31 +42,40 @@ def _half(dimension: int) -> float:
     return (dimension - 1) / 2
 
 
-def _shifts(dimension: int) -> int:
-    """By how many steps the recurrences lead to large arguments, from ``b`` on."""
-    return max(0, math.ceil(_LARGE - _half(dimension)))
+def _climb(x: jax.Array, dimension: int) -> tuple[jax.Array, jax.Array]:
+    """What the recurrences pass through from ``x >= b`` on, and a large end.
+
+    ``x, x + 1, ...`` on a new last axis, which is empty in many dimensions.
+    """
+    steps = max(0, math.ceil(_LARGE - _half(dimension)))
+    passed = with_rank(jnp.arange(steps, dtype=x.dtype), x.ndim + 1)
+    return x[..., None] + passed, x + steps
 
 
-def _stirling(x, steps: int):
-    """``log Gamma(x)`` without ``(x - 1/2) log x - x + log(2 pi)/2``; few steps up."""
-    shifted = x + steps
-    inverse = 1.0 / shifted
-    total = 0.0 * inverse
-    for n, bernoulli in reversed(list(enumerate(_BERNOULLI, 1))):
-        total = total * inverse * inverse + bernoulli / (2 * n * (2 * n - 1))
-    total = total * inverse
-    log1p = jnp.log1p if isinstance(x, jax.Array) else math.log1p
-    for i in range(steps):
-        total = total + ((x + i + 0.5) * log1p(1.0 / (x + i)) - 1.0)
-    return total
+def _tail(x: jax.Array, coefficients) -> jax.Array:
+    """``c_1 / x + c_2 / x**3 + ...``, the end of Stirling's series or the like."""
+    inverse = 1.0 / x
+    square, total = inverse * inverse, jnp.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = total * square + coefficient
+    return total * inverse
+
+
+def _stirling(x: jax.Array, dimension: int) -> jax.Array:
+    """``log Gamma(x)`` without ``(x - 1/2) log x - x + log(2 pi)/2``."""
+    passed, end = _climb(x, dimension)
+    steps = (passed + 0.5) * jnp.log1p(1.0 / passed) - 1.0
+    return jnp.sum(steps, axis=-1) + _tail(end, _OF_LOG_GAMMA)
 
 
 def _merged(k: jax.Array, dimension: int) -> tuple[jax.Array, jax.Array]:
     r""":math:`\varphi` for k up to 2b, and :math:`k \log 2 - \varphi` beyond."""
-    b, steps = _half(dimension), _shifts(dimension)
+    b = _half(dimension)
     a = b + k
-    remainders = _stirling(a, steps) - _stirling(a + b, steps)
-    remainders = remainders + (_stirling(2 * b, steps) - _stirling(b, steps))
+    # Of a and a + b, and of the same for k = 0.
+    ends = jnp.stack([a, a + b, jnp.full_like(a, b), jnp.full_like(a, 2 * b)])
+    first, second, third, fourth = _stirling(ends, dimension)
+    remainders = (first - second) + (fourth - third)
     rise = jnp.log1p(k / (2 * b))
     small = (a - 0.5) * jnp.log1p(k / b) - (a + b - 0.5) * rise + remainders
     large = (a - 0.5) * jnp.log1p(b / a) + b * rise
@@ -82,30 +99,25 @@ def log_partition_gap(k: jax.Array, dimension: int) -> jax.Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def mean_log_gap(k: jax.Array, dimension: int) -> jax.Array:
     r""":math:`-E[\log((1 + t)/2)] = \log 2 - \varphi'(k)`, positive and falling."""
-    b, steps = _half(dimension), _shifts(dimension)
-    a = b + k
-    x, y = a + steps, a + b + steps
+    b = _half(dimension)
+    passed, x = _climb(b + k, dimension)
+    y = x + b
     total = jnp.log1p(b / x) + 0.5 * b / (x * y)
-    for n, bernoulli in enumerate(_BERNOULLI, 1):
-        total = total + bernoulli / (2 * n) * (x ** (-2 * n) - y ** (-2 * n))
-    for i in range(steps):
-        total = total + b / ((a + i) * (a + b + i))
-    return total
+    total += _tail(x, _OF_DIGAMMA) / x - _tail(y, _OF_DIGAMMA) / y
+    return total + jnp.sum(b / (passed * (passed + b)), axis=-1)
 
 
 def log_variance(k: jax.Array, dimension: int) -> jax.Array:
     r""":math:`\varphi''(k)`, the variance of :math:`\log(1 + t)`."""
-    b, steps = _half(dimension), _shifts(dimension)
-    a = b + k
-    x, y = a + steps, a + b + steps
+    b = _half(dimension)
+    passed, x = _climb(b + k, dimension)
+    y = x + b
     # Not with squares, which overflow early.
     total = b / x / y * (1.0 + 0.5 * (1.0 / x + 1.0 / y))
-    for n, bernoulli in enumerate(_BERNOULLI, 1):
-        total = total + bernoulli * (x ** (-2 * n - 1) - y ** (-2 * n - 1))
-    for i in range(steps):
-        x, y = a + i, a + b + i
-        total = total + b / x / y * (1.0 / x + 1.0 / y)
-    return total
+    total += _tail(x, _OF_TRIGAMMA) / x / x - _tail(y, _OF_TRIGAMMA) / y / y
+    others = passed + b
+    steps = b / passed / others * (1.0 / passed + 1.0 / others)
+    return total + jnp.sum(steps, axis=-1)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -175,7 +187,9 @@ def _average_variance(k, other, dimension, weight):
     r""":math:`\int_0^1 w(u)\, \varphi''(k + u (k' - k))\, du` (Gauss-Legendre)."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     nodes = (nodes + 1.0) / 2.0
-    weights = jnp.asarray(weights / 2.0 * weight(nodes), k.dtype)
-    nodes = jnp.asarray(nodes, k.dtype)
+    weights = weights / 2.0 * weight(nodes)
+    nodes, weights = (
+        with_rank(jnp.asarray(x, k.dtype), k.ndim + 1) for x in (nodes, weights)
+    )
     between = k[..., None] + nodes * (other - k)[..., None]
     return jnp.sum(weights * log_variance(between, dimension), axis=-1)

@@ -25,6 +25,7 @@ from sphax.distributions._blocks import (
     row_weights,
     sum_over_blocks,
 )
+from sphax.distributions._seeds import move_empty, random_points, spread_points
 from sphax.sphere import direction
 
 Initial = Literal["plus_plus", "random"]
@@ -197,7 +198,7 @@ def _spherical_kmeans(
     climb = partial(_climb, points, weights, tolerance, iterations, block_size)
     if centers is not None:
         return climb(direction(centers).astype(weights.dtype))
-    start = {"plus_plus": spread_points, "random": _random_points}[initial]
+    start = {"plus_plus": spread_points, "random": random_points}[initial]
 
     def restart(best, key):
         found = climb(start(key, points, weights, clusters, block_size))
@@ -261,60 +262,15 @@ def _assign(points, weights, centers, block_size):
     better = direction(sums)
     is_empty = jnp.all(better == 0.0, axis=-1)
 
-    def repair():
-        places = jax.lax.top_k(farness, len(centers))[1]
-        places = places[jnp.cumsum(is_empty) - 1]
-        # Where too few points have a direction, the center stays.
-        is_repaired = is_empty & (farness[places] > -jnp.inf)
-        others = direction(zero_masked(points[places], weights[places]))
-        kept = jnp.where(is_empty[:, None], centers, better)
-        return jnp.where(is_repaired[:, None], others.astype(kept.dtype), kept)
-
-    better = jax.lax.cond(jnp.any(is_empty), repair, lambda: better)
-    return _Assigned(labels, objective, better)
-
-
-def spread_points(key, points, weights, clusters, block_size):
-    """Directions of points far from each other, ``[clusters, d]`` (k-means++)."""
-
-    def of_block(center, rows, is_new):
-        del is_new
-        x, weight, distance = rows
-        unit = direction(zero_masked(x, weight)).astype(weight.dtype)
-        # By difference: 0 for a copy of the center. Zero vectors are never drawn.
-        gap = unit - center[None]
-        has_direction = jnp.any(unit != 0.0, axis=-1)
-        own = jnp.where(has_direction, 0.5 * dot(gap, gap), 0.0)
-        return (), jnp.minimum(distance, own)
-
-    def add_center(number, state):
-        centers, distance = state
-        place = jax.random.categorical(
-            jax.random.fold_in(key, number), jnp.log(weights * distance)
-        )
-        drawn = zero_masked(points[place][None], weights[place][None])
-        center = direction(drawn)[0].astype(weights.dtype)
-        _, distance = sum_over_blocks(
-            partial(of_block, center), (points, weights, distance), block_size
-        )
-        return centers.at[number].set(center), distance
-
-    d = points.shape[1]
-    # Of one distance to all, which is as far from a zero vector.
-    _, distance = sum_over_blocks(
-        partial(of_block, jnp.zeros(d, weights.dtype)),
-        (points, weights, jnp.ones_like(weights)),
-        block_size,
+    better = jax.lax.cond(
+        jnp.any(is_empty),
+        # A center without points, nor any other to move to, stays.
+        lambda: move_empty(
+            jnp.where(is_empty[:, None], centers, better),
+            is_empty,
+            (points, weights),
+            farness,
+        ),
+        lambda: better,
     )
-    centers = jnp.zeros((clusters, d), weights.dtype)
-    start, *_ = vary_alike((centers, distance), key, points, weights)
-    return jax.lax.fori_loop(0, clusters, add_center, start)[0]
-
-
-def _random_points(key, points, weights, clusters, block_size):
-    """Directions of points drawn without replacement, ``[clusters, d]``."""
-    del block_size
-    order = jnp.log(weights) + jax.random.gumbel(key, weights.shape, weights.dtype)
-    places = jax.lax.top_k(order, clusters)[1]
-    drawn = zero_masked(points[places], weights[places])
-    return direction(drawn).astype(weights.dtype)
+    return _Assigned(labels, objective, better)

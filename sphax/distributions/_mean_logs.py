@@ -1,4 +1,4 @@
-"""An expectation that has no closed form, by quadrature over two angles."""
+"""Expectations that have no closed form, by quadrature over two angles."""
 
 import functools
 import math
@@ -8,28 +8,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphax.distributions._symmetric import with_rank
+
 _NODES = 64
 _INNER_NODES = 24
 # A density lower than its largest value by this logarithm counts as 0.
 _CUT = 36.0
 
 
-def mean_log_ratio(
+def mean_logs(
     log_density: Callable[[jax.Array], jax.Array],
     mode: jax.Array,
     curvature: jax.Array,
     gap: jax.Array,
     dimension: int,
-) -> jax.Array:
-    r"""Expected change of :math:`\log(1 + \mu^\top x)` if :math:`\mu` turns.
+) -> tuple[jax.Array, jax.Array]:
+    r"""Expected logarithm of the density of a power spherical distribution.
 
-    :math:`E[\log((1 + \mu'^\top x) / (1 + \mu^\top x))]` for a random point that is
-    symmetric about :math:`\mu`. The outer variable is the angle :math:`\theta` to
-    :math:`\mu`, the inner one an angle around :math:`\mu`, both by Gauss-Legendre
-    quadrature. The integrand has a logarithmic singularity opposite to :math:`\mu'`, at
-    :math:`\theta = \pi - \delta` where :math:`\delta` is the angle between both. There
-    the outer interval is divided; nodes are dense and symmetric about it, so that
-    principal values in the derivative are right too.
+    :math:`E[\log((1 + \mu^\top x) / 2)]`, and its change
+    :math:`E[\log((1 + \mu'^\top x) / (1 + \mu^\top x))]` for another mean direction, of
+    a random point that is symmetric about :math:`\mu`.
+
+    Gauss-Legendre quadrature, over the angle :math:`\theta` to :math:`\mu` and an
+    angle around :math:`\mu`. The logarithm is singular opposite to :math:`\mu'`, at
+    :math:`\theta = \pi - \delta` with the angle :math:`\delta` between both. There the
+    interval of :math:`\theta` is divided; nodes are dense and symmetric about it, so
+    that principal values in the derivative are right too.
 
     Args:
         log_density: Logarithm of the density of the angle up to a constant, a function
@@ -41,8 +45,10 @@ def mean_log_ratio(
     """
     angle, weight, offset = jax.lax.stop_gradient(_nodes(mode, curvature, gap))
     weight = jax.nn.softmax(log_density(angle) + jnp.log(weight), axis=-1)
-    inner, share = _inner_nodes(dimension)
-    sin2 = jnp.asarray(np.sin(inner) ** 2, gap.dtype)
+    sin2, share = (
+        with_rank(jnp.asarray(x, gap.dtype), gap.ndim + 2)
+        for x in _inner_nodes(dimension)
+    )
     gap, angle, offset = gap[..., None, None], angle[..., None], offset[..., None]
     # The mean over both sides of the plane of the two directions, in which first-order
     # changes cancel. In terms of the first angle's sum with one, and its sine squared:
@@ -54,7 +60,9 @@ def mean_log_ratio(
     cosines = 2.0 * jnp.sin(offset / 2) * jnp.cos((angle - between) / 2)
     ratio = (cosines**2 + gap * (2.0 - gap) * sine2 * sin2) / of_mean**2
     logarithm = 0.5 * _log1p(change, jax.lax.stop_gradient(ratio))
-    return jnp.sum(weight * (logarithm @ jnp.asarray(share, gap.dtype)), axis=-1)
+    logarithm = jnp.sum(share * logarithm, axis=-1)
+    own = 2.0 * jnp.log(jnp.cos(angle[..., 0] / 2))
+    return jnp.sum(weight * own, axis=-1), jnp.sum(weight * logarithm, axis=-1)
 
 
 @jax.custom_jvp
@@ -86,10 +94,13 @@ def _nodes(mode, curvature, gap):
     rest = high + low - 2.0 * middle
     sign = jnp.sign(rest)
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    nodes = jnp.asarray((nodes + 1.0) / 2.0, mode.dtype)
-    weights = jnp.asarray(weights, mode.dtype) * nodes * (1.0 - nodes)
+    nodes = (nodes + 1.0) / 2.0
+    weights = weights * nodes * (1.0 - nodes)
     # Dense at both ends of each part.
     nodes = nodes**2 * (3.0 - 2.0 * nodes)
+    nodes, weights = (
+        with_rank(jnp.asarray(x, mode.dtype), mode.ndim + 1) for x in (nodes, weights)
+    )
     parts = [
         (jnp.zeros_like(short), -short),
         (jnp.zeros_like(short), short),
@@ -107,7 +118,7 @@ def _nodes(mode, curvature, gap):
 
 @functools.cache
 def _inner_nodes(dimension):
-    r"""Angles in :math:`[0, \pi/2]` around a direction, and their probabilities."""
+    r"""Squared sines of angles around a mean direction, and their probabilities."""
     if dimension == 2:
         return np.zeros(1), np.ones(1)
     power = dimension - 3
@@ -116,4 +127,4 @@ def _inner_nodes(dimension):
     nodes = (nodes + 1.0) / 2.0
     angles = low + (math.pi / 2 - low) * nodes**2
     density = weights * nodes * np.sin(angles) ** power
-    return angles, density / density.sum()
+    return np.sin(angles) ** 2, density / density.sum()
