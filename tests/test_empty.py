@@ -54,6 +54,11 @@ OF_BATCHES = {
         lambda w: sx.losses.angles_to_dominant(w[:, None], X, LABELS),
         W,
     ),
+    "distributions.VonMisesFisher": (
+        lambda w: sx.distributions.VonMisesFisher(w[0], 2.0).log_prob(X),
+        W,
+    ),
+    "distributions.fit": (lambda w: sx.distributions.fit(w[:0]).concentration, W),
 }
 # Host code, which raises an error, and the argument that the error names.
 OF_HOST = {

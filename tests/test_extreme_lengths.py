@@ -105,6 +105,12 @@ OF_DIRECTIONS = {
         Y,
     ),
     "losses.nt_xent": (lambda x, y: sx.losses.nt_xent(x, LABELS), X, Y),
+    "distributions.VonMisesFisher": (
+        lambda x, y: sx.distributions.VonMisesFisher(y, 2.0).log_prob(x),
+        X,
+        Y,
+    ),
+    "distributions.fit": (lambda x, y: sx.distributions.fit(x), X, Y),
 }
 # Exponents of the scales of both arrays, also one array against the other's extreme.
 SCALES = {

@@ -49,6 +49,7 @@ OF_VECTORS = {
         "embeddings",
     ),
     "energy.hyperspherical_energy": (sx.energy.hyperspherical_energy, "points"),
+    "distributions.fit": (sx.distributions.fit, "points"),
 }
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sphax._checks import check_count, check_key
+from sphax._compiled import compiled
 from sphax._hyperparameters import register, static
 from sphax.distributions._symmetric import as_points, as_shape
 from sphax.sphere import sample_uniform
@@ -46,11 +47,10 @@ class SphericalUniform:
             points: Floating, ``[..., d]``; only their directions would count.
 
         Returns:
-            Equal log densities, ``[...]``, in float32 at least, with zero gradient.
+            Equal log densities, ``[...]``, in float32 at least, with zero gradient; NaN
+            for a vector with a NaN.
         """
-        points = as_points(points, self.dimension)
-        dtype = jnp.promote_types(points.dtype, jnp.float32)
-        return jnp.full(points.shape[:-1], -log_surface(self.dimension), dtype)
+        return _log_prob(as_points(points, self.dimension))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Random points.
@@ -81,6 +81,13 @@ class SphericalUniform:
     def mean_resultant_length(self) -> jax.Array:
         """Length of the expected point, 0, a scalar."""
         return jnp.zeros(())
+
+
+@compiled()
+def _log_prob(points):
+    dtype = jnp.promote_types(points.dtype, jnp.float32)
+    is_point = ~jnp.any(jnp.isnan(points), axis=-1)
+    return jnp.where(is_point, -log_surface(points.shape[-1]), jnp.nan).astype(dtype)
 
 
 def log_surface(dimension: int) -> float:
