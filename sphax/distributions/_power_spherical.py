@@ -57,7 +57,7 @@ class PowerSpherical(RotationallySymmetric):
     Example:
         >>> power = sx.distributions.PowerSpherical(jnp.array([0.0, 0.0, 1.0]), 1.0)
         >>> print(power.log_prob(jnp.array([0.0, 0.0, 1.0])))  # log(2 / (4 pi))
-        -1.8378771
+        -1.837877
         >>> print(power.mean())
         [0.         0.         0.33333334]
         >>> power.sample(jax.random.key(0), (5,)).shape
