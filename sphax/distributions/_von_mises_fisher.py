@@ -77,9 +77,9 @@ class VonMisesFisher(RotationallySymmetric):
     mean_direction: jax.Array
     concentration: float | jax.Array
 
-    def log_density(self, gap: jax.Array) -> jax.Array:
-        _, k = self.parameters()
-        k = with_rank(k, gap.ndim).astype(gap.dtype)
+    def log_density(self, gap: jax.Array, opposite: jax.Array) -> jax.Array:
+        del opposite
+        k = with_rank(self.parameters()[1], gap.ndim).astype(gap.dtype)
         d = self.dimension
         # For large concentrations both terms of the first form are large.
         near = -k * gap - log_partition_gap(k, d)

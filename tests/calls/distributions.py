@@ -99,6 +99,15 @@ CALLS: tuple[Call, ...] = (
         (ROWS, BATCH),
         (0, 1),
     ),
+    Call(
+        "distributions.spherical_kmeans",
+        lambda points, weights: sx.distributions.spherical_kmeans(
+            points, 3, key=KEY, restarts=2, weights=weights, block_size=8
+        ),
+        (normal(3, 16, 4), abs(normal(1, 16))),
+        (ROWS, ("batch",)),
+        (),
+    ),
 )
 
 EXEMPT: dict[str, str] = {}
