@@ -113,7 +113,7 @@ def test_batches_broadcast():
 def test_errors():
     vmf, uniform = VMF(jnp.ones(3), 1.0), sx.distributions.SphericalUniform(3)
     with pytest.raises(TypeError, match=r"types .*\(VonMisesFisher, Sph.*int\)"):
-        kl_divergence(vmf, 3)
+        kl_divergence(vmf, 3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="same dimension, got 4 and 3"):
         kl_divergence(VMF(jnp.ones(4), 1.0), uniform)
     with pytest.raises(ValueError, match=r"broadcast, got \(2,\) and \(3,\)"):

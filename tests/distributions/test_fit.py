@@ -84,7 +84,7 @@ def test_fitted_distributions(k):
 
 def test_masked_rows_reach_nothing():
     x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    expected = fit(x[:4], weights=np.float32([1, 2, 1, 1]))
+    expected = fit(x[:4], weights=np.array([1, 2, 1, 1], np.float32))
     doubled = fit(x[[0, 1, 1, 2, 3]])
     broken = np.concatenate([x[:4], np.full((1, 3), np.nan, np.float32), 0 * x[:1]])
     where = np.array([True, True, True, True, False, True])
@@ -159,7 +159,10 @@ def test_bias_of_few_points():
             "weights must not be negative",
         ),
         (
-            lambda: fit(jnp.ones((2, 3)), family=sx.distributions.SphericalUniform),
+            lambda: fit(
+                jnp.ones((2, 3)),
+                family=sx.distributions.SphericalUniform,  # pyright: ignore[reportArgumentType]
+            ),
             ValueError,
             "family must be one of",
         ),
