@@ -7,6 +7,7 @@ from sphax.layers._cosine import CosineLinear as CosineLinear
 from sphax.layers._decoupled import DecoupledConv as DecoupledConv
 from sphax.layers._decoupled import DecoupledLinear as DecoupledLinear
 from sphax.layers._decoupled import Hyperparameter as Hyperparameter
+from sphax.layers._distribution_head import DistributionHead as DistributionHead
 from sphax.layers._margin_head import MarginHead as MarginHead
 from sphax.layers._margin_head import MarginState as MarginState
 from sphax.layers._orthogonal import OrthogonalConv as OrthogonalConv
