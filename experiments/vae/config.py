@@ -20,6 +20,9 @@ LATENTS: dict[Latent, str] = {
     "power-spherical": "power spherical",
 }
 
+# Codes of an image that are decoded at a time.
+TOGETHER = 10
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Config):
@@ -54,7 +57,7 @@ class Config(runs.Config):
     """Images in a step."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
-    samples: int = 500
+    samples: int = 100
     """Codes of an image from which its likelihood is estimated."""
     checkpoint_every: int = 500
     """Steps between checkpoints, from which a killed run goes on."""
@@ -70,6 +73,10 @@ class Config(runs.Config):
         ):
             if not values:
                 raise ValueError(f"{name} must be one or more, got none.")
+        if self.samples % TOGETHER:
+            raise ValueError(
+                f"--samples must be a multiple of {TOGETHER}, got {self.samples}."
+            )
 
     @property
     def group(self) -> str:
@@ -99,6 +106,7 @@ def preset(name: PresetName) -> Config:
         hidden=(256, 128),
         steps=60_000,
         batch=100,
+        samples=500,
         checkpoint_every=5_000,
     )
 

@@ -16,13 +16,11 @@ import sphax as sx
 from experiments.common import batches, loop
 from experiments.common.images import Images, ImageSet, load
 from experiments.common.runs import Run, Work, pack
-from experiments.vae.config import Config
+from experiments.vae.config import TOGETHER, Config
 
 # Labels of so many training images are known to the classifier of codes; None for all.
 _LABELED = {"labeled": None, "few": 100}
 _NEIGHBORS = 5
-# Codes of an image that are decoded at a time.
-_TOGETHER = 10
 _FAMILIES = {
     "von-mises-fisher": sx.distributions.VonMisesFisher,
     "power-spherical": sx.distributions.PowerSpherical,
@@ -258,14 +256,14 @@ def _measure(graph, params, pixels, key, samples):
     posterior = model.encode(pixels)
 
     def some(key):
-        codes = posterior.sample(key, (_TOGETHER,))
+        codes = posterior.sample(key, (TOGETHER,))
         found = model.log_likelihood(codes, pixels[None])
         if isinstance(posterior, Gaussian):
             bound = jax.nn.logsumexp(found + posterior.log_ratio(codes), axis=0)
-            return found, bound - math.log(_TOGETHER)
+            return found, bound - math.log(TOGETHER)
         return found, sx.losses.importance_weighted_elbo(found, posterior, codes)
 
-    keys = jax.random.split(key, samples // _TOGETHER)
+    keys = jax.random.split(key, samples // TOGETHER)
     found, bounds = jax.lax.map(some, keys)
     if isinstance(posterior, Gaussian):
         divergence = posterior.divergence()
