@@ -53,28 +53,27 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
 class Gaussian(NamedTuple):
     """A normal distribution of independent numbers, as a posterior of codes."""
 
-    mean_direction: jax.Array  # [..., m]; so called as those on the sphere call theirs
+    mean: jax.Array  # [..., m]
     log_deviation: jax.Array
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         """Random codes ``[*shape, ..., m]``."""
-        noise = jax.random.normal(key, shape + self.mean_direction.shape)
+        noise = jax.random.normal(key, shape + self.mean.shape)
         rank = (1,) * len(shape)
         mean, scale = (
-            x.reshape(*rank, *x.shape)
-            for x in (self.mean_direction, jnp.exp(self.log_deviation))
+            x.reshape(*rank, *x.shape) for x in (self.mean, jnp.exp(self.log_deviation))
         )
         return mean + scale * noise
 
     def divergence(self) -> jax.Array:
         """From the standard normal distribution."""
         variance = jnp.exp(2.0 * self.log_deviation)
-        terms = variance + self.mean_direction**2 - 1.0 - 2.0 * self.log_deviation
+        terms = variance + self.mean**2 - 1.0 - 2.0 * self.log_deviation
         return 0.5 * jnp.sum(terms, axis=-1)
 
     def log_ratio(self, codes: jax.Array) -> jax.Array:
         """Log density under the standard normal distribution, less under this one."""
-        rank = (1,) * (codes.ndim - self.mean_direction.ndim)
+        rank = (1,) * (codes.ndim - self.mean.ndim)
         mean, log_deviation = (x.reshape(*rank, *x.shape) for x in self)
         noise = (codes - mean) * jnp.exp(-log_deviation)
         return jnp.sum(0.5 * (noise**2 - codes**2) + log_deviation, axis=-1)
@@ -279,9 +278,10 @@ def _measure(graph, params, pixels, key, samples):
 
 @partial(jax.jit, static_argnums=0)
 def _mean(graph, params, pixels):
-    mean = nnx.merge(graph, params).encode(pixels).mean_direction
-    is_gaussian = isinstance(nnx.merge(graph, params).head, GaussianHead)
-    return mean if is_gaussian else sx.sphere.normalize(mean)
+    posterior = nnx.merge(graph, params).encode(pixels)
+    if isinstance(posterior, Gaussian):
+        return posterior.mean
+    return sx.sphere.normalize(posterior.mean_direction)
 
 
 def accuracies(
