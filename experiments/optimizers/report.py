@@ -101,6 +101,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
                 style: Any = {"color": color, "marker": "o", "ms": 3, "lw": 1.2}
                 axis.plot(config.rates, np.mean(errors, axis=0), label=label, **style)
             axis.set(title=title, xlabel="learning rate", xscale="log", yscale="log")
+            axis.xaxis.set_major_formatter("{x:g}")
             if axis.lines:
                 axis.legend(fontsize=7)
         axes[0].set_ylabel("validation error, %")
