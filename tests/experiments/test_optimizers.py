@@ -76,6 +76,19 @@ def test_the_rate_is_best_on_validation_images_over_all_seeds():
     assert row.endswith("| 40 |")
 
 
+def test_differences_from_adam_and_from_muon_are_one_family_of_tests():
+    noise = np.array([0.01, 0.0, -0.01, 0.0])
+    means = {"Adam": 5.0, "Muon": 4.0, "Pion, Cayley": 3.0}
+    errors = {
+        title: dict(enumerate(mean + (i + 1) * noise))
+        for i, (title, mean) in enumerate(means.items())
+    }
+    _, adam, _, muon = report._verdict(errors)
+    assert "row 'Adam' by a paired" in adam
+    assert adam.endswith("better: Muon (-1.00), Pion, Cayley (-2.00); worse: none.")
+    assert muon.endswith("better: Pion, Cayley (-1.00); worse: none.")
+
+
 def test_changes_of_singular_values_at_each_rate():
     kernel = np.diag([2.0, 1.0])
     before = {"kernel": kernel, "bias": np.ones(2), "classifier": {"kernel": kernel}}
