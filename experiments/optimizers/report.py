@@ -45,7 +45,7 @@ def best_rate(seeds: dict[int, dict[str, np.ndarray]]) -> int:
 
 
 def table(config: Config, found: Found) -> Iterator[str]:
-    """Lines of Markdown: one row for each optimizer, and which differ from Adam."""
+    """Lines of Markdown: a row for each optimizer, and which differ significantly."""
     methods = _by_method(found)
     best = {name: best_rate(seeds) for name, seeds in methods.items()}
     errors = {
@@ -77,9 +77,37 @@ def table(config: Config, found: Found) -> Iterator[str]:
         )
     yield from tables.markdown(rows)
     by_title = {METHODS[name].title: values for name, values in errors.items()}
-    yield from statistics.verdict(METHODS["adam"].title, by_title, is_error=True)
+    yield from _verdict(by_title)
     yield ""
     yield tables.caption(config.command, found)
+
+
+def _verdict(errors: dict[str, dict[int, float]]) -> Iterator[str]:
+    """Which rows differ from Adam, and which from Muon: one family of tests."""
+    differences = {
+        base: {
+            title: statistics.paired(values, errors[base])
+            for title, values in errors.items()
+            if title != base and len(values.keys() & errors[base].keys()) > 1
+        }
+        for base in (METHODS["adam"].title, METHODS["muon"].title)
+        if base in errors
+    }
+    # Each pair is tested once.
+    differences.get("Muon", {}).pop("Adam", None)
+    signs = statistics.signs(
+        {f"{base}/{x}": rows[x] for base, rows in differences.items() for x in rows}
+    )
+    for base, rows in differences.items():
+        if not rows:
+            continue
+        found = {title: signs[f"{base}/{title}"] for title in rows}
+        better, worse = (statistics.listed(rows, found, sign) for sign in (-1, 1))
+        yield ""
+        yield (
+            f"Significantly different from the row {base!r} {statistics.RULE}: better:"
+            f" {better}; worse: {worse}."
+        )
 
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
@@ -101,6 +129,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
                 style: Any = {"color": color, "marker": "o", "ms": 3, "lw": 1.2}
                 axis.plot(config.rates, np.mean(errors, axis=0), label=label, **style)
             axis.set(title=title, xlabel="learning rate", xscale="log", yscale="log")
+            axis.xaxis.set_major_formatter("{x:g}")
             if axis.lines:
                 axis.legend(fontsize=7)
         axes[0].set_ylabel("validation error, %")

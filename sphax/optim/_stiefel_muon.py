@@ -94,7 +94,8 @@ def stiefel_muon(
     It is a whole optimizer of all params: leaves without neurons, such as biases, are
     updated by another optimizer, ``others``. Updates are differences to the new params:
     put nothing behind it in a chain. The first update puts every matrix on the
-    manifold, whatever the learning rate.
+    manifold, whatever the learning rate. Weight decay would do nothing, as it only
+    changes the norm.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step. Not

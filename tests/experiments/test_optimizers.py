@@ -48,25 +48,16 @@ def test_every_optimizer_takes_steps_of_one_shape(name):
     assert all(jax.tree.leaves(same))
 
 
-def test_only_hidden_kernels_move_at_the_rates_of_the_grid():
+def test_only_hidden_kernels_move_at_the_rate_of_the_method():
     """By Adam, whose first step has the size of its rate."""
-    chosen = of("adam")
-    step = jax.jit(train.step, static_argnums=0)
-    before = start(chosen)
-    after, _ = step((GRAPH, chosen), (MEAN, RATES), before, examples(1), 0, 0)
-    leaves = zip(
-        jax.tree.leaves(after.params),
-        jax.tree.leaves(before.params),
-        jax.tree.leaves(config.is_hidden(PARAMS)),
-        strict=True,
-    )
-    hidden = 0
-    for new, old, is_hidden in leaves:
-        sizes = np.abs(new - old).max(tuple(range(1, new.ndim)))
-        expected = QUICK.rates if is_hidden else [QUICK.other_rate] * 2
-        np.testing.assert_allclose(sizes, expected, rtol=1e-3)
-        hidden += is_hidden
-    assert hidden == 2
+    optimizer = of("adam").optimizer(0.25)
+    slopes = jax.tree.map(jnp.ones_like, PARAMS)
+    updates, _ = optimizer.update(slopes, optimizer.init(PARAMS), PARAMS)
+    hidden = jax.tree.leaves(config.is_hidden(PARAMS))
+    assert sum(hidden) == 2
+    for update, is_hidden in zip(jax.tree.leaves(updates), hidden, strict=True):
+        rate = 0.25 if is_hidden else QUICK.other_rate
+        np.testing.assert_allclose(update, np.full(update.shape, -rate), rtol=1e-5)
 
 
 def test_the_rate_is_best_on_validation_images_over_all_seeds():
@@ -83,6 +74,19 @@ def test_the_rate_is_best_on_validation_images_over_all_seeds():
     row = list(report.table(found[0][0].config, found))[2]
     assert row.startswith("| Adam | 0.3 | 4.00 ± 0.00 | 7.50 ± 0.71 |  | 0.300")
     assert row.endswith("| 40 |")
+
+
+def test_differences_from_adam_and_from_muon_are_one_family_of_tests():
+    noise = np.array([0.01, 0.0, -0.01, 0.0])
+    means = {"Adam": 5.0, "Muon": 4.0, "Pion, Cayley": 3.0}
+    errors = {
+        title: dict(enumerate(mean + (i + 1) * noise))
+        for i, (title, mean) in enumerate(means.items())
+    }
+    _, adam, _, muon = report._verdict(errors)
+    assert "row 'Adam' by a paired" in adam
+    assert adam.endswith("better: Muon (-1.00), Pion, Cayley (-2.00); worse: none.")
+    assert muon.endswith("better: Pion, Cayley (-1.00); worse: none.")
 
 
 def test_changes_of_singular_values_at_each_rate():

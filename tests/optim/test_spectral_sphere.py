@@ -121,6 +121,9 @@ def test_corners_are_finite_and_stay_on_the_sphere():
     assert np.abs(new[0] - 2.0 * twice).max() > 0.01
     np.testing.assert_allclose(np.linalg.norm(new, 2, (1, 2)), 2.0, rtol=1e-6)
     np.testing.assert_allclose(new[1], 2.0 * twice, atol=1e-6)
+    # A gradient that is not finite is seen in its own matrix.
+    updates, _ = update({"kernel": slopes.at[0, 0, 0].set(jnp.nan)}, state, params)
+    assert np.isnan(updates["kernel"]).all((1, 2)).tolist() == [True, False]
 
 
 def test_a_matrix_of_zeros_has_no_norm_to_keep():

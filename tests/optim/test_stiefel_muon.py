@@ -143,6 +143,8 @@ def test_zero_gradients_move_nothing_and_the_radius_may_be_any():
     updates, after = update(zeros_like(params), state, params)
     np.testing.assert_allclose(updates["kernel"], np.zeros((6, 3)), atol=2e-6)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after))
+    slopes = {"kernel": jnp.ones((6, 3)).at[0, 0].set(jnp.inf)}
+    assert np.isnan(update(slopes, state, params)[0]["kernel"]).all()
     # A stretched one is put on the manifold first.
     params = {"kernel": params["kernel"] * jnp.array([[1.0, 10.0, 0.1]])}
     updates, _ = update(zeros_like(params), state, params)
