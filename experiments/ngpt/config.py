@@ -93,8 +93,8 @@ METHODS: dict[MethodName, Method] = {
     "ngpt-geodesic": Method(
         "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.02
     ),
-    "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.01),
-    "adamw": Method("AdamW", _PRENORM, None, 0.01),
+    "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.005),
+    "adamw": Method("AdamW", _PRENORM, None, 0.005),
     "muon": Method("Muon", _PRENORM, _muon, 0.02),
     "adam-matrix": Method(
         "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.04
@@ -286,7 +286,7 @@ def check_digest(config: Config) -> None:
 def preset(name: PresetName, text: pathlib.Path | None = None) -> Config:
     """The settings of a preset."""
     changes: dict[PresetName, dict[str, Any]] = {
-        "optimizers": dict(methods=tuple(METHODS)[3:], steps=200, context=32, width=32),
+        "optimizers": dict(methods=tuple(METHODS)[3:], steps=150, context=32, width=32),
         "large": dict(
             methods=("ngpt", "prenorm"),
             seeds=1,

@@ -14,59 +14,76 @@ from experiments.optimizers.config import METHODS, Config, MethodName
 
 # Adam, with which all others are compared, is in each of them.
 _PANELS: dict[str, tuple[MethodName, ...]] = {
-    "any matrix, unit neurons, frames": (
+    "baselines": (
         "sgd",
         "muon",
         "riemannian-adam",
         "orthogonal-descent",
     ),
-    "fixed norm, fixed singular values": ("adam-h", "muon-h", "pion", "pion-series"),
-    "fixed spectral norm, frames": ("spectral-sphere", "muon-sphere", "stiefel-muon"),
+    "norm or singular values fixed": ("adam-h", "muon-h", "pion", "pion-series"),
+    "spectral norm fixed, and frames": (
+        "spectral-sphere",
+        "muon-sphere",
+        "stiefel-muon",
+    ),
 }
 
 
-def _by_method(found: Found) -> dict[Any, dict[int, dict[str, Any]]]:
-    """Metrics by method and seed."""
-    methods: dict[Any, dict[int, dict[str, Any]]] = {}
+def _by_method(found: Found) -> dict[Any, dict[int, dict[str, np.ndarray]]]:
+    """Metrics by method and seed, each ``[rates]``."""
+    methods: dict[Any, dict[int, dict[str, np.ndarray]]] = {}
     for run, record in found:
-        methods.setdefault(run.method, {})[run.seed] = record["metrics"]
+        metrics = record["metrics"].items()
+        arrays = {name: np.array(values, np.float64) for name, values in metrics}
+        methods.setdefault(run.method, {})[run.seed] = arrays
     return methods
+
+
+def best_rate(seeds: dict[int, dict[str, np.ndarray]]) -> int:
+    """Place of the lowest mean validation error; of several, the first."""
+    return int(np.argmin(np.mean([x["validation"] for x in seeds.values()], axis=0)))
 
 
 def table(config: Config, found: Found) -> Iterator[str]:
     """Lines of Markdown: one row for each optimizer, and which differ from Adam."""
     methods = _by_method(found)
-    adam = methods.get("adam", {})
-    seeds = tables.number_of_seeds(found)
-    head = [f"MLP, {config.dataset}", f"test error, % ({seeds})", "minus Adam's"]
-    rows = [[*head, "loss", "learning rates chosen", "singular values, change, %"]]
-    for name, metrics in methods.items():
-        # Seed by seed: both start from the same weights, and see the same batches.
-        less = [x["error"] - adam[s]["error"] for s, x in metrics.items() if s in adam]
-        is_compared = name != "adam" and len(less) > 1
-        rates = sorted({x["rate"] for x in metrics.values()})
+    best = {name: best_rate(seeds) for name, seeds in methods.items()}
+    errors = {
+        name: {seed: float(x["error"][best[name]]) for seed, x in seeds.items()}
+        for name, seeds in methods.items()
+    }
+    adam = errors.get("adam", {})
+    head = f"test error, % ({tables.number_of_seeds(found)})", "minus Adam's"
+    head = [f"MLP, {config.dataset}", "learning rate", "validation error, %", *head]
+    rows = [[*head, "loss", "singular values, change, %"]]
+    for name, seeds in methods.items():
+        # Seed by seed: both see the same batches.
+        less = [error - adam[x] for x, error in errors[name].items() if x in adam]
+        at_best = {
+            key: [x[key][best[name]] for x in seeds.values()]
+            for key in ("validation", "loss", "spectrum")
+        }
+        change = max(at_best["spectrum"])
         rows.append(
             [
                 METHODS[name].title,
-                tables.spread([x["error"] for x in metrics.values()], 2),
-                tables.spread(less, 2) if is_compared else "",
-                tables.spread([x["loss"] for x in metrics.values()], 3),
-                f"{rates[0]:g}" + f" to {rates[-1]:g}" * (len(rates) > 1),
-                f"{max(x['spectrum'] for x in metrics.values()):.2g}",
+                f"{config.rates[best[name]]:g}",
+                tables.spread(at_best["validation"], 2),
+                tables.spread([*errors[name].values()], 2),
+                tables.spread(less, 2) if name != "adam" and len(less) > 1 else "",
+                tables.spread(at_best["loss"], 3),
+                f"{change:.0f}" if change >= 10.0 else f"{change:.2g}",
             ]
         )
     yield from tables.markdown(rows)
-    errors = {
-        METHODS[name].title: {seed: x["error"] for seed, x in metrics.items()}
-        for name, metrics in methods.items()
-    }
-    yield from statistics.verdict(METHODS["adam"].title, errors, is_error=True)
+    by_title = {METHODS[name].title: values for name, values in errors.items()}
+    yield from statistics.verdict(METHODS["adam"].title, by_title, is_error=True)
     yield ""
     yield tables.caption(config.command, found)
 
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
-    """Writes validation errors by learning rate: means over the seeds, and ranges."""
+    """Writes validation errors by learning rate, means over the seeds."""
     methods = _by_method(found)
     with plt.rc_context(figures.STYLE):
         figure, axes = plt.subplots(
@@ -76,19 +93,13 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
             for place, name in enumerate(("adam", *names)):
                 if name not in methods:
                     continue
-                values = [x["validation"] for x in methods[name].values()]
-                errors, color = np.array(values), "black" if place == 0 else f"C{place}"
-                axis.plot(
-                    config.rates,
-                    errors.mean(0),
-                    color=color,
-                    marker="o",
-                    ms=3,
-                    lw=1.2,
-                    label=METHODS[name].title,
+                errors = [x["validation"] for x in methods[name].values()]
+                color, label = (
+                    "black" if place == 0 else f"C{place}",
+                    METHODS[name].title,
                 )
-                ends = errors.min(0), errors.max(0)
-                axis.fill_between(config.rates, *ends, color=color, alpha=0.1, lw=0)
+                style: Any = {"color": color, "marker": "o", "ms": 3, "lw": 1.2}
+                axis.plot(config.rates, np.mean(errors, axis=0), label=label, **style)
             axis.set(title=title, xlabel="learning rate", xscale="log", yscale="log")
             if axis.lines:
                 axis.legend(fontsize=7)

@@ -1,4 +1,4 @@
-"""Trains a perceptron at several learning rates side by side, and tests the best."""
+"""Trains a perceptron at several learning rates side by side."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -79,21 +79,19 @@ def _measure(graph, mean, params, examples):
     return jax.vmap(at_rate)(params)
 
 
-def best_rate(errors: np.ndarray, losses: np.ndarray) -> int:
-    """Place of the lowest error; of several, that of the lowest loss."""
-    return min(range(len(errors)), key=lambda i: (errors[i], losses[i]))
+def spectrum_changes(before: Any, after: Any) -> np.ndarray:
+    """Largest change of a singular value of a hidden kernel, in percent, ``[rates]``.
 
-
-def spectra(params: Any) -> list[np.ndarray]:
-    """Singular values of the kernels of hidden layers."""
-    chosen = zip(
-        jax.tree.leaves(params), jax.tree.leaves(is_hidden(params)), strict=True
-    )
-    return [
-        np.linalg.svd(np.float64(leaf), compute_uv=False)
-        for leaf, is_chosen in chosen
-        if is_chosen
-    ]
+    ``after`` has leaves ``[rates, ...]``. A kernel that is not finite counts as zero.
+    """
+    trees, changes = (before, after, is_hidden(before)), []
+    for old, new, is_chosen in zip(*map(jax.tree.leaves, trees), strict=True):
+        if is_chosen:
+            new = np.where(np.isfinite(new), np.float64(new), 0.0)
+            values = np.linalg.svd(new, compute_uv=False)
+            start = np.linalg.svd(np.float64(old), compute_uv=False)
+            changes.append(np.abs(values / start - 1.0).max(-1))
+    return 100.0 * np.max(changes, axis=0)
 
 
 def split(data: images.Images, share: float, seed: int) -> tuple[Examples, Examples]:
@@ -109,11 +107,10 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     """Trains one seed of one method at all learning rates.
 
     Returns:
-        ``error`` of the test in percent, and ``loss`` of the training images, at the
-        learning rate ``rate`` that is best on the validation images; ``spectrum``, the
-        largest change of a singular value of a hidden kernel there, in percent of its
-        start; ``validation``, the errors of the validation images at each of the
-        rates.
+        Lists of a value for each rate: ``validation`` and ``error``, of the validation
+        and of the test images, in percent; ``loss``, the mean of the training images,
+        None if it is not finite; and ``spectrum``, the largest change of a singular
+        value of a hidden kernel, in percent of its start.
 
     Raises:
         DatasetNotFoundError: If the images are not prepared.
@@ -159,16 +156,16 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
             _measure(graph, mean, after, x) for x in (validation, test, examples)
         )
         chosen, tested, trained = jax.tree.map(np.asarray, tuple(measured))
-    best = best_rate(*chosen)
-    ends = spectra(jax.tree.map(lambda x: x[best], after))
-    changes = [a / b - 1.0 for a, b in zip(ends, spectra(params), strict=True)]
+    metrics = {
+        "validation": chosen[0],
+        "error": tested[0],
+        "loss": trained[1],
+        "spectrum": spectrum_changes(params, after),
+    }
     return [
         {
-            "error": float(tested[0][best]),
-            "loss": float(trained[1][best]),
-            "rate": config.rates[best],
-            "spectrum": 100.0 * float(max(np.abs(change).max() for change in changes)),
-            "validation": [round(float(x), 4) for x in chosen[0]],
+            name: [float(f"{x:.5g}") if np.isfinite(x) else None for x in values]
+            for name, values in metrics.items()
         }
     ]
 

@@ -77,7 +77,8 @@ class VonMisesFisher(RotationallySymmetric):
     mean_direction: jax.Array
     concentration: float | jax.Array
 
-    def log_density(self, gap: jax.Array) -> jax.Array:
+    def log_density(self, gap: jax.Array, opposite: jax.Array) -> jax.Array:
+        del opposite
         _, k = self.parameters()
         k = with_rank(k, gap.ndim).astype(gap.dtype)
         d = self.dimension

@@ -135,7 +135,7 @@ class NormalizedAttention(nnx.Module):
     def init_cache(self, batch: tuple[int, ...], length: int) -> AttentionCache:
         """An empty cache for ``length`` tokens of each of a ``batch`` of sequences."""
         check_count("length", length)
-        dtype = self.dtype or self.query[...].dtype
+        dtype = self.dtype or jnp.promote_types(self.query[...].dtype, jnp.float32)
         empty = jnp.zeros((*batch, length, *self.query.shape[1:]), dtype)
         return AttentionCache(empty, empty, jnp.zeros([], jnp.int32))
 
@@ -375,6 +375,7 @@ class NormalizedBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_choice("NormalizedBlock: step", step, get_args(Step))
+        check_range("NormalizedBlock: rate", rate, 0.0)
         self.step: Step = step
         dtypes: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype)
         self.attention = NormalizedAttention(

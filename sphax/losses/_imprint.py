@@ -26,10 +26,10 @@ def imprint(
 
     A cosine classifier, trained on other classes, so knows new ones without further
     training: append a row of zeros for each new class, and imprint it. The rows of all
-    other classes stay as they are. For a head,
-    ``head.prototypes[...] = imprint(head.prototypes[...], embeddings, labels)``; the
-    kernel of :class:`sphax.layers.CosineLinear` has them as columns, which
-    :func:`sphax.neurons.to_rows` turns.
+    other classes stay as they are. With a :class:`sphax.layers.MarginHead`,
+    ``head.prototypes[...] = imprint(head.prototypes[...], embeddings, labels)``; a
+    :class:`sphax.layers.CosineLinear` has prototypes as the columns of its kernel,
+    ``layer.kernel[...] = imprint(layer.kernel[...].T, embeddings, labels).T``.
 
     Args:
         prototypes: Floating, ``[classes, features]``, one row per class.

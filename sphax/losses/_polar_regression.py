@@ -9,7 +9,7 @@ from sphax._checks import as_array, as_floating, check_range
 from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import as_weights, weighted_mean, zero_masked
-from sphax.losses._core.batch import as_operands
+from sphax.losses._core.batch import as_operands, as_rows
 from sphax.sphere import angle
 
 
@@ -73,7 +73,9 @@ def polar_regression(
         Mettes, van der Pol, Snoek, `Hyperspherical Prototype Networks
         <https://arxiv.org/abs/1901.10514>`_, NeurIPS 2019, Section 3.3.
     """
-    embeddings, poles = as_operands(embeddings, poles, name="poles")
+    embeddings, poles = as_operands(
+        embeddings, as_rows(poles, name="poles"), name="poles"
+    )
     targets = as_floating("targets", targets)
     expected = (*embeddings.shape[:-1], len(poles))
     if targets.shape != expected:
@@ -121,7 +123,9 @@ def polar_values(
         >>> sx.losses.polar_values(x, jnp.eye(2, 3), radius=0.8)
         Array([[0.75, 1.  ]], dtype=float32)
     """
-    embeddings, poles = as_operands(embeddings, poles, name="poles")
+    embeddings, poles = as_operands(
+        embeddings, as_rows(poles, name="poles"), name="poles"
+    )
     return _polar_values(embeddings, poles, *_as_scale(low, high, radius, len(poles)))
 
 

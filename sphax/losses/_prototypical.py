@@ -8,7 +8,13 @@ from sphax._compiled import compiled
 from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import as_weights, weighted_mean
 from sphax._numerics import divide, dot, widen
-from sphax.losses._core.batch import as_batch, as_operands, as_scalar, masked_batch
+from sphax.losses._core.batch import (
+    as_batch,
+    as_operands,
+    as_rows,
+    as_scalar,
+    masked_batch,
+)
 from sphax.losses._core.class_sums import class_sums
 from sphax.sphere import direction
 
@@ -44,7 +50,7 @@ def prototypical_logits(
         embeddings: Queries :math:`x`, floating, ``[..., features]``.
         support: Floating, ``[m, features]``.
         support_labels: Class of each, integer, ``[m]``, each in ``[0, num_classes)``.
-            Any other makes all logits NaN.
+            Any other makes the logits NaN.
         num_classes: Number of classes of the episode.
         on_sphere: Whether directions count alone.
         scale: :math:`s`, positive, a scalar, possibly learned; by default 1, on the
@@ -149,14 +155,11 @@ def _as_episode(embeddings, support, labels, where, num_classes, on_sphere):
     """The checked arguments that both functions have."""
     check_count("num_classes", num_classes)
     check_flag("on_sphere", on_sphere)
+    support = as_rows(support, name="support")
     embeddings, support = as_operands(embeddings, support, name="support")
     labels = as_labels(labels, support.shape[:-1], "support", name="support_labels")
-    return (
-        embeddings,
-        support,
-        labels,
-        as_weights(where, labels.shape, "support_labels"),
-    )
+    where = as_weights(where, labels.shape, "support_labels")
+    return embeddings, support, labels, where
 
 
 def _as_scale(scale, on_sphere, x, support):

@@ -9,7 +9,7 @@ import optax
 
 from sphax import orthogonal
 from sphax._checks import check_choice, check_count, check_flag, check_number
-from sphax._linalg import entries, identity_like, product
+from sphax._linalg import entries, factor_within, identity_like, invert, product
 from sphax._numerics import divide, widen
 from sphax.neurons import Neurons
 from sphax.optim._neurons import Mask, as_rows, as_update, check_not_zero
@@ -269,12 +269,15 @@ def _turn(skew, rotation, degree):
         for i in range(degree - 1, 0, -1):
             turn = (skew + product(skew, turn)) / i
         return turn
+    identity = identity_like(skew)
     if rotation == "cayley":
-        q = orthogonal.cayley(skew / 2.0)
+        half = skew / 2.0
+        half = half * factor_within(half, float(jnp.finfo(half.dtype).eps) ** -0.5)
+        turn = 2.0 * (invert(identity - half) - identity)
     else:
-        q = orthogonal.exponential(skew)
-    # A Newton-Schulz step of the difference: rounding errors of the rotation itself
-    # would have a mean, and singular values would grow with the number of steps.
-    turn = q - identity_like(q)
+        turn = orthogonal.exponential(skew) - identity
+    # A Newton-Schulz step squares rounding errors, up to the root of an epsilon for the
+    # largest generators. Acting on the difference, it leaves none that have a mean:
+    # singular values would grow with the number of steps.
     excess = turn + turn.mT + product(turn.mT, turn)
     return turn - (excess + product(turn, excess)) / 2.0

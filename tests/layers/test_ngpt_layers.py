@@ -189,6 +189,11 @@ def test_dtypes():
             ValueError,
             "NormalizedBlock: step must be one of",
         ),
+        (
+            lambda: NormalizedBlock(4, 1, rate=-0.1, rngs=nnx.Rngs(0)),
+            ValueError,
+            "NormalizedBlock: rate must be 0 or more",
+        ),
         (lambda: LearnedScale((2,), 1.0, 0.0), ValueError, "stored must be positive"),
         (
             lambda: NormalizedAttention(4, 1, rngs=nnx.Rngs(0))(jnp.ones(4)),

@@ -121,6 +121,7 @@ def test_imprinted_rows():
     for wrong in (-1, 5):
         unknown = np.where(np.arange(7) == 0, wrong, labels)
         assert np.isnan(losses.imprint(w, x, unknown, where=where)).all()
+    np.testing.assert_array_equal(losses.imprint(w, x[:0], labels[:0]), w)
     half = losses.imprint(w.astype(np.float16), x[:4], labels[:4])
     assert half.dtype == np.float16
     slope = jax.jit(jax.grad(lambda x: losses.imprint(w, x, labels[:3])[1, 0]))(x[:3])

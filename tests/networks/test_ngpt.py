@@ -148,18 +148,33 @@ def test_drawn_tokens_have_their_probabilities():
     assert np.all(np.abs(counts - 4000 * expected) < slack)
 
 
+@pytest.mark.parametrize("graph", [True, False])
+def test_split_merge_and_update_round_trip(graph):
+    with nnx.set_graph_mode(graph):
+        model = NGPT(11, 8, 1, 2, 6, rngs=nnx.Rngs(0))
+        other = NGPT(11, 8, 1, 2, 6, rngs=nnx.Rngs(1))
+        merged = nnx.merge(*nnx.split(model, nnx.Param, ...))
+        nnx.update(other, nnx.state(model))
+        for copy in (merged, other, nnx.clone(model)):
+            np.testing.assert_array_equal(copy(TOKENS), model(TOKENS))
+
+
 def test_half_precision():
     exact, half = make()(TOKENS), make(dtype=jnp.bfloat16)(TOKENS)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, exact, atol=0.1)
     small = NGPT(11, 8, 1, 2, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    assert small(TOKENS).dtype == jnp.float32
+    logits, _ = small(TOKENS, small.init_cache((3,), 7))
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, small(TOKENS), atol=1e-5)
     assert small.embedding[...].dtype == jnp.bfloat16
 
 
 def test_tokens_of_any_integer_type_and_of_none():
     model = make()
     expected = model(TOKENS)
+    mapped = jax.vmap(model)(jnp.asarray(TOKENS))
+    np.testing.assert_allclose(mapped, expected, atol=1e-5)
     for dtype in (np.uint8, np.int64):
         np.testing.assert_array_equal(model(TOKENS.astype(dtype)), expected)
     for token in (-1, 11):

@@ -78,7 +78,8 @@ def separated_prototypes(
 
     for a sharpness b that rises to 262144, as :func:`minimize_energy` does its
     objective. There are many local minima, and no guarantee: compare ``max_cosine``
-    with ``bound``, and with ``max_cosines`` of the other starts.
+    with ``bound``, and with ``max_cosines`` of the other starts. Every start takes
+    memory of :math:`n^2`.
 
     With ``similarities`` of the classes, such as cosines of word vectors, the
     prototypes of similar classes are closer to each other. Then, for every number and
