@@ -94,21 +94,21 @@ METHODS: dict[MethodName, Method] = {
         "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.02
     ),
     "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.005),
-    "adamw": Method("AdamW", _PRENORM, None, 0.005),
-    "muon": Method("Muon", _PRENORM, _muon, 0.02),
+    "adamw": Method("AdamW", _PRENORM, None, 0.01),
+    "muon": Method("Muon", _PRENORM, _muon, 0.08),
     "adam-matrix": Method(
-        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.04
+        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.01
     ),
     "adam-neuron": Method(
-        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.04
+        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.01
     ),
     "muon-matrix": Method(
         "Muon, matrices of constant norm", _PRENORM, _at_norm(_muon, "matrix"), 0.04
     ),
     "muon-neuron": Method(
-        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.04
+        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.08
     ),
-    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.04),
+    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.02),
     "spectral-sphere": Method(
         "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.02
     ),
