@@ -15,7 +15,7 @@ POSITIVE = float(jnp.finfo(jnp.float32).tiny)
 C = TypeVar("C", bound=type)
 
 
-def static(*, default: Any, kw_only: bool = False) -> Any:
+def static(*, default: Any = dataclasses.MISSING, kw_only: bool = False) -> Any:
     """A dataclass field that is part of the pytree's structure."""
     return dataclasses.field(
         default=default, kw_only=kw_only, metadata={"static": True}

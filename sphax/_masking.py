@@ -14,7 +14,11 @@ from sphax._numerics import divide, dot
 
 
 def as_weights(
-    where: jax.typing.ArrayLike | None, shape: tuple[int, ...], of: str
+    where: jax.typing.ArrayLike | None,
+    shape: tuple[int, ...],
+    of: str,
+    *,
+    name: str = "where",
 ) -> jax.Array | None:
     """``where`` as an array; raises unless a mask or weights of the given shape.
 
@@ -24,24 +28,25 @@ def as_weights(
         where: Boolean mask, floating weights, or None.
         shape: The shape that it must have.
         of: Name of the array that has this shape, for the message.
+        name: Name of the argument.
     """
     if where is None:
         return None
-    where = as_array("where", where)
+    where = as_array(name, where)
     if where.dtype != jnp.bool_ and not jnp.issubdtype(where.dtype, jnp.floating):
         raise TypeError(
-            f"where must be a boolean mask or floating weights, got {where.dtype}."
+            f"{name} must be a boolean mask or floating weights, got {where.dtype}."
         )
     if where.shape != shape:
         raise ValueError(
-            f"where must have the shape of {of}, {shape}, got {where.shape}."
+            f"{name} must have the shape of {of}, {shape}, got {where.shape}."
         )
     if where.dtype == jnp.bool_:
         return where
     if not isinstance(where, Tracer) and where.is_fully_addressable:
         lowest = np.min(np.asarray(where), initial=0.0)
         if lowest < 0.0:
-            raise ValueError(f"where must not be negative, got {lowest}.")
+            raise ValueError(f"{name} must not be negative, got {lowest}.")
         return where
     return jnp.where(where < 0.0, jnp.nan, where)
 

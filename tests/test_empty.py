@@ -47,14 +47,45 @@ OF_BATCHES = {
         lambda k: sx.operators.decoupled_conv_transpose(IMAGES, k, **FUNCTIONS),
         KERNEL,
     ),
+    "operators.skew_convolution": (
+        lambda k: sx.operators.skew_convolution(IMAGES[..., :3], k[:, :3]),
+        KERNEL,
+    ),
+    "operators.cayley_convolution": (
+        lambda k: sx.operators.cayley_convolution(IMAGES, k),
+        KERNEL,
+    ),
+    "operators.group_sort": (lambda w: sx.operators.group_sort(w[:0]), W),
+    "operators.space_to_depth": (
+        lambda k: sx.operators.space_to_depth(k[:, :0], (3,)),
+        KERNEL,
+    ),
+    "metrics.certified_radius": (
+        lambda w: sx.metrics.certified_radius(X, LABELS, prototypes=w),
+        np.ones((4, 3), np.float32),
+    ),
     "losses.margin_softmax": (
         lambda w: sx.losses.margin_softmax(X, w, LABELS, sx.margins.ArcFace()),
+        W,
+    ),
+    "sphere.inverse_stereographic": (
+        lambda w: sx.sphere.inverse_stereographic(w[:0]),
+        W,
+    ),
+    "sphere.angle_to_north_pole": (lambda w: sx.sphere.angle_to_north_pole(w[:0]), W),
+    "losses.sphere_gan_critic": (
+        lambda w: sx.losses.sphere_gan_critic(w[:0], X),
         W,
     ),
     "losses.angles_to_dominant": (
         lambda w: sx.losses.angles_to_dominant(w[:, None], X, LABELS),
         W,
     ),
+    "distributions.VonMisesFisher": (
+        lambda w: sx.distributions.VonMisesFisher(w[0], 2.0).log_prob(X),
+        W,
+    ),
+    "distributions.fit": (lambda w: sx.distributions.fit(w[:0]).concentration, W),
 }
 # Host code, which raises an error, and the argument that the error names.
 OF_HOST = {

@@ -50,6 +50,7 @@ OF_VECTORS = {
         "embeddings",
     ),
     "energy.hyperspherical_energy": (sx.energy.hyperspherical_energy, "points"),
+    "distributions.fit": (sx.distributions.fit, "points"),
 }
 
 

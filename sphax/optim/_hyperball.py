@@ -88,11 +88,12 @@ def project_to_norm(
     Returns:
         The transform, with a :class:`NormState`; ``update`` needs ``params``. Updates
         keep their dtype; the computation is in float32 at least, and norms are right to
-        the rounding of the params after any number of steps: for params in bfloat16, to
-        4e-3. A zero update only projects; a matrix that a step moves to the origin
-        keeps its old value. With ``norm=None``, the update of a matrix that was zero in
-        an ``init`` under ``jit`` is NaN. In :func:`optax.inject_hyperparams`, ``per``
-        and callables ``neurons`` and ``mask`` belong in ``static_args``.
+        the rounding of the params after any number of steps: keep these in float32,
+        since in bfloat16 that is 4e-3. A zero update only projects; a matrix that a
+        step moves to the origin keeps its old value. With ``norm=None``, the update of
+        a matrix that was zero in an ``init`` under ``jit`` is NaN. In
+        :func:`optax.inject_hyperparams`, ``per`` and callables ``neurons`` and ``mask``
+        belong in ``static_args``.
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from

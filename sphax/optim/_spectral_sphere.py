@@ -1,6 +1,7 @@
 """Steepest descent in the spectral norm, on matrices of fixed spectral norm."""
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -10,8 +11,8 @@ import optax
 from sphax._checks import check_choice, check_flag, check_number, check_range
 from sphax._linalg import entries, largest_entry, product
 from sphax._numerics import divide, inverse_power, widen
-from sphax.neurons import Axes, Neurons
-from sphax.optim._neurons import Mask, as_rows, as_update
+from sphax.neurons import Neurons
+from sphax.optim._neurons import Mask, as_rows, as_update, check_not_zero
 from sphax.optim._whole import whole_optimizer
 from sphax.orthogonal import polar_factor
 from sphax.sphere import direction, length
@@ -66,19 +67,18 @@ def spectral_sphere(
         \Phi = \operatorname{msign}(M / \|M\|_F + \lambda\, u v^\top), \qquad
         W \leftarrow R\, \frac{W - \eta R\, \Phi}{\|W - \eta R\, \Phi\|_2}
 
-    where msign is :func:`sphax.orthogonal.polar_factor`, and :math:`\lambda` makes
-    :math:`\langle u v^\top, \Phi \rangle = 0`: the step that descends most of all of
-    spectral norm :math:`\eta R` that keep :math:`\|W\|_2` to first order. Bisection
+    where msign is :func:`sphax.orthogonal.polar_factor`, and :math:`\lambda` solves
+    :math:`\langle u v^\top, \Phi \rangle = 0`. No step of spectral norm
+    :math:`\eta R` that keeps :math:`\|W\|_2` to first order descends more. Bisection
     finds :math:`\lambda`; where msign jumps across the solution, as it can for square
-    matrices, :math:`\Phi` is the mixture of both sides that solves it.
+    matrices, :math:`\Phi` is the mixture of both sides that solves the equation.
     ``multiplier="zero"`` takes :math:`\lambda = 0`, which is MuonSphere: the step of
-    Muon, rescaled to the sphere.
+    Muon, and a rescaling back to the sphere.
 
-    A layer then multiplies the length of no input by more than :math:`R`, and each step
-    changes its output by a share of at most :math:`\eta`. Weight decay would do
-    nothing, as it only changes the length. Where the top singular value is not simple,
-    as for orthonormal neurons, the constraint has a corner: one of the top pairs is
-    taken, and :func:`stiefel_muon` fits better.
+    The layer then multiplies no length by more than :math:`R`. Weight decay would do
+    nothing, as it only changes the norm. Where the top singular value is not simple, as
+    for orthonormal neurons, the sphere has a corner: the step is tangent for one of the
+    top pairs only, and :func:`stiefel_muon` fits better.
 
     It is a whole optimizer of all params: leaves without neurons, such as biases, are
     updated by another optimizer, ``others``. Updates are differences to the new params:
@@ -95,7 +95,8 @@ def spectral_sphere(
             Unless it is ``"initial"``, the first update rescales the matrix, whatever
             the learning rate.
         radius_scale: Factor of :math:`R`, positive.
-        multiplier: ``"solve"`` or ``"zero"``, which costs a twentieth.
+        multiplier: ``"solve"``, of about twenty msigns in float32, or ``"zero"``, of
+            one.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Each index of a
             batch axis, such as a head or a layer of a stack, is a matrix of its own.
         mask: Leaves to move, a pytree of booleans or a callable that makes it of
@@ -137,35 +138,25 @@ def spectral_sphere(
     check_number("momentum", momentum)
     check_flag("nesterov", nesterov)
     check_choice("multiplier", multiplier, get_args(_Multiplier))
+    check_range("radius_scale", radius_scale, 0.0, exclude_low=True)
     if isinstance(radius, str):
         check_choice("radius", radius, get_args(_Radius))
     else:
         check_range("radius", radius, 0.0, exclude_low=True)
-    check_range("radius_scale", radius_scale, 0.0, exclude_low=True)
-    is_named = isinstance(radius, str)
+    kind, number = (radius, 1.0) if isinstance(radius, str) else ("given", radius)
     return whole_optimizer(
         SpectralSphereState,
         _start,
         _step,
         learning_rate=learning_rate,
-        options=(radius if is_named else "given", multiplier, bool(nesterov)),
-        hyperparams=(momentum, 1.0 if is_named else radius, radius_scale),
-        check=_check_nonzero if radius == "initial" else None,
+        options=(kind, multiplier, bool(nesterov)),
+        hyperparams=(momentum, number, radius_scale),
+        check=partial(check_not_zero, per="matrix") if kind == "initial" else None,
         others=others,
         neurons=neurons,
         mask=mask,
         allow_empty=allow_empty,
     )
-
-
-def _check_nonzero(name: str, axes: Axes, leaf: jax.Array) -> None:
-    """Raises if a matrix has no spectral norm to keep."""
-    if not jnp.all(jnp.any(axes.rows(leaf) != 0.0, axis=(-2, -1))):
-        raise ValueError(
-            f"{name} must not have matrices of zeros with radius='initial', which keeps"
-            " their norm; start from others, give a radius, or leave it to others by"
-            " mask."
-        )
 
 
 def _start(fixed, leaf):

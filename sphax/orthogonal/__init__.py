@@ -1,6 +1,10 @@
 """Maps onto orthogonal matrices, retractions, and how far matrices are from them."""
 
 from sphax import _discovery
+from sphax.orthogonal._almost_orthogonal import almost_orthogonal as almost_orthogonal
+from sphax.orthogonal._almost_orthogonal import (
+    almost_orthogonal_kernel as almost_orthogonal_kernel,
+)
 from sphax.orthogonal._cayley import cayley as cayley
 from sphax.orthogonal._cayley import cayley_neumann as cayley_neumann
 from sphax.orthogonal._error import orthogonality_error as orthogonality_error

@@ -9,6 +9,7 @@ import sphax as sx
 from tests.calls._call import Call, normal
 
 X, IMAGES = normal(0, 8, 4), normal(1, 8, 6, 4)
+RESPONSE = jnp.asarray(normal(2, 4, 4, 8) + 1j * normal(3, 4, 4, 8))
 LABELS = np.arange(8, dtype=np.int32)
 ROWS, SPACE = ("batch", "features"), ("batch", None, "features")
 TANH, COSINE = sx.operators.Tanh(), sx.operators.Cosine()
@@ -71,6 +72,15 @@ CALLS = [
         (SPACE,),
     ),
     module(
+        "layers.AdaptedLinear",
+        lambda rngs: sx.layers.AdaptedLinear(
+            nnx.Linear(4, 8, rngs=rngs),
+            sx.reparam.BlockRotation(jnp.asarray(normal(2, 2, 1)), dimension=4),
+        ),
+        (X,),
+        (ROWS,),
+    ),
+    module(
         "layers.NormalizedAttention",
         lambda rngs: sx.layers.NormalizedAttention(4, 2, rngs=rngs),
         (IMAGES,),
@@ -99,6 +109,12 @@ CALLS = [
     conv("SphereNorm"),
     conv("OrthogonalConv"),
     conv("OPTConv"),
+    conv("SkewConv", terms=2),
+    conv("CayleyConv"),
+    conv("AlmostOrthogonalConv"),
+    dense("AlmostOrthogonalLinear"),
+    Call("layers.GroupSort", lambda x: sx.layers.GroupSort()(x), (X,), (ROWS,)),
+    Call("layers.FourierConv", sx.layers.FourierConv(RESPONSE), (IMAGES,), (SPACE,)),
     module(
         "layers.MarginHead",
         lambda rngs: sx.layers.MarginHead(

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from scipy.optimize import brentq, minimize_scalar
+from scipy import optimize
 
 import sphax as sx
 
@@ -31,7 +32,7 @@ def tangent_direction(m, pair):
     """By the root of the part along the pair, as it is written."""
     m = m / np.linalg.norm(m)
     bound = 2.0 * np.linalg.norm(m, "nuc") + 1e-9
-    root: Any = brentq(
+    root: Any = optimize.brentq(
         lambda x: np.sum(pair * msign(m + x * pair)), -bound, bound, xtol=1e-15
     )
     return msign(m + root * pair)
@@ -62,7 +63,7 @@ CASES = {
 @pytest.mark.usefixtures("x64")
 def test_steps_are_those_of_the_definition(case):
     shape, radius, options = CASES[case]
-    transform = spectral_sphere(0.1, momentum=0.8, **options)
+    transform: Any = spectral_sphere(0.1, momentum=0.8, **options)
     kernel, slopes = draw(0, *shape), draw(1, 4, *shape)
     params: Any = {"kernel": kernel}
     state, update = transform.init(params), jax.jit(transform.update)
@@ -81,7 +82,7 @@ def test_the_step_is_tangent_and_the_steepest_of_its_size():
     """Also where msign jumps over the solution, as for some of these square ones."""
     slopes, kernels = draw(2, 24, 4, 4), draw(3, 24, 4, 4)
     kernels /= np.linalg.norm(kernels, 2, axis=(1, 2), keepdims=True)
-    transform = spectral_sphere(
+    transform: Any = spectral_sphere(
         1e-6, momentum=0.0, neurons=sx.neurons.NeuronDimensions(batch_axis=0)
     )
     params = {"kernel": kernels}
@@ -95,7 +96,7 @@ def test_the_step_is_tangent_and_the_steepest_of_its_size():
         assert np.linalg.norm(direction, 2) < 1.0 + 1e-4
         # By duality, no direction does better than the smallest nuclear norm.
         bound = 2.0 * np.linalg.norm(g, "nuc")
-        best: Any = minimize_scalar(
+        best: Any = optimize.minimize_scalar(
             lambda x, g=g, pair=pair: np.linalg.norm(g + x * pair, "nuc"),
             bounds=(-bound, bound),
             options={"xatol": 1e-12},
@@ -110,7 +111,7 @@ def test_corners_are_finite_and_stay_on_the_sphere():
     """A double top singular value, a zero gradient, and both."""
     twice = np.linalg.qr(draw(4, 6, 3))[0] * [1.0, 1.0, 0.5]
     params = {"kernel": jnp.float32(np.stack([twice, 3.0 * twice]))}
-    transform = spectral_sphere(
+    transform: Any = spectral_sphere(
         0.1, radius=2.0, neurons=sx.neurons.NeuronDimensions(batch_axis=0)
     )
     update, state = jax.jit(transform.update), transform.init(params)
@@ -124,8 +125,8 @@ def test_corners_are_finite_and_stay_on_the_sphere():
 
 def test_a_matrix_of_zeros_has_no_norm_to_keep():
     params = {"kernel": jnp.zeros((3, 2))}
-    keeping = spectral_sphere(0.1, radius="initial")
-    with pytest.raises(ValueError, match="kernel must not have matrices of zeros"):
+    keeping: Any = spectral_sphere(0.1, radius="initial")
+    with pytest.raises(ValueError, match="a zero matrix at kernel"):
         keeping.init(params)
 
     @jax.jit
@@ -141,7 +142,7 @@ def test_heads_are_matrices_of_their_own():
     kernel, slope = jnp.float32(draw(6, 8, 2, 4)), jnp.float32(draw(7, 8, 2, 4))
 
     def moved(kernel, slope, **options):
-        transform = spectral_sphere(0.1, multiplier="zero", **options)
+        transform: Any = spectral_sphere(0.1, multiplier="zero", **options)
         return transform.update(slope, transform.init(kernel), kernel)[0]
 
     together = moved(kernel, slope, neurons=heads)
@@ -149,3 +150,15 @@ def test_heads_are_matrices_of_their_own():
     np.testing.assert_allclose(together[:, 1], one, atol=1e-6)
     lengths = np.linalg.norm(kernel + together, 2, (0, 2))
     np.testing.assert_allclose(lengths, (4 / 8) ** 0.5, rtol=1e-6)
+
+
+def test_the_radius_may_be_injected():
+    params = {"kernel": jnp.float32(draw(8, 3, 2))}
+    injected: Any = optax.inject_hyperparams(
+        spectral_sphere, static_args=("multiplier", "nesterov")
+    )(0.1, radius=1.5, multiplier="zero")
+    state = injected.init(params)
+    state.hyperparams["radius"] = jnp.float32(2.5)
+    updates, _ = injected.update(params, state, params)
+    new = params["kernel"] + updates["kernel"]
+    np.testing.assert_allclose(np.linalg.norm(new, 2), 2.5, rtol=1e-6)
