@@ -110,10 +110,10 @@ METHODS: dict[MethodName, Method] = {
     ),
     "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.02),
     "spectral-sphere": Method(
-        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.02
+        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.08
     ),
     "stiefel-muon": Method(
-        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.02
+        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.04
     ),
 }
 
