@@ -97,7 +97,7 @@ METHODS: dict[MethodName, Method] = {
     "adamw": Method("AdamW", _PRENORM, None, 0.01),
     "muon": Method("Muon", _PRENORM, _muon, 0.08),
     "adam-matrix": Method(
-        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.01
+        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.005
     ),
     "adam-neuron": Method(
         "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.01
