@@ -22,6 +22,7 @@ MethodName = Literal[
     "ngpt",
     "ngpt-geodesic",
     "prenorm",
+    "prenorm-0.02",
     "adamw",
     "muon",
     "adam-matrix",
@@ -93,7 +94,10 @@ METHODS: dict[MethodName, Method] = {
     "ngpt-geodesic": Method(
         "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.02
     ),
-    "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.005),
+    "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.01),
+    "prenorm-0.02": Method(
+        "the same, embeddings from 0.02", partial(_PRENORM, deviation=0.02), None, 0.005
+    ),
     "adamw": Method("AdamW", _PRENORM, None, 0.01),
     "muon": Method("Muon", _PRENORM, _muon, 0.08),
     "adam-matrix": Method(
@@ -136,7 +140,12 @@ class Config(runs.Config):
     sha256: str = _TOPICS
     """Digest of the text: the topics differ from one version of Python to the next. By
     default that of the text there is."""
-    methods: tuple[MethodName, ...] = ("ngpt", "ngpt-geodesic", "prenorm")
+    methods: tuple[MethodName, ...] = (
+        "ngpt",
+        "ngpt-geodesic",
+        "prenorm",
+        "prenorm-0.02",
+    )
     """Architectures, or optimizers."""
     rates: tuple[float, ...] = ()
     """Learning rates; by default the method's own times 1/4, 1/2, 1, 2 and 4."""
@@ -286,7 +295,7 @@ def check_digest(config: Config) -> None:
 def preset(name: PresetName, text: pathlib.Path | None = None) -> Config:
     """The settings of a preset."""
     changes: dict[PresetName, dict[str, Any]] = {
-        "optimizers": dict(methods=tuple(METHODS)[3:], steps=150, context=32, width=32),
+        "optimizers": dict(methods=tuple(METHODS)[4:], steps=120, context=32, width=32),
         "large": dict(
             methods=("ngpt", "prenorm"),
             seeds=1,

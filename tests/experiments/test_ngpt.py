@@ -184,8 +184,8 @@ def test_the_table_is_of_the_rates_of_least_validation_loss():
     lines = list(report.table(chosen, found))
     assert lines[2].startswith("| pre-norm transformer | 2.000 ± 0.000 | ")
     assert lines[3].startswith("| nGPT | 1.495 ± 0.007 | 1.395 ± 0.007 | 0.02 | 15 | ")
-    (search,) = (x for x in lines if x.startswith("| nGPT, "))
-    assert search == "| nGPT, 0.02 | 1.500 | **1.400** |  |"
+    (search,) = (x for x in lines if x.startswith("| nGPT, rate"))
+    assert search == "| nGPT, rate 0.02 | 1.500 | **1.400** |"
     # Differences of 0.50 and 0.51.
     (verdict,) = (x for x in lines if "paired t-test" in x)
     assert "from the row 'pre-norm transformer'" in verdict
@@ -194,8 +194,8 @@ def test_the_table_is_of_the_rates_of_least_validation_loss():
 
 def test_settings():
     small, optimizers = config.presets()
-    assert len({run.digest for run in config.planned(small)}) == 3 * 5
-    assert len(config.planned(small)) == 3 * (5 + 2)
+    assert len({run.digest for run in config.planned(small)}) == 4 * 5
+    assert len(config.planned(small)) == 4 * (5 + 2)
     assert len({run.digest for run in config.planned(optimizers)}) == 9 * 5
     large = parse(["--preset", "large", "--text", __file__])
     assert (large.context, large.width, large.precision) == (1024, 768, "bfloat16")
