@@ -22,7 +22,7 @@ MethodName = Literal[
     "ngpt",
     "ngpt-geodesic",
     "prenorm",
-    "prenorm-0.02",
+    "prenorm-gpt2",
     "adamw",
     "muon",
     "adam-matrix",
@@ -95,8 +95,11 @@ METHODS: dict[MethodName, Method] = {
         "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.02
     ),
     "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.01),
-    "prenorm-0.02": Method(
-        "the same, embeddings from 0.02", partial(_PRENORM, deviation=0.02), None, 0.005
+    "prenorm-gpt2": Method(
+        "pre-norm, embeddings as in GPT-2",
+        partial(_PRENORM, deviation=0.02),
+        None,
+        0.005,
     ),
     "adamw": Method("AdamW", _PRENORM, None, 0.01),
     "muon": Method("Muon", _PRENORM, _muon, 0.08),
@@ -144,7 +147,7 @@ class Config(runs.Config):
         "ngpt",
         "ngpt-geodesic",
         "prenorm",
-        "prenorm-0.02",
+        "prenorm-gpt2",
     )
     """Architectures, or optimizers."""
     rates: tuple[float, ...] = ()
