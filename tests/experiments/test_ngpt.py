@@ -192,6 +192,21 @@ def test_the_table_is_of_the_rates_of_least_validation_loss():
     assert "better: nGPT (-0.50)" in verdict
 
 
+def test_own_rates_are_the_best_of_the_published_search():
+    """Which all have with the first seed; only the own rate has further ones."""
+    for preset in config.presets():
+        searched: dict[config.MethodName, dict[float, float]] = {}
+        for run in config.planned(preset):
+            record = store.load(run, store.published("ngpt"))
+            if record and run.seed == 0:
+                losses = searched.setdefault(run.config.methods[0], {})
+                losses[run.config.rates[0]] = record["metrics"]["validation"]
+        for method, losses in searched.items():
+            assert min(losses, key=lambda rate: losses[rate]) == (
+                config.METHODS[method].rate
+            ), method
+
+
 def test_settings():
     small, optimizers = config.presets()
     assert len({run.digest for run in config.planned(small)}) == 4 * 5
