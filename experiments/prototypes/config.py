@@ -133,7 +133,7 @@ def preset(name: PresetName, dataset: images.Name | None = None) -> Config:
     if dataset == "digits":
         quick = recipes.stretched(quick, 200)
     if name == "poles":
-        return dataclasses.replace(quick, features=(3, 64), seeds=3)
+        return dataclasses.replace(quick, features=(3, 64))
     return quick
 
 
