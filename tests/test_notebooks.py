@@ -15,6 +15,7 @@ FIGURES = {
     "decoupled": 5,
     "energy": 4,
     "opt": 2,
+    "ngpt": 5,
     "distributions": 6,
 }
 # Their convolutions run for longer than it takes to compile them well.
