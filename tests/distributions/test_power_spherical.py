@@ -183,6 +183,27 @@ def test_gradients_of_averages(key):
         np.testing.assert_allclose(forward, reverse, atol=1e-5)
 
 
+def test_divergence_in_closed_form(x64):
+    """In three dimensions, where normalizers are elementary."""
+    k1, k2 = np.array([0.1, 3.0, 200.0])[:, None], np.array([1e-3, 1.0, 30.0, 400.0])
+    mean, other = axis(3), np.array([0.6, 0.8, 0.0])
+    p, uniform = (
+        PowerSpherical(jnp.asarray(mean), k1),
+        sx.distributions.SphericalUniform(3),
+    )
+    found = kl_divergence(p, VonMisesFisher(jnp.asarray(other), k2))
+    log_mean = k2 + np.log(-np.expm1(-2.0 * k2) / (2.0 * k2))
+    # Of (1 + t)^k / (4 pi exp(phi)), with exp(phi) = 2^k / (k + 1).
+    phi = k1 * np.log(2.0) - np.log(k1 + 1.0)
+    own = k1 * (np.log(2.0) - 1.0 / (k1 + 1.0)) - phi
+    expected = own + log_mean - k2 * k1 / (k1 + 2.0) * 0.6
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(kl_divergence(p, uniform), own, rtol=1e-9)
+    # E[log(1 + t)] of a uniform t is log 2 - 1.
+    reverse = phi - k1 * (np.log(2.0) - 1.0)
+    np.testing.assert_allclose(kl_divergence(uniform, p), reverse, rtol=1e-9)
+
+
 def mean_log(log_density, angle, d):
     """``E[log(1 + <mean', x>)]`` with a mean direction at this angle to the first.
 
