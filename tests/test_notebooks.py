@@ -16,6 +16,7 @@ FIGURES = {
     "energy": 4,
     "opt": 2,
     "ngpt": 5,
+    "distributions": 6,
 }
 # Their convolutions run for longer than it takes to compile them well.
 TRAIN_LONG = ("decoupled",)

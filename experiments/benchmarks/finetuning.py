@@ -187,20 +187,29 @@ def make_adapters(
 def _candidate(
     trained: Any, fixed: Any, layer: Layer, inputs: jax.Array, heads: int
 ) -> tuple[_timing.Candidate, dict[str, Any]]:
-    """A step of Adam, and what it keeps in memory from step to step."""
+    """Steps of Adam, each from where the last one ended, and what they need."""
     adam = optax.adam(1e-3)
     loss = functools.partial(loss_of, layer=layer, heads=heads)
 
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(trained, state, fixed, inputs):
-        slopes = jax.grad(loss)(trained, fixed, inputs)
+        value, slopes = jax.value_and_grad(loss)(trained, fixed, inputs)
         updates, state = adam.update(slopes, state, trained)
-        return optax.apply_updates(trained, updates), state
+        return (optax.apply_updates(trained, updates), state), value
 
-    arguments = trained, adam.init(trained), fixed, inputs
-    candidate = _timing.compile_candidate(step, *arguments)
-    return candidate, {
+    # Copied, since a step writes its results into the memory of its arguments.
+    kept = [jax.tree.map(jnp.copy, trained), adam.init(trained)]
+    compiled = step.lower(*kept, fixed, inputs).compile()
+
+    def call():
+        kept[:], value = compiled(*kept, fixed, inputs)
+        return value
+
+    candidate = _timing.Candidate(call, (), _timing.temporary_bytes(compiled))
+    _timing.seconds(candidate)
+    return _timing.repeated(candidate), {
         "trained": sum(x.size for x in jax.tree.leaves(trained)),
-        "kept_bytes": sum(x.nbytes for x in jax.tree.leaves(arguments)),
+        "kept_bytes": sum(x.nbytes for x in jax.tree.leaves((kept, fixed))),
         "temporary_bytes": candidate.temporary_bytes,
     }
 

@@ -8,9 +8,6 @@ from flax import nnx
 
 import sphax as sx
 
-# As GPT-2's.
-_TOKEN_INIT = nnx.initializers.normal(0.02)
-
 
 class Attention(nnx.Module):
     """Causal attention with rotary embedding, and gains for unit queries and keys."""
@@ -87,7 +84,12 @@ class Block(nnx.Module):
 
 
 class PreNorm(nnx.Module):
-    """A language model with the matrices of :class:`sphax.networks.NGPT`, in shape."""
+    """A language model with the matrices of :class:`sphax.networks.NGPT`, in shape.
+
+    Embeddings and the output matrix start with a standard deviation, by default the
+    root of 1 / width; all other matrices with that of 1 / inputs, and those that end a
+    branch with less, since the branches add up.
+    """
 
     def __init__(
         self,
@@ -96,15 +98,16 @@ class PreNorm(nnx.Module):
         depth: int,
         heads: int,
         *,
+        deviation: float | None = None,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        # Branches add up in the residual stream.
+        token_init = nnx.initializers.normal(deviation or width**-0.5)
         out_init = nnx.initializers.variance_scaling(
             0.5 / depth, "fan_in", "truncated_normal"
         )
         self.embedding = nnx.Embed(
-            vocabulary, width, embedding_init=_TOKEN_INIT, rngs=rngs
+            vocabulary, width, embedding_init=token_init, rngs=rngs
         )
         self.blocks = nnx.List(
             Block(width, heads, dtype, out_init, rngs=rngs) for _ in range(depth)
@@ -114,7 +117,7 @@ class PreNorm(nnx.Module):
             width,
             vocabulary,
             use_bias=False,
-            kernel_init=_TOKEN_INIT,
+            kernel_init=token_init,
             dtype=dtype,
             rngs=rngs,
         )

@@ -89,26 +89,17 @@ def verdict(
     rows: dict[str, dict[str, dict[int, float]]], tasks: list[str]
 ) -> Iterator[str]:
     """Which accuracies differ from those of Euclidean prototypes, over all tasks."""
-    base = rows.get("prototypical", {})
+    own = rows.get("prototypical", {})
     differences = {
-        f"{METHODS[method]}, {task}": statistics.paired(row[task], base[task])
+        f"{METHODS[method]}, {task}": statistics.paired(row[task], own[task])
         for method, row in rows.items()
         for task in tasks
-        if base
+        if own
         and method != "prototypical"
-        and len(row[task].keys() & base[task].keys()) >= 2
+        and len(row[task].keys() & own[task].keys()) >= 2
     }
-    if not differences:
-        return
-    signs = statistics.signs(differences)
-    better, worse = (statistics.listed(differences, signs, x) for x in (1, -1))
-    yield ""
-    yield (
-        f"Significantly different from '{METHODS['prototypical']}' {statistics.RULE}:"
-        f" better: {better}; worse: {worse}."
-        + " The others do not differ significantly."
-        * (0 in signs.values())
-    )
+    base = METHODS["prototypical"]
+    yield from statistics.stated(base, differences, is_error=False)
 
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:

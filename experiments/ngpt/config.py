@@ -22,6 +22,7 @@ MethodName = Literal[
     "ngpt",
     "ngpt-geodesic",
     "prenorm",
+    "prenorm-gpt2",
     "adamw",
     "muon",
     "adam-matrix",
@@ -93,27 +94,33 @@ METHODS: dict[MethodName, Method] = {
     "ngpt-geodesic": Method(
         "nGPT, geodesic steps", partial(_NGPT, step="geodesic"), None, 0.02
     ),
-    "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.005),
-    "adamw": Method("AdamW", _PRENORM, None, 0.005),
-    "muon": Method("Muon", _PRENORM, _muon, 0.02),
+    "prenorm": Method("pre-norm transformer", _PRENORM, None, 0.01),
+    "prenorm-gpt2": Method(
+        "pre-norm, embeddings as in GPT-2",
+        partial(_PRENORM, deviation=0.02),
+        None,
+        0.005,
+    ),
+    "adamw": Method("AdamW", _PRENORM, None, 0.01),
+    "muon": Method("Muon", _PRENORM, _muon, 0.08),
     "adam-matrix": Method(
-        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.04
+        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.005
     ),
     "adam-neuron": Method(
-        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.04
+        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.01
     ),
     "muon-matrix": Method(
         "Muon, matrices of constant norm", _PRENORM, _at_norm(_muon, "matrix"), 0.04
     ),
     "muon-neuron": Method(
-        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.04
+        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.08
     ),
-    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.04),
+    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.02),
     "spectral-sphere": Method(
-        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.02
+        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.08
     ),
     "stiefel-muon": Method(
-        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.02
+        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.04
     ),
 }
 
@@ -136,7 +143,12 @@ class Config(runs.Config):
     sha256: str = _TOPICS
     """Digest of the text: the topics differ from one version of Python to the next. By
     default that of the text there is."""
-    methods: tuple[MethodName, ...] = ("ngpt", "ngpt-geodesic", "prenorm")
+    methods: tuple[MethodName, ...] = (
+        "ngpt",
+        "ngpt-geodesic",
+        "prenorm",
+        "prenorm-gpt2",
+    )
     """Architectures, or optimizers."""
     rates: tuple[float, ...] = ()
     """Learning rates; by default the method's own times 1/4, 1/2, 1, 2 and 4."""
@@ -286,7 +298,7 @@ def check_digest(config: Config) -> None:
 def preset(name: PresetName, text: pathlib.Path | None = None) -> Config:
     """The settings of a preset."""
     changes: dict[PresetName, dict[str, Any]] = {
-        "optimizers": dict(methods=tuple(METHODS)[3:], steps=150, context=32, width=32),
+        "optimizers": dict(methods=tuple(METHODS)[4:], steps=120, context=32, width=32),
         "large": dict(
             methods=("ngpt", "prenorm"),
             seeds=1,

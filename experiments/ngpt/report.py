@@ -107,7 +107,7 @@ def _search(runs: Runs) -> list[list[str]]:
     places = sorted(
         {round(np.log2(r / METHODS[m].rate)) for m in runs for r in runs[m]}
     )
-    rows = [["validation loss at", *(f"{2.0**i:g} times" for i in places)]]
+    rows = [["validation loss, seed 0", *(f"rate x {2.0**i:g}" for i in places)]]
     for name, rates in runs.items():
         middle = METHODS[name].rate
         values = {
@@ -119,7 +119,7 @@ def _search(runs: Runs) -> list[list[str]]:
         for i in places:
             text = f"{values[i]:.3f}" if i in values else ""
             cells.append(f"**{text}**" if values.get(i) == least else text)
-        rows.append([f"{METHODS[name].title}, {middle:g}", *cells])
+        rows.append([f"{METHODS[name].title}, rate {middle:g}", *cells])
     return rows
 
 

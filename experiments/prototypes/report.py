@@ -66,18 +66,9 @@ def verdict(errors: dict[tuple[int, str], dict[int, float]]) -> Iterator[str]:
         if method != bases[features] and len(values.keys() & base.keys()) >= 2:
             title = f"{titles[method]} in {features} dimensions"
             differences[title] = statistics.paired(values, base)
-    if not differences:
-        return
-    signs = statistics.signs(differences)
-    better, worse = (statistics.listed(differences, signs, x) for x in (-1, 1))
-    base = titles[next(iter(bases.values()))]
-    yield ""
-    yield (
-        f"Significantly different from '{base}' in as many dimensions"
-        f" {statistics.RULE}: better: {better}; worse: {worse}."
-        + " The others do not differ significantly."
-        * (0 in signs.values())
-    )
+    if differences:
+        base = f"{titles[next(iter(bases.values()))]}, in as many dimensions"
+        yield from statistics.stated(base, differences, is_error=True)
 
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:

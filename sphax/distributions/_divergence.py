@@ -134,33 +134,45 @@ def bregman(k1: jax.Array, k2: jax.Array, dimension: int) -> jax.Array:
     remainder of Taylor's formula,
     :math:`(k_2 - k_1)^2 \int_0^1 (1 - \tau) A'(k_1 + \tau (k_2 - k_1)) d\tau`.
     """
+    _, remainder = _slope_integrals(k1, k2, dimension)
     step = k2 - k1
-    nodes, weights = (jnp.asarray(x, k1.dtype) for x in (_NODES, _WEIGHTS))
-
-    def add(i, total):
-        slope = mean_slope(k1 + nodes[i] * step, dimension)
-        return total + weights[i] * (1.0 - nodes[i]) * slope
-
-    total = jax.lax.fori_loop(0, len(_NODES), add, jnp.zeros_like(step))
     small = log_partition(k2, dimension) - log_partition(k1, dimension)
     small -= step * mean_cosine(k1, dimension)
     large = log_partition_gap(k2, dimension) - log_partition_gap(k1, dimension)
     large += step * mean_gap(k1, dimension)
     far = jnp.where(k1 > dimension / 2, large, small)
-    is_near = (k2 <= 4.0 * k1) & (k1 <= 4.0 * k2)
-    return jnp.where(is_near, step * step * total, far)
+    return jnp.where(_are_near(k1, k2), step * step * remainder, far)
 
 
 @bregman.defjvp
 def _bregman_jvp(dimension, primals, tangents):
     (k1, k2), (dk1, dk2) = primals, tangents
-    rise = jnp.where(
-        k1 > dimension / 2,
-        mean_gap(k1, dimension) - mean_gap(k2, dimension),
-        mean_cosine(k2, dimension) - mean_cosine(k1, dimension),
-    )
-    change = rise * dk2 - (k2 - k1) * mean_slope(k1, dimension) * dk1
-    return bregman(k1, k2, dimension), change
+    average, _ = _slope_integrals(k1, k2, dimension)
+    small = mean_cosine(k2, dimension) - mean_cosine(k1, dimension)
+    large = mean_gap(k1, dimension) - mean_gap(k2, dimension)
+    far = jnp.where(k1 > dimension / 2, large, small)
+    step = k2 - k1
+    of_second = jnp.where(_are_near(k1, k2), step * average, far)
+    of_first = -step * mean_slope(k1, dimension)
+    return bregman(k1, k2, dimension), of_first * dk1 + of_second * dk2
+
+
+def _are_near(k1: jax.Array, k2: jax.Array) -> jax.Array:
+    return (k2 <= 4.0 * k1) & (k1 <= 4.0 * k2)
+
+
+def _slope_integrals(
+    k1: jax.Array, k2: jax.Array, dimension: int
+) -> tuple[jax.Array, jax.Array]:
+    r""":math:`\int_0^1 A'(k_1 + \tau (k_2 - k_1)) d\tau`, and with 1 - tau inside."""
+    nodes, weights = (jnp.asarray(x, k1.dtype) for x in (_NODES, _WEIGHTS))
+
+    def add(i, totals):
+        slope = weights[i] * mean_slope(k1 + nodes[i] * (k2 - k1), dimension)
+        return totals[0] + slope, totals[1] + (1.0 - nodes[i]) * slope
+
+    zeros = jnp.zeros_like(k1 + k2)
+    return jax.lax.fori_loop(0, len(_NODES), add, (zeros, zeros))
 
 
 _RULES = {

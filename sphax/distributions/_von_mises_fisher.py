@@ -79,8 +79,7 @@ class VonMisesFisher(RotationallySymmetric):
 
     def log_density(self, gap: jax.Array, opposite: jax.Array) -> jax.Array:
         del opposite
-        _, k = self.parameters()
-        k = with_rank(k, gap.ndim).astype(gap.dtype)
+        k = with_rank(self.parameters()[1], gap.ndim).astype(gap.dtype)
         d = self.dimension
         # For large concentrations both terms of the first form are large.
         near = -k * gap - log_partition_gap(k, d)

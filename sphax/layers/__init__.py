@@ -12,6 +12,7 @@ from sphax.layers._cosine import CosineLinear as CosineLinear
 from sphax.layers._decoupled import DecoupledConv as DecoupledConv
 from sphax.layers._decoupled import DecoupledLinear as DecoupledLinear
 from sphax.layers._decoupled import Hyperparameter as Hyperparameter
+from sphax.layers._distribution_head import DistributionHead as DistributionHead
 from sphax.layers._length_preserving import CayleyConv as CayleyConv
 from sphax.layers._length_preserving import FourierConv as FourierConv
 from sphax.layers._length_preserving import GroupSort as GroupSort

@@ -74,13 +74,14 @@ class AdaptedLinear(nnx.Module):
         kernel_scale: ArrayLike | None = None,
         output_adapter: _Adapter | None = None,
     ):
-        if not isinstance(base, nnx.Linear):
+        # Subclasses may compute something else, as LoRALinear does.
+        if type(base) is not nnx.Linear:
             raise TypeError(
                 f"AdaptedLinear: base must be an nnx.Linear, got {shown(base)}; other"
                 " layers call sphax.reparam.adapt, or rotate before a convolution."
             )
-        self.kernel = Frozen(base.kernel[...])
-        self.bias = nnx.data(None if base.bias is None else Frozen(base.bias[...]))
+        self.kernel = _frozen(base.kernel)
+        self.bias = nnx.data(None if base.bias is None else _frozen(base.bias))
         self.kernel_scale = nnx.data(
             None if kernel_scale is None else Frozen(jnp.asarray(kernel_scale))
         )
@@ -129,6 +130,11 @@ class AdaptedLinear(nnx.Module):
         return None if self.output_adapter is None else self.output_adapter()
 
 
+def _frozen(variable: Any) -> Frozen:
+    """The same array with its metadata, such as the axes that it is sharded over."""
+    return Frozen(variable[...], **variable.get_metadata())
+
+
 class _Held(nnx.Module):
     """An adapter as variables, of which those that are trained are parameters."""
 
@@ -171,5 +177,6 @@ def _from_state(adapter: Any, state: dict[str, Any]) -> Any:
     return structure.unflatten([x for x in arrays.values() if x is not None])
 
 
+# Here, since reparam does without Flax.
 for _kind in (BlockRotation, ButterflyRotation, Reflections, SubspaceRotation):
     serialization.register_serialization_state(_kind, _to_state, _from_state)

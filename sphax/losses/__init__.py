@@ -23,6 +23,8 @@ from sphax.losses._core.pairs import PairOptions as PairOptions
 from sphax.losses._dcl import dcl as dcl
 from sphax.losses._dominant_subcenters import angles_to_dominant as angles_to_dominant
 from sphax.losses._dominant_subcenters import dominant_subcenters as dominant_subcenters
+from sphax.losses._elbo import importance_weighted_elbo as importance_weighted_elbo
+from sphax.losses._elbo import negative_elbo as negative_elbo
 from sphax.losses._ge2e import ge2e as ge2e
 from sphax.losses._hinge import hinge as hinge
 from sphax.losses._hyperspherical_prototypes import (

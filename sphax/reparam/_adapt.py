@@ -157,22 +157,14 @@ def adapt(
         rows[name] = None if row is None else as_floating(name, row)
         if row is not None:
             _check_row(name, rows[name], kernel)
-    # Out here, where it makes no array: inside, a gradient would keep another kernel.
-    kernel = jax.lax.stop_gradient(kernel)
     return _adapt(inputs, kernel, adapter, output_adapter, **rows, precision=precision)
 
 
 @functools.partial(jax.jit, static_argnames="precision", keep_unused=True)
 def _adapt(inputs, kernel, adapter, output_adapter, *, kernel_scale, bias, precision):
     rotated = _rotate(inputs, adapter)
-    outputs = jax.lax.dot_general(
-        rotated,
-        kernel,
-        (((inputs.ndim - 1,), (0,)), ((), ())),
-        precision=precision,
-        preferred_element_type=jnp.promote_types(inputs.dtype, jnp.float32),
-        out_sharding=_sharding_of_outputs(inputs, kernel),
-    )
+    sharding = _sharding_of_outputs(inputs, kernel)
+    outputs = _times_fixed(rotated, kernel, precision, sharding)
     if kernel_scale is not None:
         outputs = _times(outputs, jax.lax.stop_gradient(kernel_scale))
     outputs = _times(outputs, scale_of(adapter))
@@ -182,6 +174,30 @@ def _adapt(inputs, kernel, adapter, output_adapter, *, kernel_scale, bias, preci
     if bias is not None:
         outputs = outputs + _as_row(bias, outputs)
     return outputs.astype(inputs.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _times_fixed(x, kernel, precision, sharding):
+    """``x @ kernel``, which has no derivative by the kernel, in float32 at least.
+
+    With ``stop_gradient``, a loop over layers would keep a second copy of the kernels
+    for the backward pass.
+    """
+    return jax.lax.dot_general(
+        x,
+        kernel,
+        (((x.ndim - 1,), (0,)), ((), ())),
+        precision=precision,
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+        out_sharding=sharding,
+    )
+
+
+@_times_fixed.defjvp
+def _times_fixed_jvp(precision, sharding, primals, tangents):
+    x, kernel = primals
+    outputs = _times_fixed(x, kernel, precision, sharding)
+    return outputs, _times_fixed(tangents[0], kernel, precision, sharding)
 
 
 def _sharding_of_outputs(inputs, kernel):

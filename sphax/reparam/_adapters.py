@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -336,8 +336,7 @@ class Reflections:
         triangle = jnp.triu(2.0 * product(rows, rows.mT), 1)
         solution = invert_triangular(identity_like(triangle) + triangle)
         solution = product(solution if inverse else solution.mT, rows)
-        onto = multiply(inputs, rows.mT).astype(inputs.dtype)
-        change = 2.0 * multiply(onto, solution)
+        change = 2.0 * _times(_times(inputs, rows.mT), solution)
         return (inputs - change).astype(inputs.dtype)
 
 
@@ -456,12 +455,11 @@ class SubspaceRotation:
             matrix = matrix * widen(self.right_scale)[None, :]
         change = matrix - identity_like(matrix)
         change = product(basis, change if inverse else change.mT)
-        onto = multiply(inputs, change).astype(inputs.dtype)
-        return (inputs + multiply(onto, basis.mT)).astype(inputs.dtype)
+        change = _times(_times(inputs, change), basis.mT)
+        return (inputs + change).astype(inputs.dtype)
 
 
 Adapter = BlockRotation | ButterflyRotation | Reflections | SubspaceRotation
-A = TypeVar("A", bound=Adapter)
 
 
 def check_adapter(name: str, adapter: object) -> None:
@@ -491,7 +489,7 @@ def as_kernel(kernel: ArrayLike) -> jax.Array:
     return kernel
 
 
-def multiply(x: jax.Array, matrix: jax.Array) -> jax.Array:
+def _times(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """``x @ matrix``, the matrix in the dtype of x, summed in float32 at least."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     return jnp.matmul(
@@ -502,7 +500,7 @@ def multiply(x: jax.Array, matrix: jax.Array) -> jax.Array:
 def _times_blocks(taken: jax.Array, blocks: jax.Array) -> jax.Array:
     """Rows ``[..., r, b]`` times one matrix for each, ``[r, b, b]``, or one for all."""
     if blocks.shape[0] == 1:
-        return multiply(taken, blocks[0]).astype(taken.dtype)
+        return _times(taken, blocks[0]).astype(taken.dtype)
     rotated = jnp.einsum(
         "...ri,rij->...rj",
         taken,

@@ -89,16 +89,21 @@ def from_peft(
     given = config.get("peft_type")
     kind: Any = getattr(given, "value", given)
     check_choice("config['peft_type']", kind, tuple(_FORMATS))
-    form = _FORMATS[kind]
-    read = {}
-    for module, arrays in _by_module(tensors, form).items():
+    form, read = _FORMATS[kind], {}
+    found, kernels, bases = _by_module(tensors, form), kernels or {}, bases or {}
+    if others := (kernels.keys() | bases.keys()) - found.keys():
+        raise ValueError(
+            f"kernels and bases must be those of modules in the file, {listed(found)},"
+            f" got {listed(others)}."
+        )
+    for module, arrays in found.items():
         if missing := [name for name in form.required if name not in arrays]:
             raise ValueError(
                 f"tensors must have {listed(missing)} of {module}, got"
                 f" {listed(arrays)}."
             )
-        kernel = (kernels or {}).get(module)
-        adapter = form.read(arrays, config, module, kernel, (bases or {}).get(module))
+        kernel = kernels.get(module)
+        adapter = form.read(arrays, config, module, kernel, bases.get(module))
         if kernel is not None and adapter.dimension != jnp.shape(kernel)[0]:
             raise ValueError(
                 f"kernels must be [in, out] with as many inputs as the adapters have,"

@@ -101,6 +101,12 @@ CALLS = [
         (SPACE,),
     ),
     dense("CosineLinear"),
+    module(
+        "layers.DistributionHead",
+        lambda rngs: sx.layers.DistributionHead(4, 3, rngs=rngs),
+        (X,),
+        (ROWS,),
+    ),
     dense("DecoupledLinear", magnitude=TANH, angular=COSINE, radius="learned"),
     dense("OrthogonalLinear"),
     dense("OPTLinear"),

@@ -33,7 +33,8 @@ def of_concentrations(k, d):
     """What is compared with exact numbers, ``[concentrations, ...]`` each."""
     p = PowerSpherical(jnp.asarray(axis(d), k.dtype), k)
     bregman = functools.partial(_power_partition.bregman, dimension=d)
-    ends = [jnp.outer(k, jnp.asarray(x, k.dtype)) for x in zip(*FACTORS, strict=True)]
+    factors = zip(*FACTORS, strict=True)
+    ends = tuple(jnp.outer(k, jnp.asarray(x, k.dtype)) for x in factors)
     one, zero = jnp.ones_like(ends[0]), jnp.zeros_like(ends[0])
     return {
         "entropy": p.entropy(),

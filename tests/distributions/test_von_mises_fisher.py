@@ -156,8 +156,9 @@ def test_second_derivative_of_the_mean(dtype, x64):
         with mpmath.workdps(50):
             _, _, a, s, *_ = exact(d, x)
             expected.append(float(-2 * a * s - (d - 1) * (s / x - a / x**2)))
+    # One derivative more than is promised, at the price of a digit.
     for found in both(k):
-        np.testing.assert_allclose(found, expected, rtol=PROMISED[dtype])
+        np.testing.assert_allclose(found, expected, rtol=max(PROMISED[dtype], 1e-8))
 
 
 def test_zero_concentration_is_uniform():
@@ -180,7 +181,7 @@ def test_zero_concentration_is_uniform():
             vmf.sample(jax.random.key(0)) @ mean,
         )
 
-    slopes = jax.jvp(all_of, (0.0,), (1.0,))[1]
+    slopes = jax.jit(lambda k: jax.jvp(all_of, (k,), (1.0,)))(0.0)[1]
     np.testing.assert_allclose(slopes[:4], [0, 0, 1 / 3, 1], atol=1e-6)
     assert np.isfinite(slopes[4])
 
@@ -193,7 +194,7 @@ def test_density_and_entropy_are_those_of_scipy(dimension, x64):
     x = rng.normal(size=(20, dimension))
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     for k in (0.1, 10.0, 1e3):
-        theirs = scipy.stats.vonmises_fisher(mean, k)
+        theirs = scipy.stats.vonmises_fisher(mean, k)  # pyright: ignore[reportArgumentType]
         # Lengths do not count.
         ours = VMF(jnp.asarray(3.0 * mean), k)
         np.testing.assert_allclose(
@@ -251,13 +252,6 @@ def test_gradients_of_the_density(x64):
     k = jnp.asarray([0.5, 20.0, 2.0])
     log_prob = jax.jit(lambda mean, k, x: VMF(mean, k).log_prob(x))
     check_grads(log_prob, (mean, k, x), 1, rtol=1e-6)
-    check_grads(
-        jax.jit(jax.grad(lambda *of: jnp.sum(log_prob(*of)), (0, 1, 2))),
-        (mean, k, x),
-        1,
-        modes="rev",
-        rtol=1e-5,
-    )
 
 
 def test_batches_broadcast_and_vmap_is_a_loop():
@@ -274,62 +268,75 @@ def test_batches_broadcast_and_vmap_is_a_loop():
     np.testing.assert_allclose(together, apart, rtol=1e-6)
     mapped = jax.vmap(lambda one: one.log_prob(x), out_axes=1)(vmf)
     np.testing.assert_allclose(mapped, apart, rtol=1e-6)
-    assert VMF(means[0], k).log_prob(x[:, None]).shape == (6, 3)
-    assert VMF(means, 2.0).mean().shape == (3, 4)
-    assert VMF(means[:, None], k).sample(key, (2,)).shape == (2, 3, 3, 4)
+    for other, shape in (
+        (VMF(means[0], k), (3,)),
+        (VMF(means, 2.0), (3,)),
+        (VMF(means[:, None], k), (3, 3)),
+        (VMF(means[0], 2.0), ()),
+    ):
+        assert other.batch_shape == shape
+        log_prob = jax.eval_shape(other.log_prob, jnp.ones((5, *(1,) * len(shape), 4)))
+        assert log_prob.shape == (5, *shape)
+        assert jax.eval_shape(other.mean).shape == (*shape, 4)
+        drawn = jax.eval_shape(lambda one: one.sample(key, (2,)), other)
+        assert drawn.shape == (2, *shape, 4)
     keys = jax.random.split(key, 3)
     drawn = jax.vmap(lambda one, key: one.sample(key, (5,)))(vmf, keys)
-    loop = jnp.stack(
-        [one.sample(key, (5,)) for one, key in zip(each, keys, strict=True)]
-    )
-    np.testing.assert_allclose(drawn, loop, rtol=1e-5, atol=1e-6)
+    loop = [one.sample(key, (5,)) for one, key in zip(each, keys, strict=True)]
+    np.testing.assert_allclose(drawn, jnp.stack(loop), rtol=1e-5, atol=1e-6)
 
 
-def marginal_cdf(dimension, k, t):
+def marginal(dimension, k):
     """The distribution function of the cosine to the mean, by numeric integration."""
     angle = np.linspace(0.0, np.pi, 200_001)
-    with np.errstate(divide="ignore"):
-        log_density = k * (np.cos(angle) - 1)
-        log_density += (dimension - 2) * np.log(np.sin(angle)) if dimension > 2 else 0
+    log_density = k * (np.cos(angle) - 1)
+    if dimension > 2:
+        sine = np.maximum(np.sin(angle), 1e-300)
+        log_density += (dimension - 2) * np.log(sine)
     density = np.exp(log_density - log_density.max())
     mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return 1.0 - np.interp(np.arccos(t), angle, mass / mass[-1])
+    return lambda t: 1.0 - np.interp(np.arccos(t), angle, mass / mass[-1])
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def sample(mean, k, n):
+    return VMF(mean, k).sample(jax.random.key(0), (n,))
 
 
 @pytest.mark.parametrize(
-    ("dimension", "k"),
-    [(2, 0.0), (2, 3.0), (3, 0.5), (3, 300.0), (5, 2.0), (64, 20.0), (512, 1e3)],
+    ("dimension", "concentrations"),
+    [(2, (0.0, 3.0)), (3, (0.5, 300.0)), (5, (2.0,)), (512, (10.0, 1e3))],
 )
-def test_samples_have_the_distribution(dimension, k):
+def test_samples_have_the_distribution(dimension, concentrations):
     mean = np.random.default_rng(0).normal(size=dimension)
-    mean = jnp.asarray(mean / np.linalg.norm(mean), jnp.float32)
-    x = np.asarray(VMF(mean, k).sample(jax.random.key(0), (4000,)), np.float64)
-    np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-6)
-    t = np.clip(x @ np.asarray(mean, np.float64), -1.0, 1.0)
-    test = scipy.stats.kstest(t, lambda t: marginal_cdf(dimension, k, t))
-    assert test.pvalue > 1e-3
-    # Around the mean, directions are uniform: the first is as the cosine of any.
-    other = np.eye(dimension)[0] - mean[0] * np.asarray(mean, np.float64)
+    mean = (mean / np.linalg.norm(mean)).astype(np.float32)
+    other = np.eye(dimension)[0] - mean[0] * mean.astype(np.float64)
     other /= np.linalg.norm(other)
-    around = x - t[:, None] * np.asarray(mean, np.float64)
-    first = around @ other / np.linalg.norm(around, axis=-1)
-    if dimension == 2:  # two points
-        assert abs(np.mean(first)) < 4 / math.sqrt(len(first))
-        return
-    test = scipy.stats.kstest(first, lambda t: marginal_cdf(dimension - 1, 0.0, t))
-    assert test.pvalue > 1e-3
+    for k in concentrations:
+        x = np.asarray(sample(mean, k, 4000), np.float64)
+        np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-6)
+        t = np.clip(x @ mean.astype(np.float64), -1.0, 1.0)
+        found = scipy.stats.kstest(t, marginal(dimension, k))
+        assert found.pvalue > 1e-3
+        # Around the mean, directions are uniform.
+        around = x - t[:, None] * mean
+        first = around @ other / np.linalg.norm(around, axis=-1)
+        if dimension == 2:  # two points
+            assert abs(np.mean(first)) < 4 / math.sqrt(len(first))
+        else:
+            found = scipy.stats.kstest(first, marginal(dimension - 1, 0.0))
+            assert found.pvalue > 1e-3
 
 
-@pytest.mark.parametrize("dimension", [2, 3, 2048])
+@pytest.mark.parametrize("dimension", [2, 3, 512])
 def test_samples_of_extreme_concentrations(dimension):
     """In float32, where the cosine has a granularity of its distance to 1."""
-    k, n = 1e5, 2000
-    mean = jnp.eye(dimension)[1]
-    x = VMF(mean, k).sample(jax.random.key(2), (n,))
-    gap = 0.5 * np.sum(np.asarray(x - mean[None], np.float64) ** 2, axis=-1)
+    k, n = 1e5, 4000
+    mean = np.eye(dimension, dtype=np.float32)[1]
+    gap = 0.5 * np.sum((np.asarray(sample(mean, k, n), np.float64) - mean) ** 2, -1)
     expected, slope = (float(y) for y in exact(dimension, k)[2:4])
-    assert abs(gap.mean() - (1 - expected)) < 5 * math.sqrt(slope / n)
-    assert abs(gap.std() / math.sqrt(slope) - 1) < 0.2
+    assert abs(gap.mean() - (1 - expected)) < 4 * math.sqrt(slope / n)
+    assert abs(gap.std() / math.sqrt(slope) - 1) < 0.1
 
 
 def test_gradient_of_the_expected_cosine():
@@ -338,7 +345,7 @@ def test_gradient_of_the_expected_cosine():
     mean, truth = jnp.eye(d)[0], 0.147388686763
 
     def cosines(k):
-        return VMF(mean, k).sample(jax.random.key(0), (n,)) @ mean
+        return sample(mean, k, n) @ mean
 
     _, slopes = jax.jvp(cosines, (k,), (1.0,))
     error = float(np.std(slopes)) / math.sqrt(n)
@@ -351,17 +358,13 @@ def test_gradient_of_the_expected_cosine():
 
 @pytest.mark.parametrize(
     ("dimension", "k"),
-    [(2, 0.5), (3, 300.0), (64, 30.0), (2048, 1e2)],
+    [(2, 0.5), (2, 300.0), (64, 0.5), (64, 300.0)],
 )
 def test_derivative_of_a_quantile(dimension, k, x64):
     """Each sampled angle moves with the concentration as its quantile does."""
     mean = jnp.eye(dimension)[0]
-
-    @jax.jit
-    def sample(k):
-        return VMF(mean, k).sample(jax.random.key(0), (6,))
-
-    x, dx = (np.asarray(y) for y in jax.jvp(sample, (k,), (1.0,)))
+    moved = jax.jvp(lambda k: sample(mean, k, 6), (k,), (1.0,))
+    x, dx = (np.asarray(y) for y in moved)
     angle = np.arctan2(np.linalg.norm(x[:, 1:], axis=-1), x[:, 0])
     # The derivative of a point is along the great circle through the mean.
     slope = -dx[:, 0] / np.sin(angle)
@@ -380,7 +383,7 @@ def test_derivative_of_a_quantile(dimension, k, x64):
 
         return mpmath.quad(density, [theta + (end - theta) * i / 4 for i in range(5)])
 
-    expected = [float(integral(theta)) for theta in angle.tolist()]
+    expected = np.array([integral(theta) for theta in angle.tolist()], float)
     np.testing.assert_allclose(slope, expected, rtol=1e-7)
 
 
@@ -391,7 +394,7 @@ def test_gradient_in_the_mean_direction():
     direction = jnp.asarray([0.8, 1.0, -0.6])  # tangent
 
     def values(mean):
-        x = VMF(mean, k).sample(jax.random.key(0), (n,)) @ a
+        x = sample(mean, k, n) @ a
         return jnp.stack([x, x * x])
 
     _, slopes = jax.jvp(values, (mean,), (direction,))
@@ -414,20 +417,17 @@ def test_gradient_in_the_mean_direction():
     np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-6)
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_samples_about_the_poles(sign):
+def test_samples_about_the_poles():
     """Where a reflection or rotation from a fixed axis would be undefined."""
-    mean = sign * jnp.eye(3)[0]
-
-    def total(mean, k):
-        return jnp.sum(VMF(mean, k).sample(jax.random.key(3), (100,)) ** 3)
-
-    for k in (0.0, 1.0, 1e5):
-        gradients = jax.grad(total, (0, 1))(mean, k)
-        assert all(np.all(np.isfinite(g)) for g in gradients)
-    x = VMF(jnp.zeros(3), 1e3).sample(jax.random.key(3), (2000,))
+    gradient = jax.jit(
+        jax.grad(lambda mean, k: jnp.sum(sample(mean, k, 100) ** 3), (0, 1))
+    )
+    for mean in (jnp.eye(3)[0], -jnp.eye(3)[0], jnp.zeros(3)):
+        for k in (0.0, 1.0, 1e5):
+            assert all(np.all(np.isfinite(g)) for g in gradient(mean, k))
+    x = sample(np.zeros(3, np.float32), 1e3, 4000)
     np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-6)
-    assert np.max(np.abs(np.mean(x, axis=0))) < 5 / math.sqrt(3 * 2000)
+    assert np.max(np.abs(np.mean(x, axis=0))) < 4 / math.sqrt(3 * 4000)
 
 
 def test_concentrations_that_are_not_valid_give_nan():
@@ -453,22 +453,26 @@ def test_concentrations_that_are_not_valid_give_nan():
     assert np.all(np.isfinite(all_of(1.0)))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_narrow_dtypes_are_widened(dtype):
-    mean, k = jnp.asarray([[0.5, 0.25, 1.0]], dtype), jnp.asarray([3.0], dtype)
-    vmf = VMF(mean, k)
-    wide = VMF(mean.astype(jnp.float32), k.astype(jnp.float32))
-    key = jax.random.key(0)
-    for found, expected in (
-        (vmf.log_prob(mean), wide.log_prob(mean.astype(jnp.float32))),
-        (vmf.entropy(), wide.entropy()),
-        (vmf.sample(key), wide.sample(key)),
-        (kl_divergence(vmf, UNIFORM(3)), kl_divergence(wide, UNIFORM(3))),
-    ):
-        assert found.dtype == jnp.float32
-        np.testing.assert_array_equal(found, expected)
-    gradient = jax.grad(lambda k: jnp.sum(VMF(mean, k).entropy()))(k)
-    assert gradient.dtype == dtype
+def test_narrow_dtypes_are_widened():
+    """Results are those of float32; gradients have the dtype of the parameters."""
+
+    @jax.jit
+    def all_of(mean, k):
+        vmf = VMF(mean, k)
+        return (
+            vmf.log_prob(mean),
+            vmf.entropy(),
+            kl_divergence(vmf, UNIFORM(3)),
+        )
+
+    mean, k = jnp.asarray([0.5, 0.25, 1.0], jnp.bfloat16), jnp.bfloat16(3.0)
+    found = all_of(mean, k)
+    wide = all_of(mean.astype(jnp.float32), k.astype(jnp.float32))
+    assert {x.dtype for x in found} == {jnp.dtype(jnp.float32)}
+    for x, y in zip(found, wide, strict=True):
+        np.testing.assert_array_equal(x, y)
+    gradient = jax.grad(lambda k: VMF(mean, k).entropy())(k)
+    assert gradient.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -487,8 +491,16 @@ def test_narrow_dtypes_are_widened(dtype):
             ValueError,
             r"concentration must broadcast .*\(2,\), got \(3,\)",
         ),
-        (lambda: VMF(mu=jnp.ones(3), concentration=1.0), TypeError, "mean_direction"),
-        (lambda: VMF(jnp.ones(3), kappa=1.0), TypeError, "it is called concentration"),
+        (
+            lambda: VMF(**{"mu": jnp.ones(3), "concentration": 1.0}),
+            TypeError,
+            "mu.*it is called mean_direction",
+        ),
+        (
+            lambda: VMF(jnp.ones(3), **{"kappa": 1.0}),
+            TypeError,
+            "it is called concentration",
+        ),
         (
             lambda: VMF(jnp.ones(3), 1.0).log_prob(jnp.ones(4)),
             ValueError,
@@ -499,14 +511,22 @@ def test_narrow_dtypes_are_widened(dtype):
             ValueError,
             r"points without .* broadcast .*\(2,\), got \(5,\); .*\[n, 1, d\]",
         ),
-        (lambda: VMF(jnp.ones(3), 1.0).sample(0), TypeError, "key must be a random"),
         (
-            lambda: VMF(jnp.ones(3), 1.0).sample(jax.random.key(0), 5),
+            lambda: VMF(jnp.ones(3), 1.0).sample(0),  # pyright: ignore[reportArgumentType]
+            TypeError,
+            "key must be a random",
+        ),
+        (
+            lambda: VMF(jnp.ones(3), 1.0).sample(jax.random.key(0), 5),  # pyright: ignore[reportArgumentType]
             TypeError,
             "shape must be a tuple of integers, got 5",
         ),
         (lambda: UNIFORM(1), ValueError, "dimension must be 2 or more, got 1"),
-        (lambda: UNIFORM(3.0), TypeError, "dimension must be an integer"),
+        (
+            lambda: UNIFORM(3.0),  # pyright: ignore[reportArgumentType]
+            TypeError,
+            "dimension must be an integer",
+        ),
         (
             lambda: UNIFORM(3).log_prob(jnp.ones(4)),
             ValueError,

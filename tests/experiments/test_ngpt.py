@@ -184,18 +184,33 @@ def test_the_table_is_of_the_rates_of_least_validation_loss():
     lines = list(report.table(chosen, found))
     assert lines[2].startswith("| pre-norm transformer | 2.000 ± 0.000 | ")
     assert lines[3].startswith("| nGPT | 1.495 ± 0.007 | 1.395 ± 0.007 | 0.02 | 15 | ")
-    (search,) = (x for x in lines if x.startswith("| nGPT, "))
-    assert search == "| nGPT, 0.02 | 1.500 | **1.400** |  |"
+    (search,) = (x for x in lines if x.startswith("| nGPT, rate"))
+    assert search == "| nGPT, rate 0.02 | 1.500 | **1.400** |"
     # Differences of 0.50 and 0.51.
     (verdict,) = (x for x in lines if "paired t-test" in x)
     assert "from the row 'pre-norm transformer'" in verdict
     assert "better: nGPT (-0.50)" in verdict
 
 
+def test_own_rates_are_the_best_of_the_published_search():
+    """Which all have with the first seed; only the own rate has further ones."""
+    for preset in config.presets():
+        searched: dict[config.MethodName, dict[float, float]] = {}
+        for run in config.planned(preset):
+            record = store.load(run, store.published("ngpt"))
+            if record and run.seed == 0:
+                losses = searched.setdefault(run.config.methods[0], {})
+                losses[run.config.rates[0]] = record["metrics"]["validation"]
+        for method, losses in searched.items():
+            assert min(losses, key=lambda rate: losses[rate]) == (
+                config.METHODS[method].rate
+            ), method
+
+
 def test_settings():
     small, optimizers = config.presets()
-    assert len({run.digest for run in config.planned(small)}) == 3 * 5
-    assert len(config.planned(small)) == 3 * (5 + 2)
+    assert len({run.digest for run in config.planned(small)}) == 4 * 5
+    assert len(config.planned(small)) == 4 * (5 + 2)
     assert len({run.digest for run in config.planned(optimizers)}) == 9 * 5
     large = parse(["--preset", "large", "--text", __file__])
     assert (large.context, large.width, large.precision) == (1024, 768, "bfloat16")

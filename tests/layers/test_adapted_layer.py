@@ -39,7 +39,7 @@ TRAINED = {
 }
 
 
-def trained_state(layer):
+def trained_state(layer: Any) -> Any:
     return nnx.to_pure_dict(nnx.state(layer, nnx.Param))
 
 
@@ -129,6 +129,17 @@ def test_adapters_alone_are_saved(way, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, state)
 
 
+def test_the_axes_of_a_sharded_kernel_are_kept():
+    init = nnx.with_partitioning(nnx.initializers.ones_init(), ("a", "b"))
+    axes = (jax.sharding.AxisType.Auto,) * 2
+    with jax.set_mesh(jax.make_mesh((2, 2), ("a", "b"), axes)):
+        base = nnx.Linear(IN, OUT, kernel_init=init, rngs=nnx.Rngs(0))
+        layer = sl.AdaptedLinear(base, ADAPTERS["block"])
+    assert layer.kernel.get_metadata() == base.kernel.get_metadata()
+    assert layer.kernel[...].sharding == base.kernel[...].sharding
+    assert layer.kernel[...].sharding.spec == jax.P("a", "b")
+
+
 def test_states_of_other_adapters_are_refused():
     saved = flax.serialization.to_bytes(ADAPTERS["block"])
     with pytest.raises((KeyError, ValueError)):
@@ -140,6 +151,8 @@ def test_what_is_no_dense_layer_is_refused():
     wrong: Any = partial(sl.AdaptedLinear, adapter=ADAPTERS["block"])
     with pytest.raises(TypeError, match="base must be an nnx.Linear, got Conv; other"):
         wrong(conv)
+    with pytest.raises(TypeError, match="got LoRALinear"):
+        wrong(nnx.LoRALinear(IN, OUT, lora_rank=2, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"inputs must be \[\.\.\., 8\]"):
         wrong(linear())(draw(3, 5))
 

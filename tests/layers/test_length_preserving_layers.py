@@ -15,14 +15,14 @@ from sphax import operators as so
 
 sl = sx.layers
 # Called with [2, 4, 6, 3]; whether outputs are as long as inputs.
+# Fewer terms compile in less time; their error is 1.5e-6.
+SHORT: Any = {"terms": 6, "max_norm": 0.5}
 LAYERS: dict[str, tuple[Any, bool]] = {
-    "skew": (partial(sl.SkewConv, 3, 5, (3, 3)), True),
     "skew, stride": (
-        partial(sl.SkewConv, 3, 7, (3, 3), strides=(2, 1), padding="CIRCULAR"),
+        partial(sl.SkewConv, 3, 7, (3, 3), (2, 1), padding="CIRCULAR", **SHORT),
         True,
     ),
-    "skew, fewer": (partial(sl.SkewConv, 3, 2, (1, 3)), False),
-    "cayley": (partial(sl.CayleyConv, 3, 4, (3, 3)), True),
+    "skew, fewer": (partial(sl.SkewConv, 3, 2, (1, 3), **SHORT), False),
     "cayley, stride": (partial(sl.CayleyConv, 3, 12, (3, 3), strides=2), True),
     "cayley, fewer": (partial(sl.CayleyConv, 3, 2, (3, 3)), False),
     "aol": (partial(sl.AlmostOrthogonalConv, 3, 4, (3, 3), strides=2), False),
@@ -71,7 +71,7 @@ def test_a_stride_is_space_to_depth_and_channels_are_filled():
     skew.bias[...] = jnp.arange(7.0)
     blocks = np.pad(so.space_to_depth(x, (2, 1)), [(0, 0)] * 3 + [(0, 1)])
     kernel = skew.effective_kernel()
-    expected = so.skew_convolution(blocks, kernel, padding="CIRCULAR")
+    expected = so.skew_convolution(blocks, kernel, padding="CIRCULAR", terms=6)
     found = skew(x)
     np.testing.assert_allclose(found, np.asarray(expected) + np.arange(7.0), atol=1e-5)
     cayley = LAYERS["cayley, stride"][0](rngs=nnx.Rngs(0))
@@ -100,7 +100,7 @@ def test_the_norm_is_bounded_and_the_bound_is_near(window):
     assert norms[0] < 0.1
 
 
-@pytest.mark.parametrize("name", ["skew", "cayley", "aol", "aol dense"])
+@pytest.mark.parametrize("name", ["skew, fewer", "cayley, fewer", "aol"])
 def test_a_zero_kernel_has_a_finite_gradient(name):
     layer = LAYERS[name][0](kernel_init=nnx.initializers.zeros, rngs=nnx.Rngs(0))
     grad = nnx.jit(nnx.grad(lambda layer: jnp.sum(layer(inputs()))))
@@ -115,7 +115,7 @@ def test_merged_layers_are_those_of_flax(name):
     np.testing.assert_allclose(layer(inputs()), merged(inputs()), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["skew, stride", "cayley"])
+@pytest.mark.parametrize("name", ["skew, stride", "cayley, fewer"])
 def test_split_merge_dtypes_and_that_a_call_changes_nothing(name):
     layer = LAYERS[name][0](param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     for graph in True, False:

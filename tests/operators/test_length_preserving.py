@@ -142,6 +142,7 @@ def test_cayley_gradients_by_differences(x64):
     x, kernel = np.ones((4, 3)), draw(("cayley", (3,), 3, 4, (4,)))[1]
     weights = np.cos(np.arange(16.0)).reshape(4, 4)
 
+    @jax.jit
     def loss(x, kernel):
         return jnp.sum(weights * so.cayley_convolution(x, kernel))
 

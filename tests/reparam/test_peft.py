@@ -247,6 +247,12 @@ def test_files_that_are_not_read(arrays, config, message):
         read(arrays, config)
 
 
+def test_kernels_of_other_modules():
+    arrays, config, _ = FILES["hra"]
+    with pytest.raises(ValueError, match=r"modules in the file, model.*, got up_proj"):
+        sr.from_peft(named(arrays), config, {"up_proj": KERNEL})
+
+
 def test_bases_are_needed_and_orthonormal():
     arrays, config, _ = FILES["psoft"]
     with pytest.raises(ValueError, match="bases must be given for PSOFT"):

@@ -89,7 +89,9 @@ def separated_prototypes(
         \operatorname{mean}_i \max_{j \ne i} x_i \cdot x_j + \lambda R(x)
 
     with :func:`semantic_ranking` :math:`R`, and the maximum again as the limit of its
-    smooth form. The two act against each other: ranked prototypes are less far apart.
+    smooth form. The two act against each other: ranked prototypes are less far apart,
+    and in few dimensions two of them may coincide, which ``max_cosine`` shows. Then
+    take a smaller weight.
 
     Use the prototypes in :func:`sphax.losses.hyperspherical_prototype`, or without
     training them in :func:`sphax.losses.margin_softmax` (for the simplex, a "fixed ETF

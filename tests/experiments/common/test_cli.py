@@ -153,6 +153,8 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("energy", "--strength -1", 2, "--strength must be positive, got -1.0"),
         ("autoencoder", "--batch 1000", 2, "--batch must be at most 898, the number"),
         ("autoencoder", "--channels 4 4 4 4", 2, "--channels must leave height and"),
+        ("vae", "--latents", 2, "--latents must be one or more, got none"),
+        ("vae", "--samples 25", 2, "--samples must be a multiple of 10, got 25"),
         ("faces", "--preset x", 2, "invalid choice 'x' for argument '--preset'"),
         ("faces", "--margins", 2, "--margins must name at least one, such as arcface"),
         ("faces", "--margins arcfase", 2, "--margins must be some of none, sphereface"),
