@@ -80,11 +80,11 @@ class _LengthPreserving(nnx.Module):
 class SkewConv(_LengthPreserving):
     r"""Convolution that keeps lengths: the exponential of a skew one (SOC).
 
-    :func:`sphax.operators.skew_convolution` as a layer. With other numbers of channels
-    and filters than one, inputs are filled up with zeros, or the last outputs left out.
-    A stride makes the pixels of a block channels first. So outputs without bias are as
-    long as inputs if there are at least as many filters as channels in a block, and
-    never longer.
+    :func:`sphax.operators.skew_convolution` as a layer. With more filters than
+    channels, inputs are filled up with channels of zeros; with fewer, the last outputs
+    are left out. A stride makes the pixels of a block channels first. So outputs
+    without bias are as long as inputs if there are at least as many filters as channels
+    in a block, and never longer.
 
     Where a bound on the norm of the skew convolution, known from its kernel alone,
     exceeds ``max_norm``, the kernel in use is scaled down to it, so that the error of
@@ -111,9 +111,9 @@ class SkewConv(_LengthPreserving):
 
     Raises:
         TypeError: From a call, if the inputs are not floating.
-        ValueError: If a size is not positive, or an option out of range; from a call,
-            if the last axis of the inputs has another size, or ``strides`` does not
-            divide the others.
+        ValueError: If a size is not positive, one of the window is even, or an option
+            is out of range; from a call, if the last axis of the inputs has another
+            size, or ``strides`` does not divide the others.
 
     Example:
         >>> conv = sx.layers.SkewConv(3, 12, (3, 3), strides=2, rngs=nnx.Rngs(0))
@@ -155,6 +155,10 @@ class SkewConv(_LengthPreserving):
             bias_init=bias_init,
             rngs=rngs,
         )
+        if any(size % 2 == 0 for size in self.window):
+            raise ValueError(
+                f"SkewConv: kernel_size must have odd sizes, got {self.window}."
+            )
         check_count("terms", terms)
         check_choice("padding", padding, ("SAME", "CIRCULAR"))
         check_range("max_norm", max_norm, 0.0, exclude_low=True)
@@ -313,7 +317,9 @@ class CayleyConv(_LengthPreserving):
         """The layer with the same outputs for images of this size, for inference."""
         blocks = [n // b for n, b in zip(space, self.strides, strict=False)]
         response = cayley_response(self.kernel[...], (*blocks, *space[len(blocks) :]))
-        return FourierConv(response, strides=self.strides, bias=self.bias)
+        return FourierConv(
+            response, strides=self.strides, bias=self.bias, dtype=self.dtype
+        )
 
 
 class FourierConv(nnx.Module):
@@ -325,6 +331,7 @@ class FourierConv(nnx.Module):
         response: As for :func:`sphax.operators.fourier_convolution`.
         strides: Size of a block of pixels that become channels first.
         bias: ``[filters]``, or None.
+        dtype: Dtype of the outputs; by default that of the inputs.
 
     Raises:
         TypeError: From a call, if the inputs are not floating.
@@ -342,13 +349,16 @@ class FourierConv(nnx.Module):
         *,
         strides: Sequence[int] | None = None,
         bias: nnx.Param[jax.Array] | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
     ):
-        self.strides = strides
+        self.strides, self.dtype = strides, dtype
         self.response = nnx.Variable(response)
         self.bias = nnx.data(None if bias is None else nnx.Param(bias[...]))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps ``[..., *space, channels]`` to ``[..., *blocks, filters]``."""
+        if self.dtype is not None:
+            inputs = inputs.astype(self.dtype)
         if self.strides is not None:
             inputs = space_to_depth(inputs, self.strides)
         return add_bias(fourier_convolution(inputs, self.response[...]), self.bias)

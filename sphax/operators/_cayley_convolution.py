@@ -108,7 +108,8 @@ def cayley_response(kernel: ArrayLike, space: Sequence[int]) -> jax.Array:
 
 @compiled("space")
 def _cayley_response(kernel: jax.Array, *, space: tuple[int, ...]) -> jax.Array:
-    # As of square matrices in `sphax.orthogonal.cayley`; B is squared.
+    # Where two Newton-Schulz steps still remove all rounding errors of the inverse, as
+    # in `sphax.orthogonal.cayley`. B enters squared.
     wide = widen(kernel)
     is_square = kernel.shape[-2] == kernel.shape[-1]
     limit = (0.25 * float(jnp.finfo(wide.dtype).eps) ** -0.75) ** (

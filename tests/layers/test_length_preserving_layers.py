@@ -134,6 +134,7 @@ def test_split_merge_dtypes_and_that_a_call_changes_nothing(name):
 RNGS = nnx.Rngs(0)
 ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: sl.SkewConv(3, 0, 3, rngs=RNGS), ValueError, "out_features must be a pos"),
+    (lambda: sl.SkewConv(3, 3, (3, 2), rngs=RNGS), ValueError, "must have odd sizes"),
     (
         lambda: sl.SkewConv(3, 3, 3, max_norm=0.0, rngs=RNGS),
         ValueError,
