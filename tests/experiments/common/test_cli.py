@@ -208,13 +208,14 @@ def numbers():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1, -0.5, 0])
 def test_numbers_out_of_range_name_their_flag(bad):
     refused = set()
+    from_zero = {
+        *("annealing", "drops", "label_smoothing"),
+        *("momentum", "orthogonality", "seed", "weight_decay"),
+    }
     for default, name in numbers():
         now = getattr(default, name)
         value = (bad,) * max(len(now), 1) if isinstance(now, tuple) else bad
-        is_zero = bad == 0 and name in (
-            "annealing drops label_smoothing momentum orthogonality seed weight_decay"
-        )
-        if is_zero or (bad == 0 and name in getattr(default, "may_be_zero", ())):
+        if bad == 0 and name in from_zero | set(getattr(default, "may_be_zero", ())):
             dataclasses.replace(default, **{name: value})
             continue
         flag = f"--{name.replace('_', '-')}"
