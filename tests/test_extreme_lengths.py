@@ -104,6 +104,14 @@ OF_DIRECTIONS = {
         X,
         Y,
     ),
+    "losses.prototypical_logits": (
+        lambda x, y: sx.losses.prototypical_logits(
+            x, y, LABELS, num_classes=4, on_sphere=True
+        ),
+        X,
+        Y,
+    ),
+    "losses.imprint": (lambda x, y: sx.losses.imprint(y[:4], x, LABELS), X, Y),
     "losses.nt_xent": (lambda x, y: sx.losses.nt_xent(x, LABELS), X, Y),
     "distributions.VonMisesFisher": (
         lambda x, y: sx.distributions.VonMisesFisher(y, 2.0).log_prob(x),

@@ -83,6 +83,13 @@ def verdict(
         and title != base
         and len(values.keys() & rows[base].keys()) >= 2
     }
+    yield from stated(base, differences, is_error=is_error)
+
+
+def stated(
+    base: str, differences: Mapping[str, Difference], *, is_error: bool | None
+) -> Iterator[str]:
+    """The lines of :func:`verdict` for differences from rows called ``base``."""
     if not differences:
         return
     found = signs(differences)

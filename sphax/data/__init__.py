@@ -1,4 +1,4 @@
-"""Data for training and evaluation: balanced batches, and files of protocols.
+"""Data for training and evaluation: batches, episodes, and files of protocols.
 
 Host code in NumPy: batches are arrays of row numbers, and readers return names, numbers
 and encoded images. Nothing here decodes an image.
@@ -13,6 +13,9 @@ from sphax.data._blufr import BLUFR as BLUFR
 from sphax.data._blufr import BLUFRTrial as BLUFRTrial
 from sphax.data._blufr import read_blufr as read_blufr
 from sphax.data._class_balanced import class_balanced_batches as class_balanced_batches
+from sphax.data._episodes import Episode as Episode
+from sphax.data._episodes import Episodes as Episodes
+from sphax.data._episodes import episodes as episodes
 from sphax.data._hierarchical import hierarchical_batches as hierarchical_batches
 from sphax.data._ijb import IJBImages as IJBImages
 from sphax.data._ijb import IJBTemplates as IJBTemplates

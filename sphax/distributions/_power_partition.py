@@ -153,6 +153,29 @@ def _(dimension, primals, tangents):
     return mean_cosine(k, dimension), b2 / (k + b2) / (k + b2) * dk
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def inverse(
+    log_gap: jax.Array, start: jax.Array, most: jax.Array, dimension: int
+) -> jax.Array:
+    """The concentration of a given :func:`mean_log_gap`, in [0, most]."""
+    k = start
+    # The reciprocal of the gap is nearly linear in the concentration.
+    for _ in range(5 if k.dtype == jnp.float64 else 4):
+        gap = mean_log_gap(k, dimension)
+        k += (gap * gap / log_gap - gap) / log_variance(k, dimension)
+        # The bound is for a gap of 0, from which the iteration goes on upward.
+        k = jnp.clip(k, 0.0, 4.0 * most)
+    return jnp.minimum(k, most)
+
+
+@inverse.defjvp
+def _(dimension, primals, tangents):
+    k = inverse(*primals, dimension)
+    is_inside = (k > 0.0) & (k < primals[2])
+    slope = jnp.where(is_inside, -1.0 / log_variance(k, dimension), 0.0)
+    return k, slope * tangents[0]
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def bregman(k: jax.Array, other: jax.Array, dimension: int) -> jax.Array:
     r"""Bregman divergence of :math:`\varphi`, 0 or more.

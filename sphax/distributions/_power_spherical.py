@@ -24,15 +24,19 @@ class PowerSpherical(RotationallySymmetric):
         \varphi(\kappa) = \log \frac{2^\kappa\, \Gamma(a)\, \Gamma(2 b)}
         {\Gamma(b)\, \Gamma(a + b)}, \quad b = \frac{d - 1}{2}, \; a = b + \kappa
 
-    Close to the von Mises-Fisher distribution of half the concentration where
-    :math:`\kappa` is large, with wider tails. Its normalizer, moments and divergence
-    from the uniform distribution have closed forms, and it is sampled without
-    rejection: :math:`(1 + \mu^\top x)/2` has the beta distribution :math:`B(a, b)`.
+    Around the mean direction its density is close to that of the von Mises-Fisher
+    distribution of half the concentration; far from it, it is lower. Its normalizer,
+    moments and divergence from the uniform distribution have closed forms, and it is
+    sampled without rejection: :math:`(1 + \mu^\top x)/2` has the beta distribution
+    :math:`B(a, b)`.
 
     Relative errors of the normalizer, the mean and divergences are at most 1e-4 in
     float32 and 1e-9 in float64 for dimensions from 2 to 2048 and concentrations from
     1e-3 to 1e5. (A normalizer or an entropy that happens to be near zero has an
     absolute error instead.)
+
+    The log density opposite to the mean direction is minus infinity, with zero
+    gradient.
 
     A distribution is a pytree with its two parameters as leaves, which broadcast
     against each other: mean directions ``[K, d]`` and one concentration are ``K``
@@ -46,9 +50,6 @@ class PowerSpherical(RotationallySymmetric):
             the uniform distribution exactly. Where a traced one is negative, results
             are NaN.
 
-    The log density opposite to the mean direction is minus infinity, with zero
-    gradient.
-
     Raises:
         TypeError: If a parameter is not floating.
         ValueError: If the shapes do not fit, or a known concentration is negative.
@@ -56,7 +57,7 @@ class PowerSpherical(RotationallySymmetric):
     Example:
         >>> power = sx.distributions.PowerSpherical(jnp.array([0.0, 0.0, 1.0]), 1.0)
         >>> print(power.log_prob(jnp.array([0.0, 0.0, 1.0])))  # log(2 / (4 pi))
-        -1.8378771
+        -1.837877
         >>> print(power.mean())
         [0.         0.         0.33333334]
         >>> power.sample(jax.random.key(0), (5,)).shape
@@ -88,7 +89,7 @@ class PowerSpherical(RotationallySymmetric):
     def angles(self, key: jax.Array, k: jax.Array) -> jax.Array:
         b = 0.5 * (self.dimension - 1)
         near, far = (
-            # Its derivative is that of the quantile, so that of the angle is.
+            # With implicit derivatives, and so without bias.
             jax.random.loggamma(each, a, dtype=k.dtype)
             for each, a in zip(
                 jax.random.split(key), (k + b, jnp.full_like(k, b)), strict=True

@@ -7,44 +7,48 @@ import jax.numpy as jnp
 
 from sphax._class_axis import vary_alike
 from sphax._masking import zero_masked
-from sphax._numerics import dot
+from sphax._numerics import divide, dot
 from sphax.distributions._blocks import sum_over_blocks
-from sphax.sphere import direction
+from sphax.sphere import direction, length
 
 
 def spread_points(key, points, weights, clusters, block_size):
     """Directions of points far from each other, ``[clusters, d]`` (k-means++)."""
 
+    def measure(rows, is_new):
+        del is_new
+        lengths = length(zero_masked(*rows)).astype(weights.dtype)
+        largest = jnp.finfo(weights.dtype).max
+        return (), jnp.minimum(divide(jnp.ones_like(lengths), lengths), largest)
+
+    # Each center then costs one pass through the points that does little more than
+    # read them.
+    _, inverse = sum_over_blocks(measure, (points, weights), block_size)
+
+    def unit(x, weight, inverse):
+        return zero_masked(x, weight).astype(weights.dtype) * inverse[:, None]
+
     def of_block(center, rows, is_new):
         del is_new
-        x, weight, distance = rows
-        unit = direction(zero_masked(x, weight)).astype(weight.dtype)
-        # By difference: 0 for a copy of the center. Zero vectors are never drawn.
-        gap = unit - center[None]
-        has_direction = jnp.any(unit != 0.0, axis=-1)
-        own = jnp.where(has_direction, 0.5 * dot(gap, gap), 0.0)
-        return (), jnp.minimum(distance, own)
+        *rows, distance = rows
+        # By difference: 0 for a copy of the center.
+        gap = unit(*rows) - center
+        return (), jnp.minimum(distance, 0.5 * dot(gap, gap))
 
     def add_center(number, state):
         centers, distance = state
         place = jax.random.categorical(
             jax.random.fold_in(key, number), jnp.log(weights * distance)
         )
-        drawn = zero_masked(points[place][None], weights[place][None])
-        center = direction(drawn)[0].astype(weights.dtype)
+        center = unit(points[place][None], weights[place][None], inverse[place][None])
         _, distance = sum_over_blocks(
-            partial(of_block, center), (points, weights, distance), block_size
+            partial(of_block, center), (points, weights, inverse, distance), block_size
         )
-        return centers.at[number].set(center), distance
+        return centers.at[number].set(center[0]), distance
 
-    d = points.shape[1]
-    # Of one distance to all, which is as far from a zero vector.
-    _, distance = sum_over_blocks(
-        partial(of_block, jnp.zeros(d, weights.dtype)),
-        (points, weights, jnp.ones_like(weights)),
-        block_size,
-    )
-    centers = jnp.zeros((clusters, d), weights.dtype)
+    # Zero vectors are never drawn.
+    distance = (inverse > 0.0).astype(weights.dtype)
+    centers = jnp.zeros((clusters, points.shape[1]), weights.dtype)
     start, *_ = vary_alike((centers, distance), key, points, weights)
     return jax.lax.fori_loop(0, clusters, add_center, start)[0]
 

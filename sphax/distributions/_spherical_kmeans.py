@@ -119,9 +119,8 @@ def spherical_kmeans(
     Example:
         >>> x = jnp.array([[1.0, 0.1], [2.0, 0.0], [0.1, 1.0], [0.0, 3.0]])
         >>> found = sx.distributions.spherical_kmeans(x, 2, initial=x[1:3])
-        >>> print(found.labels, found.centers)
-        [0 0 1 1] [[0.9987585  0.04981349]
-         [0.04981349 0.9987585 ]]
+        >>> print(found.labels, found.objective)
+        [0 0 1 1] 0.9987584
 
     References:
         Dhillon and Modha, `Concept decompositions for large sparse text data using

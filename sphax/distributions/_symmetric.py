@@ -153,11 +153,11 @@ class RotationallySymmetric(abc.ABC):
 
         With the angle :math:`\theta` to the mean direction and a random direction
         :math:`v` around it, :math:`x = \cos\theta\, \mu + \sin\theta\, v`. Its
-        derivative in the concentration is that of :math:`\theta` at a fixed quantile
-        (implicit reparameterization); its derivative in :math:`\mu` is the rotation
-        that moves :math:`\mu`. The gradient of an average of a smooth function of the
-        sample is an unbiased estimate of the gradient of its expectation. Second
-        derivatives are not supported.
+        derivative in the concentration is implicit: that of :math:`\theta` at a fixed
+        quantile, or of the two gamma variables that determine :math:`\theta`. Its
+        derivative in :math:`\mu` is the rotation that moves :math:`\mu`. The gradient
+        of an average of a smooth function of the sample is an unbiased estimate of the
+        gradient of its expectation. Second derivatives are not supported.
 
         Args:
             key: Random key.

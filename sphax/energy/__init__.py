@@ -18,6 +18,7 @@ from sphax.energy._of_params import energy_of_params as energy_of_params
 from sphax.energy._penalty import energy_penalty as energy_penalty
 from sphax.energy._projections import group_projections as group_projections
 from sphax.energy._projections import random_projections as random_projections
+from sphax.energy._ranking import semantic_ranking as semantic_ranking
 from sphax.energy._report import EnergyReport as EnergyReport
 from sphax.energy._report import KernelReport as KernelReport
 from sphax.energy._report import energy_report as energy_report
@@ -26,6 +27,10 @@ from sphax.energy._theory._bounds import energy_lower_bound as energy_lower_boun
 from sphax.energy._theory._expectations import expected_energy as expected_energy
 from sphax.energy._thomson._minimize import EnergyMinimum as EnergyMinimum
 from sphax.energy._thomson._minimize import minimize_energy as minimize_energy
+from sphax.energy._thomson._separate import SeparatedPrototypes as SeparatedPrototypes
+from sphax.energy._thomson._separate import (
+    separated_prototypes as separated_prototypes,
+)
 from sphax.energy._uniformity._covering import covering as covering
 from sphax.energy._uniformity._gram_determinant import (
     max_gram_determinant as max_gram_determinant,

@@ -27,6 +27,10 @@ from sphax.losses._elbo import importance_weighted_elbo as importance_weighted_e
 from sphax.losses._elbo import negative_elbo as negative_elbo
 from sphax.losses._ge2e import ge2e as ge2e
 from sphax.losses._hinge import hinge as hinge
+from sphax.losses._hyperspherical_prototypes import (
+    hyperspherical_prototype as hyperspherical_prototype,
+)
+from sphax.losses._imprint import imprint as imprint
 from sphax.losses._info_nce import info_nce as info_nce
 from sphax.losses._koleo import koleo as koleo
 from sphax.losses._lifted import lifted as lifted
@@ -52,11 +56,17 @@ from sphax.losses._norm_variance import norm_variance as norm_variance
 from sphax.losses._nt_xent import nt_xent as nt_xent
 from sphax.losses._p2sgrad import p2sgrad as p2sgrad
 from sphax.losses._pair_variance import pair_variance as pair_variance
+from sphax.losses._polar_regression import polar_regression as polar_regression
+from sphax.losses._polar_regression import polar_values as polar_values
+from sphax.losses._prototypical import prototypical as prototypical
+from sphax.losses._prototypical import prototypical_logits as prototypical_logits
 from sphax.losses._proxy_anchor import proxy_anchor as proxy_anchor
 from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
 from sphax.losses._sigmoid_pairs import sigmoid_pairs as sigmoid_pairs
 from sphax.losses._soft_triple import soft_triple as soft_triple
+from sphax.losses._sphere_gan import sphere_gan_critic as sphere_gan_critic
+from sphax.losses._sphere_gan import sphere_gan_generator as sphere_gan_generator
 from sphax.losses._sphereface2 import sphereface2 as sphereface2
 from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
 from sphax.losses._supervised_contrastive import (
@@ -69,5 +79,6 @@ from sphax.losses._uce import uce_bias as uce_bias
 from sphax.losses._uniform_face import uniform_face as uniform_face
 from sphax.losses._uss import uss as uss
 from sphax.losses._uss import uss_bias as uss_bias
+from sphax.losses._vmf_likelihood import vmf_likelihood as vmf_likelihood
 
 __dir__ = _discovery.dir_of(__name__)

@@ -11,6 +11,7 @@ from sphax._foreign_names import OF_LOSSES, explain_names
 from sphax._masking import weighted_mean
 from sphax._numerics import dot, widen
 from sphax.losses._core.batch import as_batch, as_operands, as_scalar, masked_batch
+from sphax.losses._core.class_sums import class_sums
 
 
 @explain_names(OF_LOSSES)
@@ -136,12 +137,7 @@ def _update_centers(
 ) -> jax.Array:
     x, labels, weights = masked_batch(embeddings, centers, labels, where, len(centers))
     gaps = _gaps(x, centers, labels)
-    weights, labels = weights.ravel(), labels.ravel()
-    shifts = weights[:, None] * gaps.reshape(-1, gaps.shape[-1])
-    shifts = jnp.zeros(centers.shape, gaps.dtype).at[labels].add(shifts)
-    counts = jnp.zeros(len(centers), gaps.dtype).at[labels].add(weights)
-    # An unknown label has weight NaN, and no class whose center could show it.
-    shifts = jnp.where(jnp.isnan(jnp.sum(weights)), jnp.nan, shifts)
+    shifts, counts = class_sums(gaps, labels, weights, len(centers))
     return (centers + rate * shifts / (1.0 + counts)[:, None]).astype(centers.dtype)
 
 

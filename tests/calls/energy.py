@@ -12,6 +12,7 @@ se = sx.energy
 POINTS, OTHERS, SETS = normal(0, 8, 16), normal(1, 16, 16), normal(2, 8, 8, 16)
 POLES, WEIGHTS = normal(3, 8, 16), np.abs(normal(4, 8))
 LABELS = np.array([3, 0, 7, 3, 1, 5, 2, 6], np.int32)
+SIMILARITIES = normal(8, 8, 8)
 PROJECTION = normal(5, 8, 4, 16)
 PARAMS = {"a": {"kernel": normal(6, 16, 8)}, "b": {"kernel": normal(7, 3, 3, 8, 8)}}
 KEY = jax.random.key(0)
@@ -173,6 +174,24 @@ CALLS = [
         (POINTS,),
         (ROWS,),
         (),
+    ),
+    Call(
+        "energy.separated_prototypes",
+        lambda key, similarities: (
+            se.separated_prototypes(
+                key, 8, 3, similarities=similarities, restarts=2, steps=2
+            ).max_cosines
+        ),
+        (KEY, SIMILARITIES),
+        ((), ("points", "features")),
+        (),
+    ),
+    Call(
+        "energy.semantic_ranking",
+        lambda x, y, where: se.semantic_ranking(x, y, where=where),
+        (POINTS, SIMILARITIES, WEIGHTS),
+        (ROWS, ("points", None), ("points",)),
+        (0, 2),
     ),
     Call(
         "energy.energy_report",

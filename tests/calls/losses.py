@@ -33,7 +33,7 @@ MEMORY = bank(
     normal(4, 24, 16), np.arange(24, dtype=np.int32) % 9, np.int32(20), np.int32(20)
 )
 ROWS, CLASSES, EACH = ("batch", "features"), ("classes", "features"), ("batch",)
-PAIR = ("batch", "stored")
+PAIR, OF_SUPPORT = ("batch", "stored"), ("support", "features")
 OF_MEMORY = bank(("stored", "features"), ("stored",), (), ())
 
 
@@ -172,6 +172,73 @@ CALLS = [
         (X, np.array(2.0, np.float32)),
         (ROWS, ()),
         (0, 1),
+    ),
+    Call(
+        "losses.sphere_gan_critic",
+        losses.sphere_gan_critic,
+        (X, X[::-1]),
+        (ROWS, ROWS),
+        (0, 1),
+    ),
+    Call("losses.sphere_gan_generator", losses.sphere_gan_generator, (X,), (ROWS,)),
+    by_class("hyperspherical_prototype", losses.hyperspherical_prototype),
+    Call(
+        "losses.vmf_likelihood",
+        lambda x, w, labels, k, where: losses.vmf_likelihood(
+            x, w, labels, k, where=where
+        ),
+        (X, W, LABELS, WEIGHTS + 0.5, WEIGHTS),
+        (ROWS, CLASSES, EACH, EACH, EACH),
+        (0, 1, 3),
+    ),
+    Call(
+        "losses.polar_regression",
+        lambda x, poles, y, high, where: losses.polar_regression(
+            x, poles, y, high=high, where=where
+        ),
+        (
+            X,
+            normal(6, 2, 16),
+            normal(7, 8, 2),
+            np.array([2.0, 3.0], np.float32),
+            WEIGHTS,
+        ),
+        (ROWS, (None, "features"), ("batch", None), (None,), EACH),
+        (0, 1, 2, 3),
+    ),
+    Call(
+        "losses.polar_values",
+        losses.polar_values,
+        (X, normal(6, 2, 16)),
+        (ROWS, (None, "features")),
+        (0, 1),
+    ),
+    Call(
+        "losses.prototypical",
+        lambda x, labels, support, of_support, scale: losses.prototypical(
+            x, labels, support, of_support, num_classes=4, scale=scale
+        ),
+        (X, LABELS % 4, W, np.arange(16, dtype=np.int32) % 4, np.float32(3.0)),
+        (ROWS, EACH, OF_SUPPORT, ("support",), ()),
+        (0, 2, 4),
+    ),
+    Call(
+        "losses.prototypical_logits",
+        lambda x, support, of_support: losses.prototypical_logits(
+            x, support, of_support, num_classes=4, on_sphere=True
+        ),
+        (X, W, np.arange(16, dtype=np.int32) % 4),
+        (ROWS, OF_SUPPORT, ("support",)),
+        (0, 1),
+        sharded_like=0,
+    ),
+    Call(
+        "losses.imprint",
+        losses.imprint,
+        (W, X, LABELS),
+        (CLASSES, ROWS, EACH),
+        (0, 1),
+        sharded_like=0,
     ),
     Call("losses.norm_variance", losses.norm_variance, (X,), (ROWS,)),
     Call(

@@ -62,10 +62,10 @@ def parameters_of(mixture):
 
 
 @pytest.mark.parametrize(
-    ("assignments", "share_concentration", "block_size"),
-    [("soft", False, 16), ("soft", True, None), ("hard", False, 16)],
+    ("assignments", "share_concentration"),
+    [("soft", False), ("soft", True), ("hard", False)],
 )
-def test_every_iteration(assignments, share_concentration, block_size, key, x64):
+def test_every_iteration(assignments, share_concentration, key, x64):
     """From the parameters of the first iteration on, those of NumPy."""
     found = [
         fit_mixture(
@@ -77,7 +77,7 @@ def test_every_iteration(assignments, share_concentration, block_size, key, x64)
             iterations=jnp.asarray(iterations),
             tolerance=0.0,
             weights=WEIGHTS,
-            block_size=block_size,
+            block_size=16,
         )
         for iterations in range(1, 6)
     ]
@@ -96,40 +96,22 @@ def test_every_iteration(assignments, share_concentration, block_size, key, x64)
 
 
 def test_the_truth_is_found(key):
-    true = sx.distributions.Mixture(
-        sx.distributions.VonMisesFisher(
-            np.eye(3, 4, dtype=SMALL), np.array([200.0, 20.0, 40.0], SMALL)
-        ),
-        jnp.log(jnp.array([0.2, 0.3, 0.5])),
-    )
-    points = true.sample(key, (4000,))
+    """Also a large concentration in float32, from small distances with their digits."""
+    true = np.array([2e4, 20.0, 40.0], SMALL), np.array([0.2, 0.3, 0.5], SMALL)
+    vmf = sx.distributions.VonMisesFisher(np.eye(3, 4, dtype=SMALL), true[0])
+    points = sx.distributions.Mixture(vmf, jnp.log(true[1])).sample(key, (4000,))
     found = fit_mixture(points, 3, key=jax.random.key(1), tolerance=1e-7)
     assert found.converged
     mean, k, log_weights = parameters_of(found.mixture)
     order = np.argmax(mean, axis=1)
     np.testing.assert_array_equal(np.sort(order), np.arange(3))
     np.testing.assert_allclose(mean, np.eye(3, 4)[order], atol=0.02)
-    np.testing.assert_allclose(k, np.array([200, 20, 40])[order], rtol=0.1)
-    np.testing.assert_allclose(
-        np.exp(log_weights), np.array([0.2, 0.3, 0.5])[order], atol=0.03
-    )
-    total = found.mixture.log_prob(points).sum()
-    np.testing.assert_allclose(found.log_likelihood, total, atol=4000 * 1e-5)
-    assert found.log_likelihood > true.log_prob(points).sum()
-
-
-def test_concentrated_components_in_float32(key):
-    """The small distances that determine a large concentration keep their digits."""
-    vmf = sx.distributions.VonMisesFisher(np.eye(2, 8, dtype=SMALL), SMALL(2e4))
-    points = np.concatenate(np.asarray(vmf.sample(key, (500,))).swapaxes(0, 1))
-    found = fit_mixture(points, 2, key=key)
-    for number in range(2):
-        own = sx.distributions.fit(points[found.labels == number])
-        np.testing.assert_allclose(
-            found.mixture.components.concentration[number],
-            own.concentration,
-            rtol=1e-3,
-        )
+    np.testing.assert_allclose(k, true[0][order], rtol=0.1)
+    np.testing.assert_allclose(np.exp(log_weights), true[1][order], atol=0.03)
+    own = np.asarray(points)[found.labels == np.argmax(k)].astype(np.float64)
+    resultant = np.linalg.norm(unit(own).mean(0))
+    # (d - 1) / 2 k, for large k in four dimensions.
+    np.testing.assert_allclose(np.max(k), 1.5 / (1.0 - resultant), rtol=2e-3)
 
 
 def test_empty_and_single_components(key):
@@ -160,7 +142,9 @@ def test_points_left_out(key):
     share, logs = expect(unit(X[where]), *parameters_of(found.mixture), is_hard=False)
     np.testing.assert_allclose(found.log_likelihood, logs.sum(), rtol=1e-4)
     np.testing.assert_array_equal(found.labels[where], np.argmax(share, axis=1))
-    nothing = fit_mixture(X.astype(SMALL), K, key=key, where=np.zeros(N, bool))
+    nothing = fit_mixture(
+        X.astype(SMALL), K, key=key, where=np.zeros(N, bool), block_size=16
+    )
     np.testing.assert_array_equal(nothing.labels, -1)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(nothing))
 
@@ -208,11 +192,10 @@ def test_samples_of_mixtures(key):
         )
 
     k = jnp.array([5.0, 30.0])
-    np.testing.assert_allclose(average(k)[:2], weights * k / (k + 2.0), atol=0.025)
-    slope = jax.jacfwd(average)(k)[:2]
-    np.testing.assert_allclose(
-        slope, jnp.diag(weights * 2.0 / (k + 2.0) ** 2), atol=2e-3
-    )
+    slope, value = jax.jacfwd(lambda k: 2 * (average(k),), has_aux=True)(k)
+    np.testing.assert_allclose(value[:2], weights * k / (k + 2.0), atol=0.025)
+    expected = jnp.diag(weights * 2.0 / (k + 2.0) ** 2)
+    np.testing.assert_allclose(slope[:2], expected, atol=2e-3)
 
 
 VMF = sx.distributions.VonMisesFisher(np.eye(3, dtype=SMALL), 1.0)

@@ -8,14 +8,17 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.optimize
 import scipy.special
 import scipy.stats
 
 import sphax as sx
 from sphax.distributions import _power_partition
 
-DIMENSIONS = (2, 10, 64, 2048)
+DIMENSIONS = (2, 10, 2048)
 CONCENTRATIONS = (1e-3, 0.1, 1.0, 10.0, 300.0, 1e4, 1e5)
+# Factors from one concentration to another; 0 stands for the uniform distribution.
+FACTORS = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.5), (1.0, 1.0 / 64.0))
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 PowerSpherical = sx.distributions.PowerSpherical
 VonMisesFisher = sx.distributions.VonMisesFisher
@@ -27,25 +30,20 @@ def axis(d, number=0):
 
 
 def of_concentrations(k, d):
-    """What is compared with exact numbers, ``[concentrations]`` each."""
+    """What is compared with exact numbers, ``[concentrations, ...]`` each."""
     p = PowerSpherical(jnp.asarray(axis(d), k.dtype), k)
-    values = {
+    bregman = functools.partial(_power_partition.bregman, dimension=d)
+    factors = zip(*FACTORS, strict=True)
+    ends = tuple(jnp.outer(k, jnp.asarray(x, k.dtype)) for x in factors)
+    one, zero = jnp.ones_like(ends[0]), jnp.zeros_like(ends[0])
+    return {
         "entropy": p.entropy(),
         "log normalizer": p.log_normalizer(),
         "mean": p.mean_resultant_length(),
+        "divergence": bregman(*ends),
+        "slope in the first": jax.jvp(bregman, ends, (one, zero))[1],
+        "slope in the second": jax.jvp(bregman, ends, (zero, one))[1],
     }
-
-    def divergences(k):
-        bregman = functools.partial(_power_partition.bregman, dimension=d)
-        return {
-            "from uniform": bregman(k, 0.0 * k),
-            "of uniform": bregman(0.0 * k, k),
-            "to more": bregman(k, 1.5 * k),
-            "to less": bregman(k, k / 64.0),
-        }
-
-    found, slopes = jax.jvp(divergences, (k,), (jnp.ones_like(k),))
-    return {"value": values | found, "slope": slopes}
 
 
 def exact(k, d):
@@ -67,28 +65,15 @@ def exact(k, d):
     def bregman(k, other):
         return phi(other) - phi(k) - (other - k) * slope(k)
 
-    def rate(k, factor):
-        """Derivative of ``bregman(k, factor * k)``."""
-        other = factor * k
-        return factor * (slope(other) - slope(k)) - (other - k) * curvature(k)
-
-    more, less, zero = mpmath.mpf(3) / 2, mpmath.mpf(1) / 64, mpmath.mpf(0)
-    value = {
-        "entropy": surface - bregman(k, zero),
-        "log normalizer": -surface - phi(k),
-        "mean": k / (k + d - 1),
-        "from uniform": bregman(k, zero),
-        "of uniform": bregman(zero, k),
-        "to more": bregman(k, more * k),
-        "to less": bregman(k, less * k),
+    ends = [[k * mpmath.mpf(factor) for factor in pair] for pair in FACTORS]
+    return {
+        "entropy": [surface - bregman(k, 0)],
+        "log normalizer": [-surface - phi(k)],
+        "mean": [k / (k + d - 1)],
+        "divergence": [bregman(x, y) for x, y in ends],
+        "slope in the first": [(x - y) * curvature(x) for x, y in ends],
+        "slope in the second": [slope(y) - slope(x) for x, y in ends],
     }
-    slopes = {
-        "from uniform": k * curvature(k),
-        "of uniform": slope(k) - slope(zero),
-        "to more": rate(k, more),
-        "to less": rate(k, less),
-    }
-    return {"value": value, "slope": slopes}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -99,17 +84,15 @@ def test_closed_forms(dtype):
         found = jax.jit(lambda k: {d: of_concentrations(k, d) for d in DIMENSIONS})(k)
         for d in DIMENSIONS:
             for i, each in enumerate(k):
-                expected = exact(each, d)
-                for kind, group in expected.items():
-                    for name, value in group.items():
-                        got, case = found[d][kind][name], (d, float(each), kind, name)
-                        assert got.dtype == dtype
-                        # These cross zero.
-                        scale = abs(value)
-                        if name in ("entropy", "log normalizer"):
-                            scale = max(scale, 1)
-                        error = abs(mpmath.mpf(float(got[i])) - value) / scale
-                        assert error < tolerance, (case, float(error))
+                for name, values in exact(each, d).items():
+                    got = np.atleast_1d(found[d][name][i])
+                    assert got.dtype == dtype
+                    for value, number in zip(values, got, strict=True):
+                        # These two cross zero.
+                        has_zero = name in ("entropy", "log normalizer")
+                        scale = max(abs(value), 1) if has_zero else abs(value)
+                        error = abs(mpmath.mpf(float(number)) - value) / scale
+                        assert error < tolerance, (d, float(each), name, float(error))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +183,27 @@ def test_gradients_of_averages(key):
         np.testing.assert_allclose(forward, reverse, atol=1e-5)
 
 
+def test_divergence_in_closed_form(x64):
+    """In three dimensions, where normalizers are elementary."""
+    k1, k2 = np.array([0.1, 3.0, 200.0])[:, None], np.array([1e-3, 1.0, 30.0, 400.0])
+    mean, other = axis(3), np.array([0.6, 0.8, 0.0])
+    p, uniform = (
+        PowerSpherical(jnp.asarray(mean), k1),
+        sx.distributions.SphericalUniform(3),
+    )
+    found = kl_divergence(p, VonMisesFisher(jnp.asarray(other), k2))
+    log_mean = k2 + np.log(-np.expm1(-2.0 * k2) / (2.0 * k2))
+    # Of (1 + t)^k / (4 pi exp(phi)), with exp(phi) = 2^k / (k + 1).
+    phi = k1 * np.log(2.0) - np.log(k1 + 1.0)
+    own = k1 * (np.log(2.0) - 1.0 / (k1 + 1.0)) - phi
+    expected = own + log_mean - k2 * k1 / (k1 + 2.0) * 0.6
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(kl_divergence(p, uniform), own, rtol=1e-9)
+    # E[log(1 + t)] of a uniform t is log 2 - 1.
+    reverse = phi - k1 * (np.log(2.0) - 1.0)
+    np.testing.assert_allclose(kl_divergence(uniform, p), reverse, rtol=1e-9)
+
+
 def mean_log(log_density, angle, d):
     """``E[log(1 + <mean', x>)]`` with a mean direction at this angle to the first.
 
@@ -288,3 +292,37 @@ def test_divergence_of_equal_distributions():
     np.testing.assert_array_equal(value, 0.0)
     for gradient in gradients:
         np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+
+
+def test_maximum_likelihood(key, x64):
+    """In three dimensions, beside a general optimizer."""
+    truth = PowerSpherical(jnp.array([1.0, 2.0, -2.0]), jnp.array([1.0, 8.0]))
+    x = jnp.swapaxes(truth.sample(key, (200,)), 0, 1)
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, (2, 200))
+    found = sx.distributions.fit(x, family=PowerSpherical, weights=weights)
+    for i in range(2):
+
+        def loss(parameters, i=i):
+            *mean, log_k = parameters
+            k = np.exp(log_k)
+            cosine = np.asarray(x[i]) @ mean / np.linalg.norm(mean)
+            # The logarithm of the normalizer is elementary.
+            logs = k * np.log1p(cosine) + np.log((k + 1) / (4 * np.pi * 2.0**k))
+            return -weights[i] @ logs
+
+        start = np.append(truth.mean_direction, 1.0)
+        best = scipy.optimize.minimize(loss, start, method="BFGS", tol=1e-9).x
+        direction = best[:3] / np.linalg.norm(best[:3])
+        np.testing.assert_allclose(found.mean_direction[i], direction, atol=1e-5)
+        np.testing.assert_allclose(found.concentration[i], np.exp(best[3]), rtol=1e-5)
+
+
+def test_fits_of_few_points():
+    fit = functools.partial(sx.distributions.fit, family=PowerSpherical)
+    same = jnp.tile(jnp.array([[0.6, 0.8]]), (3, 1))
+    np.testing.assert_allclose(fit(same, max_concentration=50.0).concentration, 50.0)
+    opposite = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
+    np.testing.assert_array_equal(fit(opposite).concentration, 0.0)
+    np.testing.assert_array_equal(fit(opposite[:0]).concentration, 0.0)
+    with pytest.raises(ValueError, match="correct_bias corrects .* PowerSpherical"):
+        fit(same, correct_bias=True)

@@ -126,11 +126,12 @@ def test_points_left_out_and_points_without_direction(key):
     assert all(np.all(np.isfinite(x)) for x in nothing)
 
 
-def test_lengths_do_not_count():
-    expected = kmeans(X, CLUSTERS, initial=START)
-    for factor in (2.0**100, 2.0**-100):
-        found = kmeans(factor * X, CLUSTERS, initial=factor * START)
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+def test_lengths_do_not_count(key):
+    for options in ({"initial": START}, {"key": key, "block_size": 32}):
+        expected = kmeans(X, CLUSTERS, **options)
+        for factor in (2.0**100, 2.0**-100):
+            found = kmeans(factor * X, CLUSTERS, **options)
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])

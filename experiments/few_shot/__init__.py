@@ -1,0 +1,1 @@
+"""Classes from one or five examples: prototypical networks and cosine classifiers."""

@@ -1,0 +1,1 @@
+"""Prototypes that are placed before the training, against learned ones; and poles."""
