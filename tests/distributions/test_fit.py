@@ -85,7 +85,6 @@ def test_fitted_distributions(k):
 def test_masked_rows_reach_nothing():
     x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     expected = fit(x[:4], weights=np.array([1, 2, 1, 1], np.float32))
-    doubled = fit(x[[0, 1, 1, 2, 3]])
     broken = np.concatenate([x[:4], np.full((1, 3), np.nan, np.float32), 0 * x[:1]])
     where = np.array([True, True, True, True, False, True])
 
@@ -94,11 +93,8 @@ def test_masked_rows_reach_nothing():
         return jnp.sum(found.mean_direction) + found.concentration, found
 
     gradient, found = jax.jit(jax.grad(total, has_aux=True))(broken)
-    for other in (expected, doubled):
-        np.testing.assert_allclose(
-            found.mean_direction, other.mean_direction, rtol=1e-5, atol=1e-6
-        )
-        np.testing.assert_allclose(found.concentration, other.concentration, rtol=1e-5)
+    np.testing.assert_allclose(found.mean_direction, expected.mean_direction, atol=1e-6)
+    np.testing.assert_allclose(found.concentration, expected.concentration, rtol=1e-5)
     assert np.all(np.isfinite(gradient))
     np.testing.assert_array_equal(gradient[4:], 0.0)
 
