@@ -20,6 +20,7 @@ OF_BATCHES = {
     "sphere.direction": (lambda w: sx.sphere.direction(w[:0]), W),
     "sphere.inner_products": (lambda w: sx.sphere.inner_products(X, w), W),
     "sphere.arcsin": (lambda w: sx.sphere.arcsin(w[:0]), W),
+    "operators.rotary": (lambda w: sx.operators.rotary(w[:0], 1), W),
     "sphere.angle": (lambda w: sx.sphere.angle(w[:0], X), W),
     "sphere.log_map": (lambda w: sx.sphere.log_map(w[:0], X), W),
     "margins.margin_logits": (
@@ -46,8 +47,34 @@ OF_BATCHES = {
         lambda k: sx.operators.decoupled_conv_transpose(IMAGES, k, **FUNCTIONS),
         KERNEL,
     ),
+    "operators.skew_convolution": (
+        lambda k: sx.operators.skew_convolution(IMAGES[..., :3], k[:, :3]),
+        KERNEL,
+    ),
+    "operators.cayley_convolution": (
+        lambda k: sx.operators.cayley_convolution(IMAGES, k),
+        KERNEL,
+    ),
+    "operators.group_sort": (lambda w: sx.operators.group_sort(w[:0]), W),
+    "operators.space_to_depth": (
+        lambda k: sx.operators.space_to_depth(k[:, :0], (3,)),
+        KERNEL,
+    ),
+    "metrics.certified_radius": (
+        lambda w: sx.metrics.certified_radius(X, LABELS, prototypes=w),
+        np.ones((4, 3), np.float32),
+    ),
     "losses.margin_softmax": (
         lambda w: sx.losses.margin_softmax(X, w, LABELS, sx.margins.ArcFace()),
+        W,
+    ),
+    "sphere.inverse_stereographic": (
+        lambda w: sx.sphere.inverse_stereographic(w[:0]),
+        W,
+    ),
+    "sphere.angle_to_north_pole": (lambda w: sx.sphere.angle_to_north_pole(w[:0]), W),
+    "losses.sphere_gan_critic": (
+        lambda w: sx.losses.sphere_gan_critic(w[:0], X),
         W,
     ),
     "losses.angles_to_dominant": (

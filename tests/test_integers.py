@@ -29,6 +29,9 @@ BY_CLASS = {
     "metrics.class_angles": lambda labels: sx.metrics.class_angles(
         X, labels, num_classes=CLASSES
     ).widest[jnp.array([3, 44, 127])],
+    "metrics.certified_radius": lambda labels: sx.metrics.certified_radius(
+        X @ W.T, labels
+    ),
     "losses.margin_softmax": lambda labels: sx.losses.margin_softmax(
         X, W, labels, sx.margins.CosFace()
     ),

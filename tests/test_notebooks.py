@@ -9,7 +9,15 @@ import nbformat
 import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
-FIGURES = {"margins": 5, "open_set": 4, "decoupled": 5, "energy": 4, "opt": 2}
+FIGURES = {
+    "margins": 5,
+    "open_set": 4,
+    "decoupled": 5,
+    "energy": 4,
+    "opt": 2,
+    "ngpt": 5,
+    "distributions": 6,
+}
 # Their convolutions run for longer than it takes to compile them well.
 TRAIN_LONG = ("decoupled",)
 MEGABYTE = 1_000_000

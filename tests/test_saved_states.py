@@ -47,8 +47,12 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
         sx.optim.decoupled_energy, optax.adam(0.1), optax.linear_schedule(1, 0, 9), 1.0
     ),
     "orthogonal_descent": partial(sx.optim.orthogonal_descent, 0.1),
+    "pion": partial(sx.optim.pion, 0.1, second_moment=False),
+    "project_to_norm": partial(sx.optim.project_to_norm, 0.1),
     "riemannian_sgd": partial(sx.optim.riemannian_sgd, 0.1, momentum=0.9),
     "riemannian_adam": partial(sx.optim.riemannian_adam, 0.1),
+    "spectral_sphere": partial(sx.optim.spectral_sphere, 0.1, radius="initial"),
+    "stiefel_muon": partial(sx.optim.stiefel_muon, 0.1),
 }
 REPARAMETERIZATIONS = {
     "orthogonal": partial(sx.reparam.orthogonal, side="both", tie=True),

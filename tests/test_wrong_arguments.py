@@ -44,6 +44,7 @@ OF_VECTORS = {
         lambda x: sx.operators.decoupled_conv(x, x.T[None], **FUNCTIONS),
         "inputs",
     ),
+    "operators.rotary": (lambda x: sx.operators.rotary(x, 0), "x"),
     "losses.margin_softmax": (
         lambda x: sx.losses.margin_softmax(x, x[:3], LABELS, ARC),
         "embeddings",

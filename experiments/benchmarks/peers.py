@@ -1,4 +1,4 @@
-"""Objectives, metrics and orthogonal maps beside those of other libraries.
+"""Objectives, metrics, orthogonal maps and adapters beside those of other libraries.
 
     pip install 'sphax[peers]'
     python -m experiments.benchmarks.peers
@@ -27,6 +27,7 @@ import numpy as np
 
 from experiments.benchmarks import (
     _figures,
+    _peer_adapters,
     _peer_differences,
     _peer_maps,
     _peer_metrics,
@@ -102,6 +103,11 @@ def measure(config: Config) -> dict[str, Any]:
         "maps": [
             {"n": n, **_cases(config, cases, versions, is_compared=i == 0)}
             for i, (n, cases) in enumerate(zip(config.sizes, maps, strict=True))
+        ],
+        "adapters": [
+            _peer_adapters.measure(each)
+            for each in _peer_adapters.EXCHANGES
+            if _has(versions, "peft")
         ],
         "differences": [
             _peer_differences.measure(each)
@@ -214,6 +220,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
     for size in figures["maps"]:
         yield from _table(f"{size['n']} x {size['n']}", size)
     yield from _table_of_metrics(config, figures["metrics"])
+    yield from _table_of_adapters(figures.get("adapters", []))
     yield from _table_of_differences(figures["differences"])
     packages = {**figures["peers"], "jaxlib": figures["versions"]["jaxlib"]}
     there = ", ".join(f"{name} {found}" for name, found in packages.items() if found)
@@ -308,6 +315,19 @@ def _table_of_metrics(config: dict[str, Any], size: dict[str, Any]) -> Iterator[
             f" | {theirs / ours:.1f} | {memory[0]} | {memory[1]} |"
         )
     yield from _figures.end_of_table(size["quietness"])
+
+
+def _table_of_adapters(rows: list[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield "| adapters of PEFT | change of outputs | read by sphax | written by sphax |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        yield (
+            f"| {row['name']} | {row['moved']:.2f} | {row['reading']:.0e}"
+            f" | {row['writing']:.0e} |"
+        )
+    yield ""
 
 
 def _table_of_differences(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -3,10 +3,8 @@
     python -m experiments.robustness
     python -m experiments.robustness --dataset cifar10 --data-dir DIR
 
-Trains every operator naturally and on attacks; attacks the networks white-box, and
-black-box by images made against a plain network of another seed; and checks whether the
-attacks could work at all: where the gradient is masked, a network withstands them
-without being robust.
+Trains every operator naturally and on attacks, attacks the networks, and checks whether
+the attacks could work at all.
 """
 
 from experiments.common import cli

@@ -4,11 +4,9 @@ An attack looks for images that differ from the given ones by at most ``eps`` in
 pixel, stay in [0, 1], and have a greater loss. It is ``attack(loss, images, key, eps)``
 with images ``[n, ...]`` of pixels in [0, 1]. All that it knows of a model is ``loss``:
 a callable pytree, such as ``jax.tree_util.Partial(function, model, labels)``, from
-images to losses ``[n]``, each of its image alone. So neither another model of the same
-kind nor another ``eps`` compiles anything again.
-
-Steps are a loop of Python: in a loop of XLA, a convolution takes more than ten times as
-long on a CPU. Where the gradient is zero, no step moves.
+images to losses ``[n]``, each of its image alone. Another model of the same kind, or
+another ``eps``, compiles nothing again. Steps are a loop of Python: in a loop of XLA, a
+convolution takes more than ten times as long on a CPU.
 """
 
 import itertools
@@ -30,8 +28,7 @@ def noise(loss: Loss, images: jax.Array, key: jax.Array, eps: float) -> jax.Arra
 def fgsm(loss: Loss, images: jax.Array, key: jax.Array, eps: float) -> jax.Array:
     """One step to the edge of the ball, along the sign of the gradient (FGSM).
 
-    Goodfellow et al., `Explaining and Harnessing Adversarial Examples
-    <https://arxiv.org/abs/1412.6572>`_, ICLR 2015.
+    Goodfellow et al., ICLR 2015 (https://arxiv.org/abs/1412.6572).
     """
     return bim(loss, images, key, eps, step=1.0, steps=1)
 
@@ -41,8 +38,7 @@ def bim(
 ) -> jax.Array:
     """Steps of ``step * eps`` along the sign of the gradient, from the image (BIM).
 
-    Kurakin et al., `Adversarial Examples in the Physical World
-    <https://arxiv.org/abs/1607.02533>`_, ICLR 2017 workshop.
+    Kurakin et al., ICLR 2017 workshop (https://arxiv.org/abs/1607.02533).
     """
     points = path(loss, images, images, eps, step=step)
     return next(itertools.islice(points, steps - 1, None))
@@ -56,8 +52,7 @@ def pgd(
     Every image keeps the strongest point of all restarts and all of their steps, or
     itself if none was stronger, so that more of either never weakens the attack.
 
-    Madry et al., `Towards Deep Learning Models Resistant to Adversarial Attacks
-    <https://arxiv.org/abs/1706.06083>`_, ICLR 2018.
+    Madry et al., ICLR 2018 (https://arxiv.org/abs/1706.06083).
     """
     best, greatest = images, uphill(loss, images)[0]
     for restart in range(restarts):

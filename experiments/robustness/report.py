@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib import ticker
 
 from experiments.common import figures, statistics, tables
-from experiments.common.operators import operator
 from experiments.common.runs import Found
-from experiments.robustness.config import RADII, REACH, STEPS, Config
+from experiments.robustness.config import OWN, RADII, REACH, STEPS, Config, title
 
 _ATTACKS = {
     "clean": "no attack",
@@ -33,6 +32,7 @@ _CHECKS = {
     "direction": ("noise steeper, %", 10.0),
 }
 # Curves of operators nearly coincide: dashes of all show where they do.
+_LAYOUT: Any = {"squeeze": False, "layout": "constrained"}
 _LINES = ("-", (0, (5, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)), "--")
 
 _Rows = dict[str, dict[str, dict[int, dict[str, Any]]]]  # by training, operator, seed
@@ -57,6 +57,7 @@ def table(config: Config, found: Found) -> Iterator[str]:
     yield from (f"Accuracy, % ({seeds}; eps = {config.eps:.3g}):", "")
     yield from tables.markdown(accuracies)
     yield from _verdict(_rows(found))
+    yield from _certified(_rows(found))
     text = "Checks, the largest value over the seeds; bold if it does not pass:"
     yield from ("", text, "")
     yield from tables.markdown(checks)
@@ -68,14 +69,14 @@ def _rows(found: Found) -> _Rows:
     rows: _Rows = {}
     for run, record in found:
         operators = rows.setdefault(run.config.trainings[0], {})
-        title = operator(run.config.operators[0]).title
-        operators.setdefault(title, {})[run.seed] = record["metrics"]
+        name = title(run.config.operators[0])
+        operators.setdefault(name, {})[run.seed] = record["metrics"]
     return rows
 
 
 def _verdict(rows: _Rows) -> Iterator[str]:
     """Which operators differ from the plain one of their training, worst of all."""
-    plain, differences = operator("plain").title, {}
+    plain, differences = title("plain"), {}
     for training, operators in rows.items():
         worst = {
             name: {seed: run["accuracy"]["all"] for seed, run in runs.items()}
@@ -98,6 +99,24 @@ def _verdict(rows: _Rows) -> Iterator[str]:
         )
 
 
+def _certified(rows: _Rows) -> Iterator[str]:
+    """What no attack can lower, beside what the attacks left."""
+    radii = "36/255", "72/255", "108/255", "eps in every pixel"
+    lines = [["training", "operator", "no attack", *radii, "worst of all"]]
+    for training, operators in rows.items():
+        runs = operators.get(title(OWN), {}).values()
+        ends = [(x["accuracy"]["clean"], x["accuracy"]["all"]) for x in runs]
+        found = [
+            [x, *run["certified"], y] for (x, y), run in zip(ends, runs, strict=True)
+        ]
+        if found:
+            values = [tables.spread(x, 1) for x in zip(*found, strict=True)]
+            lines.append([training, title(OWN), *values])
+    if lines[1:]:
+        yield from ("", "Certified accuracy, % (radii in the Euclidean norm):", "")
+        yield from tables.markdown(lines)
+
+
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Writes accuracies by radius and steps, and the loss around the images."""
     rows = _rows(found)
@@ -116,12 +135,7 @@ def _curves(config: Config, rows: _Rows) -> Any:
     }
     size = 2.3 * len(panels), 2.2 * len(rows) + 0.4
     figure, axes = plt.subplots(
-        len(rows),
-        len(panels),
-        figsize=size,
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
+        len(rows), len(panels), figsize=size, sharey=True, **_LAYOUT
     )
     for row, (training, operators) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(f"{training} training\naccuracy, %")
@@ -151,13 +165,9 @@ def _surfaces(rows: _Rows) -> Any:
     """Mean loss around the images, in the first run of each training and operator."""
     columns = max(map(len, rows.values()))
     size = 1.9 * columns + 0.8, 1.9 * len(rows) + 0.3
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=size, squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, **_LAYOUT)
     for row, (training, operators) in zip(axes, rows.items(), strict=True):
-        found = {
-            name: next(iter(x.values()))["surface"] for name, x in operators.items()
-        }
+        found = {x: next(iter(y.values()))["surface"] for x, y in operators.items()}
         levels = np.linspace(0.0, np.max([*found.values()]), 21)
         image: Any = None
         for axis, (name, surface) in zip(row, found.items(), strict=False):

@@ -12,13 +12,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.common import classifier, networks
+from experiments.common import classifier, lipschitz, networks
 from experiments.common.images import Images, load, prepare
 from experiments.common.margins import MARGINS
 from experiments.common.operators import operator
 from experiments.common.runs import Run, Work
 from experiments.robustness.attacks import STEP, bim, fgsm, noise, path, pgd, uphill
-from experiments.robustness.config import RADII, REACH, STEPS, Config
+from experiments.robustness.config import OWN, RADII, REACH, STEPS, Config
 
 # How far the steps of an attack in training go together, in units of eps.
 _TRAINED_REACH = 1.5
@@ -33,10 +33,8 @@ _TRANSFERRED: dict[Config, tuple[np.ndarray, list[np.ndarray]]] = {}
 def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
     """Trains one seed of an operator, and returns what :func:`measure` says of it.
 
-    Raises:
-        DatasetNotFoundError: If the images are not prepared.
-        FloatingPointError: If the loss is not a number.
-        ValueError: If there are fewer test images than are to be attacked.
+    With ``OWN``, also ``certified``, see :func:`.lipschitz.certified`. Errors: images
+    that are not prepared or too few, and a loss that is not a number.
     """
     (run,) = runs
     config: Config = run.config
@@ -53,7 +51,14 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
                 [few.attacked(bim, radius * config.eps) for radius in RADII],
             )
         target = _trained(config, run.seed, work)
-        return [measure(target, config, *_TRANSFERRED[plain])]
+        metrics = measure(target, config, *_TRANSFERRED[plain])
+        if config.operators[0] == OWN:
+            graph, variables, _ = target.model.args
+            logits, labels = target.logits(target.images), target.labels
+            corner = config.eps * target.images[0].size ** 0.5
+            model = nnx.merge(graph, *variables)
+            metrics["certified"] = lipschitz.certified(model, logits, labels, corner)
+        return [metrics]
 
 
 def _trained(config: Config, seed: int, work: Work) -> "Target":
@@ -66,14 +71,15 @@ def _trained(config: Config, seed: int, work: Work) -> "Target":
             f" images, got {config.images}."
         )
     attack = partial(adversarial, config.eps, config.inner_steps)
+    design = lipschitz.design if name == OWN else partial(networks.design, "small")
     setting, (fitted,) = classifier.fit(
         config,
-        networks.design("small", data.shape),
+        design(data.shape),
         MARGINS["softmax"]._replace(title=f"{name}, {training} training"),
         data,
         [seed],
         work,
-        conv=operator(name).conv,
+        conv=nnx.Conv if name == OWN else operator(name).conv,
         perturb=attack if training == "adversarial" else None,
     )
     model = _model(setting, fitted.state, data.mean)
@@ -105,17 +111,13 @@ def _model(setting: classifier.Setting, state: classifier.State, mean: Any) -> A
     return jax.tree_util.Partial(classify, setting.graph, variables, jnp.asarray(mean))
 
 
-def cross_entropy(model: Any, labels: jax.Array, images: jax.Array) -> jax.Array:
+def cross_entropy(model: Any, labels: Any, images: Any) -> jax.Array:
     """The loss of training, ``[n]``."""
     return optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
 
 
 def margin(model: Any, labels: jax.Array, images: jax.Array) -> jax.Array:
-    """The largest other logit less that of the label, ``[n]``.
-
-    Its gradient does not vanish where the model is certain, as that of the cross
-    entropy does (Carlini and Wagner 2017).
-    """
+    """The largest other logit less the label's, ``[n]`` (Carlini, Wagner 2017)."""
     logits = model(images)
     is_target = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     target = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
@@ -149,9 +151,8 @@ class Target(NamedTuple):
 
     def losses(self, moves: np.ndarray) -> np.ndarray:
         """Cross entropy of the images after a move, cut to [0, 1], ``[n]``."""
-        logits: Any = self.logits(np.clip(self.images + moves, 0.0, 1.0))
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, self.labels)
-        return np.asarray(loss)
+        logits = self.logits(np.clip(self.images + moves, 0.0, 1.0))
+        return np.asarray(cross_entropy(lambda x: x, self.labels, logits))
 
     def correct(self, images: np.ndarray) -> np.ndarray:
         """Which images have the largest logit at their label, ``[n]``."""
@@ -177,11 +178,8 @@ def measure(
 ) -> dict[str, Any]:
     """Accuracies of one model under attack, and what says whether to believe them.
 
-    Args:
-        target: The model and the images.
-        config: The settings of the attacks.
-        moved: The images after attacks on another model.
-        moved_by_radius: Those that are checked, after them, at each of ``RADII``.
+    ``moved`` are the images after attacks on another model, ``moved_by_radius`` those
+    that are checked, after attacks at each of ``RADII``.
 
     Returns:
         ``accuracy``: in percent, under each attack; under ``all`` an image counts if it
@@ -251,9 +249,7 @@ def checks(
         along the sign of its gradient than along random signs.
 
     References:
-        Athalye et al., `Obfuscated Gradients Give a False Sense of Security
-        <https://arxiv.org/abs/1802.00420>`_, ICML 2018, Sec. 3.1; Carlini et al., `On
-        Evaluating Adversarial Robustness <https://arxiv.org/abs/1902.06705>`_, 2019.
+        Athalye et al., ICML 2018 (https://arxiv.org/abs/1802.00420), Sec. 3.1.
     """
     # The same loss in both, as where the gradient is zero, is no rise along it.
     along, across = (target.losses(eps * x) for x in directions(target))

@@ -15,10 +15,18 @@ from sphax.distributions._log_partition import (
     mean_gap,
     mean_slope,
 )
+from sphax.distributions._power_divergence import (
+    power_from_uniform,
+    power_from_von_mises_fisher,
+    two_powers,
+    uniform_from_power,
+    von_mises_fisher_from_power,
+)
+from sphax.distributions._power_spherical import PowerSpherical
 from sphax.distributions._symmetric import (
     RotationallySymmetric,
+    aligned,
     cosine_gap,
-    with_rank,
 )
 from sphax.distributions._uniform import SphericalUniform
 from sphax.distributions._von_mises_fisher import VonMisesFisher
@@ -35,7 +43,7 @@ def kl_divergence(
 ) -> jax.Array:
     r"""Kullback-Leibler divergence, :math:`E_p[\log p(x) - \log q(x)]`.
 
-    In closed form, with nothing that cancels:
+    With nothing that cancels:
 
     - of a von Mises-Fisher distribution from the uniform one,
       :math:`\kappa A(\kappa) - \psi(\kappa)`, whose derivative in :math:`\kappa` is
@@ -46,7 +54,15 @@ def kl_divergence(
     - between two von Mises-Fisher distributions,
       :math:`\psi(\kappa_2) - \psi(\kappa_1) - (\kappa_2 - \kappa_1) A(\kappa_1)
       + \kappa_2 A(\kappa_1) (1 - \mu_1^\top \mu_2)`, exactly 0 with zero gradient for
-      equal parameters.
+      equal parameters;
+    - of a power spherical distribution from the uniform one,
+      :math:`\kappa \varphi'(\kappa) - \varphi(\kappa)` with
+      :math:`\varphi(\kappa) = \log E_U[(1 + \mu^\top x)^\kappa]`, the uniform one from
+      it, and from a von Mises-Fisher distribution, all in closed form;
+    - between two power spherical distributions, in closed form if their mean directions
+      are equal, and otherwise, like that of a von Mises-Fisher from a power spherical
+      distribution, by quadrature over 192 x 24 pairs of angles; the relative error is
+      then about 1e-6 in two dimensions, and smaller in more.
 
     Args:
         p: Distribution over which the expectation is.
@@ -106,24 +122,9 @@ def _of_uniform(p: SphericalUniform, q: VonMisesFisher) -> jax.Array:
 
 
 def _two_von_mises_fisher(p: VonMisesFisher, q: VonMisesFisher) -> jax.Array:
-    mean1, mean2, k1, k2 = _aligned(p, q)
+    mean1, mean2, k1, k2 = aligned(p, q)
     apart = k2 * mean_cosine(k1, p.dimension) * cosine_gap(mean1, mean2)
     return bregman(k1, k2, p.dimension) + apart
-
-
-def _aligned(
-    p: RotationallySymmetric, q: RotationallySymmetric
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Mean directions ``[..., d]`` and concentrations ``[...]`` of two, broadcast."""
-    (mean1, k1), (mean2, k2) = p.parameters(), q.parameters()
-    batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
-    wide = jnp.promote_types(mean1.dtype, mean2.dtype)
-    return (
-        with_rank(mean1, len(batch) + 1).astype(wide),
-        with_rank(mean2, len(batch) + 1).astype(wide),
-        jnp.broadcast_to(k1, batch).astype(wide),
-        jnp.broadcast_to(k2, batch).astype(wide),
-    )
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -134,33 +135,45 @@ def bregman(k1: jax.Array, k2: jax.Array, dimension: int) -> jax.Array:
     remainder of Taylor's formula,
     :math:`(k_2 - k_1)^2 \int_0^1 (1 - \tau) A'(k_1 + \tau (k_2 - k_1)) d\tau`.
     """
+    _, remainder = _slope_integrals(k1, k2, dimension)
     step = k2 - k1
-    nodes, weights = (jnp.asarray(x, k1.dtype) for x in (_NODES, _WEIGHTS))
-
-    def add(i, total):
-        slope = mean_slope(k1 + nodes[i] * step, dimension)
-        return total + weights[i] * (1.0 - nodes[i]) * slope
-
-    total = jax.lax.fori_loop(0, len(_NODES), add, jnp.zeros_like(step))
     small = log_partition(k2, dimension) - log_partition(k1, dimension)
     small -= step * mean_cosine(k1, dimension)
     large = log_partition_gap(k2, dimension) - log_partition_gap(k1, dimension)
     large += step * mean_gap(k1, dimension)
     far = jnp.where(k1 > dimension / 2, large, small)
-    is_near = (k2 <= 4.0 * k1) & (k1 <= 4.0 * k2)
-    return jnp.where(is_near, step * step * total, far)
+    return jnp.where(_are_near(k1, k2), step * step * remainder, far)
 
 
 @bregman.defjvp
 def _bregman_jvp(dimension, primals, tangents):
     (k1, k2), (dk1, dk2) = primals, tangents
-    rise = jnp.where(
-        k1 > dimension / 2,
-        mean_gap(k1, dimension) - mean_gap(k2, dimension),
-        mean_cosine(k2, dimension) - mean_cosine(k1, dimension),
-    )
-    change = rise * dk2 - (k2 - k1) * mean_slope(k1, dimension) * dk1
-    return bregman(k1, k2, dimension), change
+    average, _ = _slope_integrals(k1, k2, dimension)
+    small = mean_cosine(k2, dimension) - mean_cosine(k1, dimension)
+    large = mean_gap(k1, dimension) - mean_gap(k2, dimension)
+    far = jnp.where(k1 > dimension / 2, large, small)
+    step = k2 - k1
+    of_second = jnp.where(_are_near(k1, k2), step * average, far)
+    of_first = -step * mean_slope(k1, dimension)
+    return bregman(k1, k2, dimension), of_first * dk1 + of_second * dk2
+
+
+def _are_near(k1: jax.Array, k2: jax.Array) -> jax.Array:
+    return (k2 <= 4.0 * k1) & (k1 <= 4.0 * k2)
+
+
+def _slope_integrals(
+    k1: jax.Array, k2: jax.Array, dimension: int
+) -> tuple[jax.Array, jax.Array]:
+    r""":math:`\int_0^1 A'(k_1 + \tau (k_2 - k_1)) d\tau`, and with 1 - tau inside."""
+    nodes, weights = (jnp.asarray(x, k1.dtype) for x in (_NODES, _WEIGHTS))
+
+    def add(i, totals):
+        slope = weights[i] * mean_slope(k1 + nodes[i] * (k2 - k1), dimension)
+        return totals[0] + slope, totals[1] + (1.0 - nodes[i]) * slope
+
+    zeros = jnp.zeros_like(k1 + k2)
+    return jax.lax.fori_loop(0, len(_NODES), add, (zeros, zeros))
 
 
 _RULES = {
@@ -168,4 +181,9 @@ _RULES = {
     (VonMisesFisher, SphericalUniform): _from_uniform,
     (SphericalUniform, VonMisesFisher): _of_uniform,
     (VonMisesFisher, VonMisesFisher): _two_von_mises_fisher,
+    (PowerSpherical, SphericalUniform): power_from_uniform,
+    (SphericalUniform, PowerSpherical): uniform_from_power,
+    (PowerSpherical, PowerSpherical): two_powers,
+    (PowerSpherical, VonMisesFisher): power_from_von_mises_fisher,
+    (VonMisesFisher, PowerSpherical): von_mises_fisher_from_power,
 }

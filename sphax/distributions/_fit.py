@@ -19,6 +19,9 @@ from sphax._compiled import compiled
 from sphax._masking import as_weights, zero_masked
 from sphax._numerics import divide, dot, safe_sqrt, widen
 from sphax.distributions._log_partition import mean_cosine, mean_gap, mean_slope
+from sphax.distributions._power_fit import power_spherical
+from sphax.distributions._power_spherical import PowerSpherical
+from sphax.distributions._symmetric import RotationallySymmetric
 from sphax.distributions._von_mises_fisher import VonMisesFisher
 from sphax.sphere import direction, length
 
@@ -108,12 +111,12 @@ class Resultant(NamedTuple):
 def fit(
     points: ArrayLike,
     *,
-    family: type[VonMisesFisher] = VonMisesFisher,
+    family: type[RotationallySymmetric] = VonMisesFisher,
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
     correct_bias: bool = False,
     max_concentration: float = 1e5,
-) -> VonMisesFisher:
+) -> RotationallySymmetric:
     r"""Distribution with the largest likelihood of points on the sphere.
 
     With the mean of the points, :math:`r = \sum_i w_i \hat x_i / \sum_i w_i`, and its
@@ -128,14 +131,21 @@ def fit(
     :math:`\max(0, (n R^2 - 1) / (n - 1))`, with the effective number of points
     :math:`n = (\sum w)^2 / \sum w^2`.
 
+    The power spherical distribution has no closed form for its mean direction: twelve
+    steps of Fisher scoring from the direction of the mean, each with the concentration
+    that is best for it, :math:`\varphi'(\kappa) = \sum_i w_i \log(1 + \mu^\top \hat
+    x_i) / \sum_i w_i`.
+
     Args:
         points: Floating, ``[..., n, d]``; only their directions count, and zero rows
             are left out. Each set of ``n`` has a distribution of its own.
-        family: Kind of distribution, :class:`VonMisesFisher`.
+        family: Kind of distribution, :class:`VonMisesFisher` or
+            :class:`PowerSpherical`.
         weights: Of the points, floating, 0 or more, ``[..., n]``; by default equal.
         where: Boolean mask or weights, ``[..., n]``, which multiply the others. Rows of
             weight zero are zeroed before anything else: a NaN in them reaches nothing.
-        correct_bias: Whether to correct the length for the number of points.
+        correct_bias: Whether to correct the length for the number of points; for
+            :class:`VonMisesFisher` alone.
         max_concentration: Largest concentration, which equal points get, and a single
             one; the gradient is then 0. Positive.
 
@@ -167,6 +177,12 @@ def fit(
     where = as_weights(where, shape, of)
     check_choice("family", family, tuple(_FITS))
     check_flag("correct_bias", correct_bias)
+    if correct_bias and family is not VonMisesFisher:
+        raise ValueError(
+            "correct_bias corrects the length of the mean, which determines the"
+            " concentration of VonMisesFisher alone, got correct_bias=True with"
+            f" {family.__name__}; leave it out."
+        )
     check_range("max_concentration", max_concentration, 0.0, exclude_low=True)
     return _fit(
         points,
@@ -215,4 +231,4 @@ def _von_mises_fisher(x, weights, resultant, max_concentration):
     return VonMisesFisher(resultant.direction, k)
 
 
-_FITS = {VonMisesFisher: _von_mises_fisher}
+_FITS = {VonMisesFisher: _von_mises_fisher, PowerSpherical: power_spherical}

@@ -103,6 +103,8 @@ class _Ladder(NamedTuple):
     rho: jax.Array  # d A / k
 
 
+# Jitted, so that it is traced once for all functions and their derivatives.
+@functools.partial(jax.jit, static_argnums=1)
 def _ladder(k: jax.Array, dimension: int) -> _Ladder:
     """All quantities of one order, by Debye's expansion at a higher order.
 

@@ -92,10 +92,11 @@ class RotationallySymmetric(abc.ABC):
         return jnp.broadcast_to(self.parameters()[1], self.batch_shape)
 
     @abc.abstractmethod
-    def log_density(self, gap: jax.Array) -> jax.Array:
+    def log_density(self, gap: jax.Array, opposite: jax.Array) -> jax.Array:
         r"""Log density where :math:`1 - \mu^\top x` is ``gap``.
 
-        ``gap`` is in float32 at least, and broadcasts against the concentrations of
+        ``opposite`` is :math:`1 + \mu^\top x`, without cancellation. Both are in
+        float32 at least, and broadcast against the concentrations of
         :meth:`parameters`. :meth:`log_prob` calls this.
         """
 
@@ -152,11 +153,11 @@ class RotationallySymmetric(abc.ABC):
 
         With the angle :math:`\theta` to the mean direction and a random direction
         :math:`v` around it, :math:`x = \cos\theta\, \mu + \sin\theta\, v`. Its
-        derivative in the concentration is that of :math:`\theta` at a fixed quantile
-        (implicit reparameterization); its derivative in :math:`\mu` is the rotation
-        that moves :math:`\mu`. The gradient of an average of a smooth function of the
-        sample is an unbiased estimate of the gradient of its expectation. Second
-        derivatives are not supported.
+        derivative in the concentration is implicit: that of :math:`\theta` at a fixed
+        quantile, or of the two gamma variables that determine :math:`\theta`. Its
+        derivative in :math:`\mu` is the rotation that moves :math:`\mu`. The gradient
+        of an average of a smooth function of the sample is an unbiased estimate of the
+        gradient of its expectation. Second derivatives are not supported.
 
         Args:
             key: Random key.
@@ -183,8 +184,8 @@ def _log_prob(distribution, points):
     rank = max(points.ndim - 1, k.ndim)
     wide = jnp.promote_types(points.dtype, mean.dtype)
     x = with_rank(direction(widen(points)).astype(wide), rank + 1)
-    gap = cosine_gap(x, with_rank(mean, rank + 1).astype(wide))
-    return distribution.log_density(gap)
+    mean = with_rank(mean, rank + 1).astype(wide)
+    return distribution.log_density(cosine_gap(x, mean), cosine_gap(x, -mean))
 
 
 @compiled("shape")
@@ -211,6 +212,21 @@ def cosine_gap(x: jax.Array, y: jax.Array) -> jax.Array:
     difference = x - y
     missing = [jnp.all(v == 0.0, axis=-1).astype(difference.dtype) for v in (x, y)]
     return 0.5 * (dot(difference, difference) + missing[0] + missing[1])
+
+
+def aligned(
+    p: RotationallySymmetric, q: RotationallySymmetric
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Mean directions ``[..., d]`` and concentrations ``[...]`` of two, broadcast."""
+    (mean1, k1), (mean2, k2) = p.parameters(), q.parameters()
+    batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
+    wide = jnp.promote_types(mean1.dtype, mean2.dtype)
+    return (
+        with_rank(mean1, len(batch) + 1).astype(wide),
+        with_rank(mean2, len(batch) + 1).astype(wide),
+        jnp.broadcast_to(k1, batch).astype(wide),
+        jnp.broadcast_to(k2, batch).astype(wide),
+    )
 
 
 def with_rank(x: jax.Array, rank: int) -> jax.Array:

@@ -17,7 +17,7 @@ from sphax.distributions._log_partition import (
     mean_cosine,
     mean_gap,
 )
-from sphax.distributions._symmetric import RotationallySymmetric
+from sphax.distributions._symmetric import RotationallySymmetric, with_rank
 from sphax.distributions._uniform import log_surface
 
 # No sample is left undecided by as many proposals, each accepted with probability 0.65
@@ -77,9 +77,9 @@ class VonMisesFisher(RotationallySymmetric):
     mean_direction: jax.Array
     concentration: float | jax.Array
 
-    def log_density(self, gap: jax.Array) -> jax.Array:
-        _, k = self.parameters()
-        k = jnp.broadcast_to(k, gap.shape).astype(gap.dtype)
+    def log_density(self, gap: jax.Array, opposite: jax.Array) -> jax.Array:
+        del opposite
+        k = with_rank(self.parameters()[1], gap.ndim).astype(gap.dtype)
         d = self.dimension
         # For large concentrations both terms of the first form are large.
         near = -k * gap - log_partition_gap(k, d)

@@ -23,6 +23,8 @@ from sphax.losses._core.pairs import PairOptions as PairOptions
 from sphax.losses._dcl import dcl as dcl
 from sphax.losses._dominant_subcenters import angles_to_dominant as angles_to_dominant
 from sphax.losses._dominant_subcenters import dominant_subcenters as dominant_subcenters
+from sphax.losses._elbo import importance_weighted_elbo as importance_weighted_elbo
+from sphax.losses._elbo import negative_elbo as negative_elbo
 from sphax.losses._ge2e import ge2e as ge2e
 from sphax.losses._hinge import hinge as hinge
 from sphax.losses._hyperspherical_prototypes import (
@@ -63,6 +65,8 @@ from sphax.losses._proxy_nca import proxy_nca as proxy_nca
 from sphax.losses._ring import ring as ring
 from sphax.losses._sigmoid_pairs import sigmoid_pairs as sigmoid_pairs
 from sphax.losses._soft_triple import soft_triple as soft_triple
+from sphax.losses._sphere_gan import sphere_gan_critic as sphere_gan_critic
+from sphax.losses._sphere_gan import sphere_gan_generator as sphere_gan_generator
 from sphax.losses._sphereface2 import sphereface2 as sphereface2
 from sphax.losses._sphereface2 import sphereface2_bias as sphereface2_bias
 from sphax.losses._supervised_contrastive import (

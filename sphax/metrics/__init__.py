@@ -20,6 +20,7 @@ from sphax.metrics._calibration import PavCalibration as PavCalibration
 from sphax.metrics._calibration import calibrate as calibrate
 from sphax.metrics._calibration import cllr as cllr
 from sphax.metrics._calibration import min_cllr as min_cllr
+from sphax.metrics._certified_radius import certified_radius as certified_radius
 from sphax.metrics._identification import Cmc as Cmc
 from sphax.metrics._identification import DirAtFar as DirAtFar
 from sphax.metrics._identification import TpirAtFpir as TpirAtFpir

@@ -1,4 +1,4 @@
-"""Networks that end in an embedding; their convolution is an argument."""
+"""Networks from images to embeddings, whose convolution is an argument, and nGPT."""
 
 from sphax import _discovery
 from sphax.networks._backbone import Backbone as Backbone
@@ -9,6 +9,8 @@ from sphax.networks._embeddings import FaceEmbedding as FaceEmbedding
 from sphax.networks._embeddings import LinearEmbedding as LinearEmbedding
 from sphax.networks._embeddings import MeanEmbedding as MeanEmbedding
 from sphax.networks._embeddings import NormalizedEmbedding as NormalizedEmbedding
+from sphax.networks._generate import generate as generate
+from sphax.networks._ngpt import NGPT as NGPT
 from sphax.networks._presets import BACKBONES as BACKBONES
 from sphax.networks._presets import TABLE_2_1 as TABLE_2_1
 from sphax.networks._units import ConvUnit as ConvUnit

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._checks import check_number_or_schedule
 from sphax._numerics import widen
 from sphax.neurons import Neurons
 from sphax.optim._energy import add_energy_gradient
 from sphax.optim._layer_weights import Weight
 from sphax.optim._neurons import Mask, check_optimizer
+from sphax.optim._whole import check_learning_rate
 
 
 class DecoupledState(NamedTuple):
@@ -82,9 +82,7 @@ def decoupled(
     """
     check_optimizer("optimizer", optimizer)
     check_optimizer("regularizer", regularizer)
-    check_number_or_schedule("learning_rate", learning_rate)
-    if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
-        raise ValueError(f"learning_rate must not be negative, got {learning_rate}.")
+    check_learning_rate(learning_rate)
     optimizer = optax.with_extra_args_support(optimizer)
     descent = optax.with_extra_args_support(
         optax.chain(regularizer, optax.scale_by_learning_rate(learning_rate))

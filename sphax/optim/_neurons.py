@@ -1,17 +1,23 @@
 """What transforms share: the leaves that they treat, and the making of a transform."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from sphax._checks import check_number, shown
+from sphax._compiled import map_alike
+from sphax._linalg import entries
 from sphax._numerics import widen
 from sphax._paths import by_path, listed
 from sphax.neurons import Axes, Neurons, find, replace
+from sphax.sphere import length
 
+# What has a norm of its own: each matrix of a leaf, or each of its rows.
+Per = Literal["matrix", "neuron"]
 # As optax takes it: a pytree of booleans, or a function of params to one.
 Mask = Callable[[optax.Params], Any] | Any
 # What optax puts in the place of leaves that a mask has left out.
@@ -136,6 +142,40 @@ def check_optimizer(name: str, value: Any) -> None:
         raise TypeError(
             f"{name} must be an optimizer, such as optax.sgd(0.1), got {shown(value)}."
         )
+
+
+def check_values(
+    check: Callable[[str, Axes, jax.Array], None],
+    found: Mapping[str, Axes],
+    leaves: Mapping[str, jax.Array],
+) -> None:
+    """Calls ``check(path, axes, leaf)``, which may raise, for leaves of known values.
+
+    Inside ``jit``, no value is known.
+    """
+    for name, leaf in leaves.items():
+        if not isinstance(leaf, Tracer):
+            check(name, found[name], leaf)
+
+
+def check_not_zero(name: str, axes: Axes, leaf: jax.Array, *, per: Per) -> None:
+    """Raises if a matrix, or a neuron, is zero, and so has no norm to keep."""
+    if bool(map_alike(_any_is_zero, {name: leaf}, {name: (axes, per)})[name]):
+        raise ValueError(
+            f"params must have a norm that can be kept, got a zero {per} at"
+            f" {listed([name])} of shape {leaf.shape}: start it from a random one, or"
+            " leave the leaf out by mask."
+        )
+
+
+def as_vectors(rows: jax.Array, per: Per) -> jax.Array:
+    """Rows ``[sets, n, d]`` as they are, or each matrix as one vector."""
+    return rows if per == "neuron" else entries(rows)[:, None, :]
+
+
+def _any_is_zero(fixed, leaf):
+    axes, per = fixed
+    return jnp.any(length(as_vectors(axes.rows(leaf), per)) == 0.0)
 
 
 def _masked(params: Any, mask: Mask) -> Any:

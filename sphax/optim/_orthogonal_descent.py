@@ -1,27 +1,17 @@
 """Gradient descent on params that are orthogonal matrices."""
 
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from sphax._checks import check_choice, check_number, check_number_or_schedule
-from sphax._compiled import map_alike
+from sphax._checks import check_choice, check_number
 from sphax._linalg import entries, newton_schulz_step, product
 from sphax._numerics import widen
-from sphax.neurons import NeuronDimensions, Neurons, select
-from sphax.optim._neurons import (
-    Mask,
-    as_rows,
-    as_update,
-    check_optimizer,
-    find_neurons,
-    leave_out,
-    transform,
-    update_others,
-)
+from sphax.neurons import NeuronDimensions, Neurons
+from sphax.optim._neurons import Mask, as_rows, as_update
+from sphax.optim._whole import whole_optimizer
 from sphax.orthogonal import cayley, tangent_generator
 from sphax.sphere import length
 
@@ -106,8 +96,9 @@ def orthogonal_descent(
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
             ``init``, if ``neurons`` is not made of `NeuronDimensions`.
-        ValueError: If ``step`` is unknown; from ``init``, if there are no matrices or
-            declared axes do not fit; from ``update``, without ``params``.
+        ValueError: If ``step`` is unknown or ``learning_rate``, given as a number,
+            negative; from ``init``, if there are no matrices or declared axes do not
+            fit; from ``update``, without ``params``.
 
     Example:
         >>> import optax
@@ -125,48 +116,33 @@ def orthogonal_descent(
         via the Cayley Transform <https://arxiv.org/abs/2002.01113>`_, ICLR 2020.
     """
     check_choice("step", step, ("exact", "released"))
-    check_number_or_schedule("learning_rate", learning_rate)
     check_number("momentum", momentum)
     if others is None:
         others = optax.sgd(learning_rate, momentum)
-    check_optimizer("others", others)
-    find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
-
-    def init(params):
-        found = find(params)
-        leaves = select(params, found)
-        return OrthogonalDescentState(
-            jnp.zeros([], jnp.int32),
-            {name: jnp.zeros_like(widen(leaf)) for name, leaf in leaves.items()},
-            others.init(leave_out(params, found)),
-        )
-
-    def update(updates, state, params=None, **extra_args):
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        found = find(params, at_init=state.momentum)
-        gradients, leaves = select(updates, found), select(params, found)
-        entries = {
-            name: (gradients[name], leaves[name], state.momentum[name])
-            for name in found
-        }
-        fixed = {name: (axes, step, polish) for name, axes in found.items()}
-        after = map_alike(_descend, entries, fixed, rate, momentum)
-        updates_by_path = {name: update for name, (update, _) in after.items()}
-        updates, others_state = update_others(
-            updates, params, updates_by_path, others, state.others, **extra_args
-        )
-        state = OrthogonalDescentState(
-            jnp.asarray(optax.safe_increment(state.count)),
-            {name: momentum for name, (_, momentum) in after.items()},
-            others_state,
-        )
-        return updates, state
-
-    return transform(OrthogonalDescentState, init, update, others=others)
+    return whole_optimizer(
+        OrthogonalDescentState,
+        _start,
+        _descend,
+        learning_rate=learning_rate,
+        options=(step, polish),
+        hyperparams=(momentum,),
+        others=others,
+        neurons=neurons,
+        mask=mask,
+        allow_empty=allow_empty,
+    )
 
 
-def _descend(fixed, entry, rate, momentum):
+def _start(fixed, leaf):
+    """The momentum of a leaf before the first step."""
+    del fixed
+    return (jnp.zeros_like(widen(leaf)),)
+
+
+def _descend(fixed, entry, rate, count, hyperparams):
     """The update of a leaf, and its new momentum."""
+    del count
+    (momentum,) = hyperparams
     (axes, step, polish), (gradient, leaf, old_momentum) = fixed, entry
     slopes, frames = (rows.mT for rows in as_rows(axes, gradient, leaf))
     beta = jnp.asarray(momentum, frames.dtype)

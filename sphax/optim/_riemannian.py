@@ -1,6 +1,5 @@
 """SGD and Adam on spheres and on orthonormal frames."""
 
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -8,21 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from sphax import orthogonal, sphere
-from sphax._checks import check_choice, check_number, check_number_or_schedule
-from sphax._compiled import map_alike
+from sphax._checks import check_choice, check_number
 from sphax._numerics import widen
-from sphax.neurons import Neurons, select
-from sphax.optim._neurons import (
-    Mask,
-    as_rows,
-    as_update,
-    check_optimizer,
-    find_neurons,
-    leave_out,
-    transform,
-    update_others,
-)
-from sphax.sphere import direction, length
+from sphax.neurons import Neurons
+from sphax.optim._neurons import Mask, as_rows, as_update
+from sphax.optim._sphere import at_lengths
+from sphax.optim._whole import whole_optimizer
+from sphax.sphere import length
 
 Manifold = Literal["sphere", "orthogonal"]
 
@@ -102,9 +93,10 @@ def riemannian_sgd(
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
             ``init``, if ``neurons`` is not made of `NeuronDimensions`.
-        ValueError: If ``manifold`` is unknown; from ``init``, if there are no neurons
-            or declared axes do not fit; from ``update``, without ``params``, or for
-            more neurons than dimensions on ``"orthogonal"``.
+        ValueError: If ``manifold`` is unknown or ``learning_rate``, given as a number,
+            negative; from ``init``, if there are no neurons or declared axes do not
+            fit; from ``update``, without ``params``, or for more neurons than
+            dimensions on ``"orthogonal"``.
 
     Example:
         >>> import optax
@@ -122,8 +114,19 @@ def riemannian_sgd(
     if others is None:
         has_momentum = not isinstance(momentum, (int, float)) or momentum != 0
         others = optax.sgd(learning_rate, momentum if has_momentum else None)
-    find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
-    return _riemannian(_sgd, (momentum,), learning_rate, manifold, others, find)
+    check_choice("manifold", manifold, get_args(Manifold))
+    return whole_optimizer(
+        RiemannianState,
+        _start,
+        _step,
+        learning_rate=learning_rate,
+        options=(_sgd, manifold),
+        hyperparams=(momentum,),
+        others=others,
+        neurons=neurons,
+        mask=mask,
+        allow_empty=allow_empty,
+    )
 
 
 def riemannian_adam(
@@ -191,8 +194,19 @@ def riemannian_adam(
         check_number(name, value)
     if others is None:
         others = optax.adam(learning_rate, b1, b2, eps)
-    find = partial(find_neurons, neurons=neurons, mask=mask, allow_empty=allow_empty)
-    return _riemannian(_adam, (b1, b2, eps), learning_rate, manifold, others, find)
+    check_choice("manifold", manifold, get_args(Manifold))
+    return whole_optimizer(
+        RiemannianState,
+        _start,
+        _step,
+        learning_rate=learning_rate,
+        options=(_adam, manifold),
+        hyperparams=(b1, b2, eps),
+        others=others,
+        neurons=neurons,
+        mask=mask,
+        allow_empty=allow_empty,
+    )
 
 
 def _sgd(hyperparams, gradient, mu, nu, count, manifold):
@@ -218,54 +232,17 @@ def _squared_lengths(rows, manifold):
     return jnp.sum(jnp.square(rows), axis=axes, keepdims=True)
 
 
-def _riemannian(rule, hyperparams, learning_rate, manifold, others, find):
-    """Optimizer whose ``rule``, `_sgd` or `_adam`, makes steps of tangent gradients."""
-    check_number_or_schedule("learning_rate", learning_rate)
-    check_optimizer("others", others)
-    check_choice("manifold", manifold, get_args(Manifold))
-
-    def init(params):
-        found = find(params)
-        leaves = select(params, found)
-        fixed = {name: (axes, manifold) for name, axes in found.items()}
-        starts = map_alike(_first_state, leaves, fixed)
-        nu, lengths = _columns(starts, 2)
-        return RiemannianState(
-            jnp.zeros([], jnp.int32),
-            {name: jnp.zeros_like(widen(leaf)) for name, leaf in leaves.items()},
-            nu,
-            lengths,
-            others.init(leave_out(params, found)),
-        )
-
-    def update(updates, state, params=None, **extra_args):
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        count = jnp.asarray(optax.safe_increment(state.count))
-        found = find(params, at_init=state.mu)
-        gradients, leaves = select(updates, found), select(params, found)
-        columns = gradients, leaves, state.mu, state.nu, state.lengths
-        entries = {name: tuple(column[name] for column in columns) for name in found}
-        fixed = {name: (rule, axes, manifold) for name, axes in found.items()}
-        after = map_alike(_step, entries, fixed, rate, count, hyperparams)
-        updates_by_path, mu, nu, lengths = _columns(after, 4)
-        updates, others_state = update_others(
-            updates, params, updates_by_path, others, state.others, **extra_args
-        )
-        return updates, RiemannianState(count, mu, nu, lengths, others_state)
-
-    return transform(RiemannianState, init, update, others=others)
-
-
-def _first_state(fixed, leaf):
-    """The second moments of a leaf, zero, and the lengths of its neurons."""
-    axes, manifold = fixed
-    rows = axes.rows(widen(leaf))
-    return jnp.zeros_like(_squared_lengths(rows, manifold)), length(rows)[..., None]
+def _start(fixed, leaf):
+    """The moments of a leaf, zero, and the lengths of its neurons."""
+    (axes, _, manifold), wide = fixed, widen(leaf)
+    rows = axes.rows(wide)
+    nu = jnp.zeros_like(_squared_lengths(rows, manifold))
+    return jnp.zeros_like(wide), nu, length(rows)[..., None]
 
 
 def _step(fixed, entry, rate, count, hyperparams):
     """The update of a leaf, its moments, and the lengths of its neurons."""
-    (rule, axes, manifold), (gradient, leaf, mu, nu, lengths) = fixed, entry
+    (axes, rule, manifold), (gradient, leaf, mu, nu, lengths) = fixed, entry
     slopes, points = as_rows(axes, gradient, leaf)
     slopes = _project(manifold, points, slopes)
     momentum = axes.rows(mu).astype(slopes.dtype)
@@ -273,9 +250,7 @@ def _step(fixed, entry, rate, count, hyperparams):
     step = -jnp.asarray(rate, ahead.dtype) * ahead
     if manifold == "sphere":
         lengths = _lengths_to_keep(lengths, points, leaf.dtype)
-        unit = direction(points + step)
-        is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
-        new_points = jnp.where(is_zero, points, lengths * unit)
+        new_points = at_lengths(points, step, lengths)
         momentum = sphere.parallel_transport(points, new_points, momentum)
     else:
         new_points = orthogonal.polar_retraction(points.mT, step.mT).mT
@@ -303,8 +278,3 @@ def _lengths_to_keep(at_init, points, dtype):
     now = length(points)[..., None].astype(at_init.dtype)
     rounding = 2.0 * float(jnp.finfo(dtype).eps) * at_init
     return jnp.where(jnp.abs(now - at_init) <= rounding, at_init, now)
-
-
-def _columns(rows, count):
-    """Dicts by path of the first, second, ... of the values of a dict of tuples."""
-    return tuple({name: row[i] for name, row in rows.items()} for i in range(count))

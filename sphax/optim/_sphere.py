@@ -202,11 +202,21 @@ def _scale(update, param, step, power):
 
 
 def _retract(update, param, step, radius, every):
-    unit = direction(param + update)
-    is_zero = jnp.all(unit == 0.0, axis=-1, keepdims=True)
-    moved = jnp.where(is_zero, param, jnp.asarray(radius, unit.dtype) * unit)
+    moved = at_lengths(param, update, jnp.asarray(radius, param.dtype))
     is_due = step % jnp.asarray(every, step.dtype) == 0
     return jnp.where(is_due, moved - param, update)
+
+
+def at_lengths(
+    points: jax.Array, step: jax.Array, lengths: jax.typing.ArrayLike
+) -> jax.Array:
+    """Points after a step, at given lengths; one that it moves to the origin stays.
+
+    NaN where a length is.
+    """
+    moved = lengths * direction(points + step)
+    is_zero = jnp.all(moved == 0.0, axis=-1, keepdims=True)
+    return jnp.where(is_zero, points, moved)
 
 
 def _neuronwise(

@@ -30,7 +30,8 @@ def boft(
     ``"butterfly"``, the chunks :math:`c` and :math:`c + 2^{i-1}`, whose numbers differ
     in bit :math:`i - 1` only, form a block of :math:`R_i`. One factor is :func:`oft`;
     :math:`m = 1 + \log_2 (d / b)` factors connect every coordinate with every other, as
-    a fast Fourier transform does, with :math:`m d (b - 1) / 2` degrees of freedom.
+    a fast Fourier transform does, with :math:`m d (b - 1) / 2` degrees of freedom. A
+    :class:`ButterflyRotation` rotates the inputs of a kernel instead.
 
     With ``"digits"``, a block of :math:`R_i` has the coordinates whose numbers to base
     :math:`b` differ in digit :math:`i` only, counted from the last: a transform of

@@ -27,7 +27,8 @@ def oft(
     starting from the identity. One rotation acts on all neurons, which keep their
     angles. With a bound, :math:`Q_i` is scaled down to
     :math:`\|Q_i\|_F \le \epsilon` where it is longer (COFT): no neuron rotates by more
-    than :math:`2 \arctan(\epsilon / \sqrt 2)`.
+    than :math:`2 \arctan(\epsilon / \sqrt 2)`. A :class:`BlockRotation` rotates the
+    inputs of a kernel instead, which stays as it is.
 
     Args:
         block_size: Size of the blocks, or the largest divisor of the dimension below

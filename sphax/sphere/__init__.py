@@ -14,5 +14,7 @@ from sphax.sphere._lengths import direction as direction
 from sphax.sphere._lengths import length as length
 from sphax.sphere._lengths import normalize as normalize
 from sphax.sphere._sampling import sample_uniform as sample_uniform
+from sphax.sphere._stereographic import angle_to_north_pole as angle_to_north_pole
+from sphax.sphere._stereographic import inverse_stereographic as inverse_stereographic
 
 __dir__ = _discovery.dir_of(__name__)

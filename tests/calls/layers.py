@@ -9,6 +9,7 @@ import sphax as sx
 from tests.calls._call import Call, normal
 
 X, IMAGES = normal(0, 8, 4), normal(1, 8, 6, 4)
+RESPONSE = jnp.asarray(normal(2, 4, 4, 8) + 1j * normal(3, 4, 4, 8))
 LABELS = np.arange(8, dtype=np.int32)
 ROWS, SPACE = ("batch", "features"), ("batch", None, "features")
 TANH, COSINE = sx.operators.Tanh(), sx.operators.Cosine()
@@ -70,7 +71,42 @@ CALLS = [
         (IMAGES,),
         (SPACE,),
     ),
+    module(
+        "layers.AdaptedLinear",
+        lambda rngs: sx.layers.AdaptedLinear(
+            nnx.Linear(4, 8, rngs=rngs),
+            sx.reparam.BlockRotation(jnp.asarray(normal(2, 2, 1)), dimension=4),
+        ),
+        (X,),
+        (ROWS,),
+    ),
+    module(
+        "layers.NormalizedAttention",
+        lambda rngs: sx.layers.NormalizedAttention(4, 2, rngs=rngs),
+        (IMAGES,),
+        (SPACE,),
+        use=lambda layer, x: layer(x, layer.init_cache((8,), 6)),
+    ),
+    module(
+        "layers.NormalizedMLP",
+        lambda rngs: sx.layers.NormalizedMLP(8, 16, rngs=rngs),
+        (normal(2, 8, 8),),
+        (ROWS,),
+        sharded=[("features", "hidden")],
+    ),
+    module(
+        "layers.NormalizedBlock",
+        lambda rngs: sx.layers.NormalizedBlock(4, 2, 8, step="geodesic", rngs=rngs),
+        (IMAGES,),
+        (SPACE,),
+    ),
     dense("CosineLinear"),
+    module(
+        "layers.DistributionHead",
+        lambda rngs: sx.layers.DistributionHead(4, 3, rngs=rngs),
+        (X,),
+        (ROWS,),
+    ),
     dense("DecoupledLinear", magnitude=TANH, angular=COSINE, radius="learned"),
     dense("OrthogonalLinear"),
     dense("OPTLinear"),
@@ -79,6 +115,12 @@ CALLS = [
     conv("SphereNorm"),
     conv("OrthogonalConv"),
     conv("OPTConv"),
+    conv("SkewConv", terms=2),
+    conv("CayleyConv"),
+    conv("AlmostOrthogonalConv"),
+    dense("AlmostOrthogonalLinear"),
+    Call("layers.GroupSort", lambda x: sx.layers.GroupSort()(x), (X,), (ROWS,)),
+    Call("layers.FourierConv", sx.layers.FourierConv(RESPONSE), (IMAGES,), (SPACE,)),
     module(
         "layers.MarginHead",
         lambda rngs: sx.layers.MarginHead(
@@ -91,6 +133,7 @@ CALLS = [
     ),
 ]
 EXEMPT = {
+    "layers.LearnedScale": "a part of layers.NormalizedBlock, which calls it",
     "layers.Frozen": "a kind of variable; layers.OPTLinear holds one",
     "layers.Hyperparameter": "a kind of variable; layers.DecoupledLinear holds some",
     "layers.MarginState": "a kind of variable; layers.MarginHead holds some",

@@ -149,12 +149,38 @@ CALLS = [
         (0, 1),
     ),
     Call(
+        "losses.negative_elbo",
+        lambda values, mean: losses.negative_elbo(
+            values, sx.distributions.VonMisesFisher(mean, 2.0)
+        ),
+        (normal(20, 8), normal(21, 8, 4)),
+        (("batch",), ("batch", "features")),
+        (0, 1),
+    ),
+    Call(
+        "losses.importance_weighted_elbo",
+        lambda values, mean, points: losses.importance_weighted_elbo(
+            values, sx.distributions.VonMisesFisher(mean, 2.0), points
+        ),
+        (normal(20, 3, 8), normal(21, 8, 4), normal(22, 3, 8, 4)),
+        ((None, "batch"), ("batch", "features"), (None, "batch", "features")),
+        (0, 1, 2),
+    ),
+    Call(
         "losses.ring",
         losses.ring,
         (X, np.array(2.0, np.float32)),
         (ROWS, ()),
         (0, 1),
     ),
+    Call(
+        "losses.sphere_gan_critic",
+        losses.sphere_gan_critic,
+        (X, X[::-1]),
+        (ROWS, ROWS),
+        (0, 1),
+    ),
+    Call("losses.sphere_gan_generator", losses.sphere_gan_generator, (X,), (ROWS,)),
     by_class("hyperspherical_prototype", losses.hyperspherical_prototype),
     Call(
         "losses.vmf_likelihood",

@@ -61,6 +61,13 @@ CALLS = [
         (ROWS, ("batch",)),
     ),
     Call(
+        "metrics.certified_radius",
+        lambda x, y, w: sx.metrics.certified_radius(x, y, prototypes=w),
+        (normal(4, 8, 8), np.argmax(normal(4, 8, 8), axis=1), W),
+        (("batch", "classes"), ("batch",), CLASSES),
+        (0, 2),
+    ),
+    Call(
         "metrics.pool_templates",
         lambda x: sx.metrics.pool_templates(x, LABELS, LABELS // 2).embeddings,
         (X,),

@@ -1,6 +1,7 @@
 """Calls of ``sphax.networks``: the smallest of each kind."""
 
 import jax
+import numpy as np
 
 import sphax as sx
 from tests.calls._call import normal
@@ -9,6 +10,12 @@ from tests.calls.layers import module
 IMAGES = normal(0, 8, 3, 3, 1)
 AXES = ("batch", None, None, None)
 STAGE = sx.networks.Stage(2, unit=sx.networks.ResidualUnit, pool=None)
+TOKENS = np.arange(24, dtype=np.int32).reshape(8, 3) % 5
+
+
+def small_ngpt(rngs):
+    """A language model of five tokens."""
+    return sx.networks.NGPT(5, 4, 1, 1, hidden=4, rngs=rngs)
 
 
 def trained_and_evaluated(network, images):
@@ -46,6 +53,16 @@ CALLS = [
         (AXES,),
         trained_and_evaluated,
     ),
+    module("networks.NGPT", small_ngpt, (TOKENS,), (("batch", None),))._replace(
+        differentiable=(0,)
+    ),
+    module(
+        "networks.generate",
+        small_ngpt,
+        (TOKENS, jax.random.key(0)),
+        (("batch", None), ()),
+        lambda model, tokens, key: sx.networks.generate(model, tokens, 3, key=key),
+    )._replace(differentiable=()),
 ]
 EXEMPT = {
     **{

@@ -1,10 +1,15 @@
 """Calls of ``sphax.operators``: every function of lengths and angles at work."""
 
+import jax.numpy as jnp
+import numpy as np
+
 import sphax as sx
 from tests.calls._call import Call, normal
 
 X, W = normal(0, 8, 4), normal(1, 4, 8)
 IMAGES, KERNEL = normal(2, 8, 8, 2), normal(3, 3, 2, 8)
+WIDE, SQUARE = normal(4, 8, 8, 8), normal(7, 3, 8, 8) / 16
+RESPONSE = normal(5, 5, 2, 8) + 1j * normal(6, 5, 2, 8)
 DENSE = (("batch", "features"), ("features", "filters"))
 CONV = (("batch", "space", None), (None, None, "filters"))
 # Not over space: XLA's own strided convolution has wrong gradients there where more
@@ -101,6 +106,45 @@ CALLS = [
     Call(
         "operators.patch_norms",
         lambda x: sx.operators.patch_norms(x, (3,)),
+        (IMAGES,),
+        CONV[:1],
+    ),
+    Call(
+        "operators.rotary",
+        sx.operators.rotary,
+        (IMAGES, np.arange(8, dtype=np.int32)),
+        (("batch", "space", "features"), ("space",)),
+    ),
+    Call(
+        "operators.skew_convolution",
+        lambda x, k: sx.operators.skew_convolution(x, k, terms=3, padding="CIRCULAR"),
+        (WIDE, SQUARE),
+        CONV,
+        (0, 1),
+    ),
+    Call(
+        "operators.cayley_convolution",
+        sx.operators.cayley_convolution,
+        (IMAGES, KERNEL),
+        CONV,
+        (0, 1),
+    ),
+    Call(
+        "operators.cayley_response",
+        lambda k: jnp.abs(sx.operators.cayley_response(k, (8,))) ** 2,
+        (KERNEL,),
+        CONV[1:],
+    ),
+    Call(
+        "operators.fourier_convolution",
+        sx.operators.fourier_convolution,
+        (IMAGES, RESPONSE),
+        CONV,
+    ),
+    Call("operators.group_sort", sx.operators.group_sort, (X,), DENSE[:1]),
+    Call(
+        "operators.space_to_depth",
+        lambda x: sx.operators.space_to_depth(x, (2,)),
         (IMAGES,),
         CONV[:1],
     ),

@@ -47,6 +47,13 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
     "project_gradients_to_tangent": so.project_gradients_to_tangent,
     "scale_by_neuron_norm": so.scale_by_neuron_norm,
     "keep_params_on_sphere": so.keep_params_on_sphere,
+    "project_to_norm": partial(so.project_to_norm, 0.1),
+    "project_to_norm[neuron, injected]": partial(
+        optax.inject_hyperparams(so.project_to_norm, static_args=("per",)),
+        0.1,
+        norm=1.0,
+        per="neuron",
+    ),
     "add_energy_gradient": partial(so.add_energy_gradient, 1.0, every=2),
     "add_energy_gradient[injected]": partial(
         optax.inject_hyperparams(so.add_energy_gradient), weight=1.0, power=1.5
@@ -72,6 +79,36 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
     ),
     "orthogonal_descent": partial(
         so.orthogonal_descent, 0.1, mask={"conv": False, "dense": True}
+    ),
+    "pion": partial(so.pion, 0.1),
+    "pion[alternate, ambient, injected]": partial(
+        optax.inject_hyperparams(
+            so.pion, static_args=("rotation", "degree", "sides", "moments")
+        ),
+        0.1,
+        sides="alternate",
+        moments="ambient",
+    ),
+    # Of orthonormal neurons, rounding chooses one of the top singular pairs.
+    "spectral_sphere": partial(
+        so.spectral_sphere, 0.1, mask={"conv": True, "dense": False}
+    ),
+    "spectral_sphere[zero, initial, injected]": partial(
+        optax.inject_hyperparams(
+            so.spectral_sphere, static_args=("radius", "multiplier", "nesterov")
+        ),
+        0.1,
+        radius="initial",
+        multiplier="zero",
+        mask={"conv": False, "dense": True},
+    ),
+    "stiefel_muon": partial(so.stiefel_muon, 0.1, mask={"conv": False, "dense": True}),
+    "stiefel_muon[tangent, injected]": partial(
+        optax.inject_hyperparams(
+            so.stiefel_muon, static_args=("direction", "dual_steps", "nesterov")
+        ),
+        0.1,
+        direction="tangent",
     ),
 }
 CALLS = [

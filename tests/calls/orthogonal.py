@@ -51,7 +51,17 @@ CALLS = [
     of_matrix("lowdin", so.lowdin, "batch", BATCH[:, :, :3], BATCHED),
     of_matrix("newton_schulz", partial(so.newton_schulz, iterations=2), ""),
     of_matrix("polish", so.polish, "", FRAME),
+    of_matrix("polar_factor", so.polar_factor, "wide", TALL.T),
+    of_matrix("polar_factor", so.polar_factor, "batch", BATCH, BATCHED),
     of_matrix("orthogonality_error", so.orthogonality_error, "", TALL),
+    of_matrix("almost_orthogonal", so.almost_orthogonal, ""),
+    of_matrix(
+        "almost_orthogonal_kernel",
+        so.almost_orthogonal_kernel,
+        "",
+        normal(6, 3, 4, 8),
+        (None, None, "filters"),
+    ),
     Call(
         "orthogonal.random_orthogonal",
         lambda key: so.random_orthogonal(key, (2, 3, 3), special=True),

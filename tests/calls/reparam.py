@@ -1,6 +1,7 @@
 """Calls of ``sphax.reparam``."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import optax
 import sphax as sx
 from tests.calls._call import Call, normal
 
-sr = sx.reparam
+sr: Any = sx.reparam
 KEY = jax.random.key(0)
 PARAMS = {
     "conv": {"kernel": normal(0, 2, 2, 8, 8), "bias": normal(1, 8)},
@@ -65,6 +66,32 @@ def reset(moments):
     return sr.reset_moments(optax.trace(0.9), state, was_reset).trace
 
 
+X, KERNEL = normal(4, 8, 16), normal(5, 16, 8)
+ROWS, IN_OUT = ("batch", "features"), ("features", "out")
+RAW, FACTORS = 0.3 * normal(6, 4, 6), 0.3 * normal(7, 2, 4, 4, 4)
+MIRRORS, OUTER = normal(8, 4, 16), normal(9, 2, 8)
+BASIS = np.linalg.qr(normal(10, 16, 4))[0]
+ADAPTERS = (
+    sr.BlockRotation(RAW, dimension=16, bound=0.5),
+    sr.ButterflyRotation(FACTORS),
+    sr.Reflections(MIRRORS),
+    sr.SubspaceRotation(RAW[0], BASIS),
+)
+BOTH = sr.ButterflyRotation(FACTORS, scale=normal(11, 8)), sr.Reflections(OUTER)
+
+
+def adapted(x, kernel, adapters, scale, bias):
+    """A layer with adapters on both sides of a kernel of integers."""
+    return sr.adapt(
+        x,
+        kernel,
+        adapters[0],
+        kernel_scale=scale,
+        bias=bias,
+        output_adapter=adapters[1],
+    )
+
+
 FREE, _ = learned(KEY, TRAININGS["boft"])
 CALLS = [
     *(
@@ -85,9 +112,50 @@ CALLS = [
         ((), ()),
         (1,),
     ),
+    Call(
+        "reparam.rotate",
+        lambda x, adapters: [sr.rotate(x, each) for each in adapters],
+        (X, ADAPTERS),
+        (ROWS, ()),
+        (0, 1),
+    ),
+    Call(
+        "reparam.adapt",
+        adapted,
+        (X, np.asarray(40 * KERNEL, np.int8), BOTH, normal(12, 8), normal(13, 8)),
+        (ROWS, IN_OUT, (), ("out",), ("out",)),
+        (0, 2, 4),
+    ),
+    Call(
+        "reparam.merge_adapter",
+        lambda kernel, adapters: sr.merge_adapter(
+            kernel, adapters[0], output_adapter=adapters[1]
+        ),
+        (KERNEL, BOTH),
+        (IN_OUT, ()),
+        (0, 1),
+    ),
+    Call(
+        "reparam.from_peft",
+        lambda u: sr.from_peft({"a.hra_u": u}, {"peft_type": "HRA"}),
+        (MIRRORS,),
+        is_host=True,
+    ),
+    Call(
+        "reparam.to_peft",
+        lambda raw: sr.to_peft({"a": sr.BlockRotation(raw, dimension=16)})[0],
+        (RAW,),
+        is_host=True,
+    ),
     Call("reparam.reset_moments", reset, (PARAMS,), (AXES,), (), 0),
 ]
 EXEMPT: dict[str, str] = {
+    **{
+        f"reparam.{type(adapter).__name__}": "an adapter; reparam.rotate applies it"
+        for adapter in ADAPTERS
+    },
+    "reparam.adapters": "it calls a function given for each kernel",
+    "reparam.rotation_matrix": "reparam.rotate of the rows of the identity",
     "reparam.describe": "it reads shapes, in Python",
     "reparam.Description": "what describe returns",
     "reparam.LeafDescription": "what describe returns",

@@ -20,6 +20,10 @@ CALLS = [
     Call("sphere.normalize", sx.sphere.normalize, (X,), (ROWS,)),
     Call("sphere.direction", sx.sphere.direction, (X,), (ROWS,)),
     Call("sphere.length", sx.sphere.length, (X,), (ROWS,)),
+    Call(
+        "sphere.inverse_stereographic", sx.sphere.inverse_stereographic, (X,), (ROWS,)
+    ),
+    Call("sphere.angle_to_north_pole", sx.sphere.angle_to_north_pole, (X,), (ROWS,)),
     Call("sphere.arcsin", sx.sphere.arcsin, (0.1 * X,), (ROWS,)),
     Call(
         "sphere.inner_products",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import (
+    _peer_adapters,
     _peer_case,
     _peer_differences,
     _peer_maps,
@@ -57,6 +58,13 @@ def test_where_others_differ_ours_is_the_definition(difference):
     np.testing.assert_allclose(
         difference.ours(), difference.definition(), rtol=3e-3, atol=1e-6
     )
+
+
+def test_every_kind_of_adapter_is_exchanged():
+    names = [each.name for each in _peer_adapters.EXCHANGES]
+    assert len(names) == len(set(names))
+    kinds = {each.config for each in _peer_adapters.EXCHANGES}
+    assert kinds == {"OFTConfig", "BOFTConfig", "HRAConfig", "PsoftConfig"}
 
 
 def test_rounds_end_in_time_but_not_before_the_third():
@@ -126,6 +134,7 @@ def test_tables_of_figures():
         ],
         "maps": [{"n": 64, "quietness": 1.0, "cases": []}],
         "metrics": {"quietness": 1.0, "rows": [metric]},
+        "adapters": [{"name": "OFT", "moved": 0.5, "reading": 1e-7, "writing": 2e-7}],
         "differences": [],
     }
     lines = [*peers.tables(figures)]
@@ -141,5 +150,6 @@ def test_tables_of_figures():
         "| auc | roc_auc_score | 0.500000 | 0.500000 | 0.100 | 0.200 | 2.0 | 1 | |"
     )
     assert expected in [line.replace("|  |", "| |") for line in lines]
+    assert "| OFT | 0.50 | 1e-07 | 2e-07 |" in lines
     assert lines[-2] == ("Rows that need peft are missing: pip install 'sphax[peers]'.")
     assert "torch 1.2.3, pytorch-metric-learning 1.2.3, geotorch" in lines[-3]

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import sphax as sx
-from experiments.common import classifier, images, networks, store
+from experiments.common import classifier, images, lipschitz, networks, store
 from experiments.common.margins import MARGINS
 from experiments.common.operators import operator
 from experiments.robustness import attacks, config, report, train
@@ -270,13 +271,38 @@ def test_operators_of_one_form_have_different_models(tmp_path, tiny):
     assert structures[0] != structures[1]
 
 
+def test_what_is_certified_no_attack_lowers(tiny, tmp_path):
+    """A network before training, whose labels are its own predictions."""
+    design = lipschitz.design(tiny.shape)
+    chosen = short(tmp_path, operators=(config.OWN,))
+    setting, state = classifier.initial(chosen, design, MARGINS["softmax"], 10, 0)
+    model = nnx.merge(setting.graph, state.params, state.rest)
+    assert abs(lipschitz.constant(model.network) - 1.0) < 1e-5
+    pixels = jnp.asarray(tiny.test.images[:16], jnp.float32) / 255.0
+    logits = train._model(setting, state, tiny.mean)
+    labels = np.argmax(logits(pixels), axis=-1)
+    shares = lipschitz.certified(model, logits(pixels), labels, 1e-6)
+    assert 100.0 == shares[-1] > shares[2]
+    radii = sx.metrics.certified_radius(
+        logits(pixels), labels, prototypes=model.head.prototypes[...]
+    )
+    loss = jax.tree_util.Partial(train.margin, logits, labels)
+    slope = jax.grad(lambda x: jnp.sum(loss(x)))(pixels)
+    units = sx.sphere.normalize(slope.reshape(16, -1)).reshape(pixels.shape)
+    for factor, all_keep in (0.99, True), (30.0, False):
+        moved = pixels + factor * jnp.expand_dims(radii, (1, 2, 3)) * units
+        kept = np.argmax(logits(moved), axis=-1) == labels
+        assert np.all(kept) == all_keep
+
+
 def row(worst, passed=True):
     checks = dict.fromkeys(report._CHECKS, 0.0 if passed else 3.0)
-    return {"accuracy": dict.fromkeys(report._ATTACKS, worst), "checks": checks}
+    accuracy = dict.fromkeys(report._ATTACKS, worst)
+    return {"accuracy": accuracy, "checks": checks, "certified": [90.0, 80.0, 7.0, 0.0]}
 
 
 def test_tables_say_which_operators_differ_and_which_checks_fail():
-    chosen = config.Config(operators=("plain", "sphere-cosine"))
+    chosen = config.Config(operators=("plain", "sphere-cosine", config.OWN))
     provenance = {"device": "cpu", "versions": {"jax": "0.10"}, "seconds": 1.0}
     found = []
     for run in config.planned(chosen):
@@ -288,13 +314,17 @@ def test_tables_say_which_operators_differ_and_which_checks_fail():
     assert lines[0] == "Accuracy, % (3 seeds; eps = 0.1):"
     (verdict,) = (line for line in lines if line.startswith("Under the worst of all"))
     assert "better: none; worse: SphereConv, cosine, natural (-49.83)." in verdict
+    spread = " | ".join(f"{x:.1f} ± 0.0" for x in (90, 80, 7, 0))
+    assert (
+        f"| natural | Length-preserving | 31.0 ± 1.0 | {spread} | 31.0 ± 1.0 |" in lines
+    )
     checks = " | ".join(["**3.0**"] * 5 + ["3.0"])
     assert f"| natural | SphereConv, cosine | {checks} |" in lines
 
 
 def test_the_settings_are_those_of_the_dataset():
     digits, cifar = parse([]), parse(["--dataset", "cifar10", "--seeds", "2"])
-    assert (digits.eps, len(digits.operators), digits.restarts) == (0.1, 5, 2)
+    assert (digits.eps, len(digits.operators), digits.restarts) == (0.1, 6, 2)
     assert (cifar.eps, cifar.seeds, cifar.images) == (8 / 255, 2, 1_000)
     assert config.preset("mnist").eps == 0.3
     assert cifar.eps * attacks.STEP == pytest.approx(2 / 255)

@@ -311,6 +311,10 @@ TAKERS = {
         sx.optim.decoupled_energy, optax.sgd(0.1), 0.1, 1.0
     ),
     "optim.orthogonal_descent": by_init(sx.optim.orthogonal_descent, 0.1),
+    "optim.pion": by_init(sx.optim.pion, 0.1),
+    "optim.project_to_norm": by_init(sx.optim.project_to_norm, 0.1),
+    "optim.spectral_sphere": by_init(sx.optim.spectral_sphere, 0.1),
+    "optim.stiefel_muon": by_init(sx.optim.stiefel_muon, 0.1),
     "optim.riemannian_sgd": by_init(sx.optim.riemannian_sgd, 0.1),
     "optim.riemannian_adam": by_init(sx.optim.riemannian_adam, 0.1),
     "reparam.orthogonal": by_init_of(sx.reparam.orthogonal),
@@ -345,7 +349,12 @@ def test_all_that_takes_neurons_has_a_row():
     }
 
 
-HEADS = {"query": {"kernel": np.ones((4, 3, 2)), "bias": np.ones((3, 2))}}
+HEADS = {
+    "query": {
+        "kernel": np.tile(np.eye(4, 2)[:, None], (1, 3, 1)),
+        "bias": np.ones((3, 2)),
+    }
+}
 QUERY = NeuronDimensions(batch_axis=1)
 
 

@@ -112,6 +112,23 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "others must be an optimizer",
     ),
     (
+        lambda: so.project_to_norm("0.1"),
+        TypeError,
+        "learning_rate must be a number, or",
+    ),
+    (
+        lambda: so.project_to_norm(norm="2"),
+        TypeError,
+        "norm must be a number or a scalar array, got '2'",
+    ),
+    (lambda: so.pion(0.1, rms=None), TypeError, "rms must be a number, got None"),
+    (lambda: so.pion(0.1, degree=2.0), TypeError, "degree must be an integer, got 2.0"),
+    (
+        lambda: so.pion(0.1, second_moment=1),
+        TypeError,
+        "second_moment must be True or False, got 1",
+    ),
+    (
         lambda: so.keep_params_on_sphere(0.0),
         ValueError,
         "radius must be positive, got 0.0",
@@ -148,6 +165,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "learning_rate must not be negative, got -0.1",
     ),
     (
+        lambda: so.riemannian_adam(-0.1),
+        ValueError,
+        "learning_rate must not be negative, got -0.1",
+    ),
+    (
         lambda: so.riemannian_sgd(0.1, manifold="stiefel"),
         ValueError,
         "manifold must be one of",
@@ -157,11 +179,57 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         ValueError,
         "step must be one of",
     ),
+    (
+        lambda: so.project_to_norm(-0.1),
+        ValueError,
+        "learning_rate must not be negative, got -0.1",
+    ),
+    (lambda: so.project_to_norm(norm=0.0), ValueError, "norm must be positive"),
+    (lambda: so.project_to_norm(per="row"), ValueError, "per must be one of .*'row'"),
+    (lambda: so.pion(0.1, rotation="taylor"), ValueError, "rotation must be one of"),
+    (lambda: so.pion(0.1, degree=0), ValueError, "degree must be 1 or more, got 0"),
+    (lambda: so.pion(0.1, sides="left"), ValueError, "sides must be one of"),
+    (lambda: so.pion(0.1, moments="w"), ValueError, "moments must be one of"),
+    (
+        lambda: so.spectral_sphere(0.1, radius="muP"),
+        ValueError,
+        r"radius must be one of \('mup', 'initial'\), got 'muP'",
+    ),
+    (
+        lambda: so.spectral_sphere(0.1, radius_scale=0.0),
+        ValueError,
+        "radius_scale must be positive, got 0.0",
+    ),
+    (
+        lambda: so.spectral_sphere(0.1, multiplier=0.0),
+        ValueError,
+        "multiplier must be one of .*, got 0.0",
+    ),
+    (
+        lambda: so.stiefel_muon(0.1, radius=-1.0),
+        ValueError,
+        "radius must be positive, got -1.0",
+    ),
+    (
+        lambda: so.stiefel_muon(0.1, direction="best"),
+        ValueError,
+        "direction must be one of .*, got 'best'",
+    ),
+    (
+        lambda: so.stiefel_muon(0.1, dual_steps=0),
+        ValueError,
+        "dual_steps must be 1 or more, got 0",
+    ),
     # From init: what there is in params.
     (
         lambda: so.orthogonal_descent(0.1).init({"bias": jnp.ones(3)}),
         ValueError,
         "must fit one leaf or more, got bias",
+    ),
+    (
+        lambda: so.pion(0.1).init({"b": {"kernel": jnp.zeros((3, 2))}}),
+        ValueError,
+        r"got a zero matrix at b/kernel of shape \(3, 2\)",
     ),
     # From update: what goes with params, and errors of the penalty.
     (

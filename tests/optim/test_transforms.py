@@ -40,6 +40,7 @@ DTYPES = [
     ("project_gradients_to_tangent", jnp.bfloat16),
     ("scale_by_neuron_norm", jnp.float16),
     ("keep_params_on_sphere", jnp.bfloat16),
+    ("project_to_norm", jnp.float16),
     ("add_orthogonality_gradient", jnp.float16),
     ("decoupled", jnp.bfloat16),
 ]
@@ -186,6 +187,7 @@ class Model(nnx.Module):
 MODES = [
     ("project_gradients_to_tangent", True),
     ("keep_params_on_sphere", False),
+    ("project_to_norm[matrix]", True),
     ("add_orthogonality_gradient", True),
     ("decoupled", False),
 ]
@@ -230,7 +232,7 @@ def test_zero_neurons(name):
     given, column = updates["dense"]["kernel"][:, 1], new["dense"]["kernel"][:, 1]
     if name == "scale_by_neuron_norm":
         np.testing.assert_array_equal(column, np.zeros(6))
-    elif name != "keep_params_on_sphere":
+    elif name.partition("[")[0] not in ("keep_params_on_sphere", "project_to_norm"):
         np.testing.assert_array_equal(column, given)
 
 

@@ -1,6 +1,7 @@
 """Optimizers of all params: what they do not move themselves goes downhill too."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,12 +17,20 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "sgd": sx.optim.riemannian_sgd,
     "adam": sx.optim.riemannian_adam,
     "descent": sx.optim.orthogonal_descent,
+    "pion": sx.optim.pion,
+    "spectral_sphere": partial(sx.optim.spectral_sphere, radius="initial"),
+    "stiefel_muon": sx.optim.stiefel_muon,
 }
 STATIC = {
     "sgd": ("manifold",),
     "adam": ("manifold",),
     "descent": ("step", "polish"),
+    "pion": ("rotation", "degree", "sides", "moments", "second_moment"),
+    "spectral_sphere": ("multiplier", "nesterov"),
+    "stiefel_muon": ("direction", "dual_steps", "nesterov"),
 }
+# Those whose other optimizer is Adam.
+ADAM = ("adam", "pion", "spectral_sphere", "stiefel_muon")
 each_optimizer = pytest.mark.parametrize("name", WHOLE)
 
 
@@ -38,7 +47,7 @@ def layer(seed, dtype: Any = jnp.float32) -> dict[str, Any]:
 def first_step(slope, name):
     """The update at rate 0.1: Adam's is a sign."""
     slope = np.asarray(slope, np.float64)
-    return -0.1 * (np.sign(slope) if name == "adam" else slope)
+    return -0.1 * (np.sign(slope) if name in ADAM else slope)
 
 
 @each_optimizer
@@ -60,8 +69,12 @@ def test_an_nnx_layer_is_trained_with_its_bias(name):
     losses = [float(step(model, optimizer)) for _ in range(60)]
     assert losses[-1] < 0.2 * losses[0]
     assert np.all(np.asarray(model.bias[...]) > 1.5)  # of 3
-    lengths = np.linalg.norm(np.asarray(model.kernel[...], np.float64), axis=0)
-    np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
+    kernel = np.asarray(model.kernel[...], np.float64)
+    if name == "spectral_sphere":  # which keeps the largest singular value only
+        np.testing.assert_allclose(np.linalg.norm(kernel, 2), 1.0, rtol=1e-5)
+    else:
+        lengths = np.linalg.norm(kernel, axis=0)
+        np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
 
 
 def of_linen(make) -> tuple[Any, Callable]:

@@ -28,6 +28,11 @@ def lengths(w):
     return np.linalg.norm(w, axis=1, keepdims=True)
 
 
+def to_norm(u, w, rate, norm, norm_of):
+    moved = w + rate * norm * u / norm_of(u)
+    return norm * moved / norm_of(moved) - w
+
+
 def orthogonality_descent(
     learning_rate, weight, *, neurons=None, mask=None, allow_empty=False
 ):
@@ -53,6 +58,16 @@ TRANSFORMS = {
         sx.optim.keep_params_on_sphere,
         {"radius": 1.5},
         lambda u, w: 1.5 * (w + u) / lengths(w + u) - w,
+    ),
+    "project_to_norm": Row(
+        partial(sx.optim.project_to_norm, per="neuron"),
+        {"learning_rate": 0.3, "norm": 1.5},
+        lambda u, w: to_norm(u, w, 0.3, 1.5, lengths),
+    ),
+    "project_to_norm[matrix]": Row(
+        sx.optim.project_to_norm,
+        {"learning_rate": 0.3},
+        lambda u, w: to_norm(u, w, 0.3, np.linalg.norm(w), np.linalg.norm),
     ),
     "add_orthogonality_gradient": Row(
         sx.optim.add_orthogonality_gradient,

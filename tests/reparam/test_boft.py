@@ -74,3 +74,19 @@ def test_butterflies_have_the_blocks_of_the_release(key):
         places = np.argsort(perm).reshape(-1, size)
         np.testing.assert_array_equal(order[i], places)
     assert order[1, 0].tolist() == [0, 1, 4, 5]
+
+
+def test_digits_connect_all_coordinates(key):
+    """A block has the coordinates that differ in one digit to the base of its size."""
+    d, size, factors = 27, 3, 3
+    tuning = sr.boft(block_size=size, factors=factors, pattern="digits")
+    free, frozen = tuning.init(key, {"kernel": jnp.eye(d)})
+    order = np.asarray(frozen["kernel"].left)
+    digits = [order // size**i % size for i in range(factors)]
+    for i in range(factors):
+        for j in range(factors):
+            changes = np.ptp(digits[j][i], axis=1)
+            np.testing.assert_array_equal(changes, 2 if i == j else 0)
+    raw = np.ones(free["kernel"].left.shape)
+    assert raw.shape == (1, factors, d // size, size, size)
+    assert np.all(np.abs(rotation(raw, order, d)) > 1e-6)

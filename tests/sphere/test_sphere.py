@@ -43,6 +43,19 @@ DEFINITIONS = {
         lambda x, w: np.linalg.norm(x, axis=-1),
         True,
     ),
+    "inverse_stereographic": (
+        lambda x, w: sx.sphere.inverse_stereographic(x),
+        lambda x, w: (
+            np.concatenate([2 * x, np.sum(x * x, -1, keepdims=True) - 1], axis=-1)
+            / (np.sum(x * x, -1, keepdims=True) + 1)
+        ),
+        False,
+    ),
+    "angle_to_north_pole": (
+        lambda x, w: sx.sphere.angle_to_north_pole(x),
+        lambda x, w: np.pi - 2 * np.arctan(np.linalg.norm(x, axis=-1)),
+        True,
+    ),
     "cosine_similarity": (sx.sphere.cosine_similarity, cosines, False),
     "inner_products": (sx.sphere.inner_products, lambda x, w: x @ w.T, True),
     "inner_products[x]": (
@@ -310,3 +323,28 @@ def test_errors_teach():
         sx.sphere.inner_products(x, x, None, jnp.ones(3))
     with pytest.raises(TypeError, match="cosines must be floating, got dtype int32"):
         sx.sphere.arcsin(jnp.ones(3, jnp.int32))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-3, 1.0, 1e3, 1e10, 1e30, 1e38])
+def test_the_sphere_above_the_plane_at_all_lengths(scale):
+    """Against 60 digits: the point, the angle to the pole, and the angle's gradient."""
+    q = np.array([0.6, -0.8], np.float32) * np.float32(scale)
+    with mpmath.workdps(60):
+        exact = [mpmath.mpf(float(x)) for x in q]
+        square = sum(x**2 for x in exact)
+        r = mpmath.sqrt(square)
+        point = [float(2 * x / (square + 1)) for x in exact]
+        point.append(float((square - 1) / (square + 1)))
+        angle = float(2 * mpmath.acot(r)) if r else np.pi
+        slope = [float(-2 * x / r / (1 + square)) if r else 0.0 for x in exact]
+    found = sx.sphere.inverse_stereographic(q)
+    # On the equator, the last coordinate is a rounding error.
+    noise = 1e-7 if scale == 1.0 else 1e-37
+    np.testing.assert_allclose(found, point, rtol=1e-6, atol=noise)
+    value, gradient = jax.value_and_grad(sx.sphere.angle_to_north_pole)(q)
+    np.testing.assert_allclose(value, angle, rtol=1e-6, atol=1e-37)
+    np.testing.assert_allclose(gradient, slope, rtol=2e-6, atol=1e-37)
+    jacobian = jax.jacobian(sx.sphere.inverse_stereographic)(q)
+    assert np.all(np.isfinite(jacobian))
+    if scale <= 1e-3:  # above the south pole, the plane is twice as large
+        np.testing.assert_allclose(jacobian[:2], 2.0 * np.eye(2), atol=1e-5)

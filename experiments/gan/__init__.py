@@ -1,0 +1,1 @@
+"""Do geometry and diversity of neurons help small generative adversarial networks?"""

@@ -1,0 +1,1 @@
+"""Language models: nGPT beside a pre-norm transformer, and optimizers on spheres."""

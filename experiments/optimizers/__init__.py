@@ -1,0 +1,1 @@
+"""Optimizers on spheres and orthogonal matrices, beside Adam, Muon and SGD."""

@@ -1,0 +1,1 @@
+"""Variational autoencoders with codes on a sphere, beside the Gaussian one."""
