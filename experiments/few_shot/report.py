@@ -124,5 +124,5 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
             )
         axis.set_xticks(range(len(tasks)), tasks)
         axis.set(ylabel="accuracy, %", ylim=(None, 100))
-        axis.legend(fontsize=7, loc="lower right")
+        figure.legend(fontsize=7, loc="outside lower center", ncols=len(rows))
         figures.save(figure, folder / f"{config.group}-accuracy.png")
