@@ -22,8 +22,8 @@ def test_the_gaussian_code_is_that_of_scipy():
     deviation = np.exp(log_deviation.astype(float))
     np.testing.assert_allclose(codes.mean(0), mean, atol=4 * deviation.max() / 70)
     np.testing.assert_allclose(codes.std(0), deviation, rtol=0.1)
-    ratio = scipy.stats.norm().logpdf(codes).sum(-1)
-    ratio -= scipy.stats.norm(mean, deviation).logpdf(codes).sum(-1)
+    ratio = scipy.stats.norm.logpdf(codes).sum(-1)
+    ratio -= scipy.stats.norm.logpdf(codes, mean, deviation).sum(-1)
     found = posterior.log_ratio(codes)
     np.testing.assert_allclose(found, ratio, rtol=1e-3, atol=1e-3)
     # The divergence is the mean of the negative log ratio.
