@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,7 +81,8 @@ def test_the_loss_of_a_batch_has_its_first_images_for_support():
     logits = -((x[:, 2:, None] - means) ** 2).sum(-1)
     own = np.einsum("iji->ij", logits)
     expected = np.mean(np.log(np.exp(logits).sum(-1)) - own)
-    value = head.loss(x.reshape(15, 4), np.repeat([7, 1, 3], 5), key=jax.random.key(0))
+    batch = jnp.asarray(x.reshape(15, 4)), jnp.repeat(jnp.array([7, 1, 3]), 5)
+    value = head.loss(*batch, key=jax.random.key(0))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
@@ -105,6 +107,6 @@ def test_presets():
     published = parse(["--preset", "long"])
     assert (published.dataset, published.filters) == ("omniglot", 64)
     assert published.tasks == ((5, 1), (5, 5), (20, 1), (20, 5))
-    assert published.batch == 60 * published.per_class
+    assert (published.batch, published.per_class) == (60 * 6, 6)
     digits = parse([])
     assert (digits.group, digits.tasks) == ("quick-digits", ((5, 1), (5, 5)))

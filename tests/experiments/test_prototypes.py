@@ -10,7 +10,7 @@ from experiments.prototypes import config, report, train
 from experiments.prototypes.__main__ import parse
 
 
-def short(tmp_path, preset="quick", **options):
+def short(tmp_path, preset: config.PresetName = "quick", **options):
     usual = dict(seeds=1, steps=3, batch=16, features=(3,), runs=tmp_path)
     return dataclasses.replace(config.preset(preset), **usual | options)
 
