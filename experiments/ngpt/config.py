@@ -101,21 +101,21 @@ METHODS: dict[MethodName, Method] = {
         None,
         0.005,
     ),
-    "adamw": Method("AdamW", _PRENORM, None, 0.01),
-    "muon": Method("Muon", _PRENORM, _muon, 0.08),
+    "adamw": Method("AdamW", _PRENORM, None, 0.02),
+    "muon": Method("Muon", _PRENORM, _muon, 0.16),
     "adam-matrix": Method(
-        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.005
+        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.02
     ),
     "adam-neuron": Method(
-        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.01
+        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.04
     ),
     "muon-matrix": Method(
-        "Muon, matrices of constant norm", _PRENORM, _at_norm(_muon, "matrix"), 0.04
+        "Muon, matrices of constant norm", _PRENORM, _at_norm(_muon, "matrix"), 0.08
     ),
     "muon-neuron": Method(
-        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.08
+        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.16
     ),
-    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.02),
+    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.01),
     "spectral-sphere": Method(
         "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.08
     ),
