@@ -117,10 +117,10 @@ METHODS: dict[MethodName, Method] = {
     ),
     "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.01),
     "spectral-sphere": Method(
-        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.08
+        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.04
     ),
     "stiefel-muon": Method(
-        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.04
+        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.08
     ),
 }
 
