@@ -31,7 +31,7 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments.ngpt.config import read
+from experiments.common.texts import read
 
 # %matplotlib inline
 plt.rcParams.update(
