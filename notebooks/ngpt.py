@@ -23,6 +23,8 @@
 # orthogonal.
 
 # %%
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -31,7 +33,7 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments.ngpt.config import read
+from experiments.common.texts import read
 
 # %matplotlib inline
 plt.rcParams.update(
@@ -96,7 +98,9 @@ axes[0].plot(np.cos(circle), np.sin(circle), color=GREY, lw=0.8)
 
 def way(step, angle, share):
     """The angle that a block moves a token whose proposal is at the given angle."""
-    block = sx.layers.NormalizedBlock(2, 1, step=step, rate=share, rngs=nnx.Rngs(0))
+    block: Any = sx.layers.NormalizedBlock(
+        2, 1, step=step, rate=share, rngs=nnx.Rngs(0)
+    )
     start = jnp.array([[1.0, 0.0]])
     target = jnp.array([[jnp.cos(angle), jnp.sin(angle)]])
     block.attention = lambda tokens: target

@@ -11,7 +11,7 @@ and one that was killed goes on from its last checkpoint.
 import dataclasses
 import pathlib
 
-from experiments.common import cli
+from experiments.common import cli, texts
 from experiments.ngpt import config, report
 from experiments.ngpt.train import train
 
@@ -23,7 +23,7 @@ def parse(arguments: list[str] | None = None) -> config.Config:
     # Others are refused with everything else that is wrong.
     default = config.preset(name if name in config.PRESETS else "small", path)
     if digest is None:
-        default = dataclasses.replace(default, sha256=config.digest(path))
+        default = dataclasses.replace(default, sha256=texts.digest(path))
     return cli.parse("experiments.ngpt", config.Config, arguments, default)
 
 

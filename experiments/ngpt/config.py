@@ -1,10 +1,7 @@
 """The settings of the study of language models: methods, optimizers and presets."""
 
 import dataclasses
-import functools
-import hashlib
 import pathlib
-import pydoc_data.topics
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -14,7 +11,7 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments.common import images, runs, transformer
+from experiments.common import runs, transformer
 
 PresetName = Literal["small", "optimizers", "large"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
@@ -101,26 +98,26 @@ METHODS: dict[MethodName, Method] = {
         None,
         0.005,
     ),
-    "adamw": Method("AdamW", _PRENORM, None, 0.01),
-    "muon": Method("Muon", _PRENORM, _muon, 0.08),
+    "adamw": Method("AdamW", _PRENORM, None, 0.02),
+    "muon": Method("Muon", _PRENORM, _muon, 0.16),
     "adam-matrix": Method(
-        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.005
+        "Adam, matrices of constant norm", _PRENORM, _at_norm(_adam, "matrix"), 0.02
     ),
     "adam-neuron": Method(
-        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.01
+        "Adam, neurons of constant norm", _PRENORM, _at_norm(_adam, "neuron"), 0.04
     ),
     "muon-matrix": Method(
-        "Muon, matrices of constant norm", _PRENORM, _at_norm(_muon, "matrix"), 0.04
+        "Muon, matrices of constant norm", _PRENORM, _at_norm(_muon, "matrix"), 0.08
     ),
     "muon-neuron": Method(
-        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.08
+        "Muon, neurons of constant norm", _PRENORM, _at_norm(_muon, "neuron"), 0.16
     ),
-    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.02),
+    "pion": Method("Pion", _PRENORM, _whole(sx.optim.pion), 0.01),
     "spectral-sphere": Method(
-        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.08
+        "spectral sphere", _PRENORM, _whole(sx.optim.spectral_sphere), 0.04
     ),
     "stiefel-muon": Method(
-        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.04
+        "Stiefel-Muon", _PRENORM, _whole(sx.optim.stiefel_muon), 0.08
     ),
 }
 
@@ -258,41 +255,6 @@ def _hidden(params: Any) -> Any:
         return name.startswith("blocks/") and leaf.ndim > 1
 
     return jax.tree.map_with_path(is_hidden, params)
-
-
-@functools.cache
-def read(text: pathlib.Path | None) -> bytes:
-    """The bytes of a file, or of Python's help topics in the order of their names.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
-    if text is not None:
-        try:
-            return text.read_bytes()
-        except OSError as error:
-            raise ValueError(
-                f"--text must be a file, got {text}: {error.strerror}."
-            ) from error
-    topics = pydoc_data.topics.topics
-    return "\n".join(topics[name] for name in sorted(topics)).encode()
-
-
-@functools.cache
-def digest(text: pathlib.Path | None) -> str:
-    """The SHA-256 of a text."""
-    return hashlib.sha256(read(text)).hexdigest()
-
-
-def check_digest(config: Config) -> None:
-    """Raises unless the text is that of the settings."""
-    found = digest(config.text)
-    if found != config.sha256:
-        raise images.DatasetNotFoundError(
-            f"{config.text or 'the help of this Python'} must have the SHA-256"
-            f" {config.sha256[:8]}..., got {found[:8]}.... Give another --text, or"
-            " leave --sha256 out."
-        )
 
 
 def preset(name: PresetName, text: pathlib.Path | None = None) -> Config:

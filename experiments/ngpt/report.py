@@ -156,6 +156,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
         ends = [_validation(x) for rates in runs.values() for x in rates.values()]
         low = min(ends)
         axes[1].set_ylim(low - 0.05, min(max(ends), low + 1.0) + 0.05)
+        axes[1].xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
         axes[1].xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
         axes[1].xaxis.set_minor_formatter(ticker.NullFormatter())
         names = axes[0].get_legend_handles_labels()

@@ -12,9 +12,9 @@ import optax
 from flax import nnx
 
 import sphax as sx
-from experiments.common import loop
+from experiments.common import loop, texts
 from experiments.common.runs import Run, Work
-from experiments.ngpt.config import Config, check_digest, read
+from experiments.ngpt.config import Config
 
 # Records of a run, and sequences of the validation part that curves are made from.
 _RECORDS, _SHOWN = 25, 64
@@ -45,8 +45,9 @@ def load(config: Config) -> Parts:
         DatasetNotFoundError: If it is another text than that of the settings.
         ValueError: If it is too short.
     """
-    check_digest(config)
-    text, size = np.frombuffer(read(config.text), np.uint8), config.context + 1
+    texts.check_digest(config.text, config.sha256)
+    text = np.frombuffer(texts.read(config.text), np.uint8)
+    size = config.context + 1
     held = len(text) // 20
     if held < size:
         raise ValueError(
