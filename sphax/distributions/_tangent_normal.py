@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from sphax._numerics import dot
 from sphax.sphere import direction
 
 
@@ -32,7 +33,7 @@ def tangent_normal(mean: jax.Array, angle: jax.Array, key: jax.Array) -> jax.Arr
     # Twice: a draw nearly along the mean keeps rounding errors along it the first time,
     # which would show in the length of the point, mostly in few dimensions.
     for _ in range(2):
-        normal = direction(normal - _dot(mean, normal) * mean)
+        normal = direction(normal - dot(mean, normal)[..., None] * mean)
     is_zero = jnp.all(mean == 0.0, axis=-1)
     angle = jnp.where(is_zero, jnp.pi / 2, angle)
     return _point(mean, angle, jax.lax.stop_gradient(normal))
@@ -47,16 +48,6 @@ def _point(mean, angle, normal):
 def _point_jvp(primals, tangents):
     (mean, angle, normal), (d_mean, d_angle, _) = primals, tangents
     x = _point(mean, angle, normal)
-    turned = _dot(mean, x) * d_mean - _dot(d_mean, x) * mean
+    turned = dot(mean, x)[..., None] * d_mean - dot(d_mean, x)[..., None] * mean
     slope = jnp.cos(angle)[..., None] * normal - jnp.sin(angle)[..., None] * mean
     return x, turned + slope * d_angle[..., None]
-
-
-def _dot(x, y):
-    """Inner products, ``[..., 1]``."""
-    # XLA on CPU in jaxlib 0.10.2 returns wrong numbers for a sum of products of which
-    # one factor is a broadcast vector (https://github.com/jax-ml/jax/issues/39103),
-    # unless something is done to the products: here, NaN is replaced by itself. The
-    # condition must not depend on a tangent, which only x is.
-    products = jnp.where(jnp.isnan(y), jnp.nan, x * y)
-    return jnp.sum(products, axis=-1, keepdims=True)

@@ -264,6 +264,19 @@ def test_geodesics_fit_together():
     assert float(jnp.abs(difference).max()) < 1e-11
 
 
+@pytest.mark.parametrize(("n", "d"), [(11_000, 3), (8_000, 9), (1_000, 33)])
+def test_many_vectors_are_projected_at_one_point(n, d):
+    """Sizes at which jaxlib 0.10.2 computed other sums on CPUs (jax issue 39103)."""
+    rng = np.random.default_rng(0)
+    p, v = rng.normal(size=d), rng.normal(size=(n, d))
+    unit = p / np.linalg.norm(p)
+    with jax.numpy_rank_promotion("allow"):
+        project = jax.jit(sx.sphere.project_to_tangent)
+        found = project(p.astype(np.float32), v.astype(np.float32))
+    expected = v - (v @ unit)[:, None] * unit
+    np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
 def test_log_map_at_its_ends():
     p = jnp.array([0.6, 0.8, 0.0])
     assert np.all(np.asarray(sx.sphere.log_map(p, p)) == 0)
