@@ -1,5 +1,7 @@
 """Mixtures and their estimation, beside their definition in NumPy and SciPy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ X = np.repeat(np.eye(D), N // K, axis=0) + 0.35 * RNG.normal(size=(N, D))
 X *= RNG.uniform(0.5, 2.0, (N, 1))
 WEIGHTS = RNG.uniform(0.2, 2.0, N)
 SMALL = np.float32
-fit_mixture = sx.distributions.fit_mixture
+fit_mixture: Any = sx.distributions.fit_mixture
 
 
 def unit(x):
@@ -37,7 +39,7 @@ def expect(x, mean, k, log_weights, *, is_hard):
     if is_hard:
         best = np.argmax(logs, axis=1)
         return np.eye(len(k))[best], np.max(logs, axis=1)
-    total = scipy.special.logsumexp(logs, axis=1)
+    total = np.asarray(scipy.special.logsumexp(logs, axis=1))
     return np.exp(logs - total[:, None]), total
 
 
@@ -98,7 +100,9 @@ def test_every_iteration(assignments, share_concentration, key, x64):
 def test_the_truth_is_found(key):
     """Also a large concentration in float32, from small distances with their digits."""
     true = np.array([2e4, 20.0, 40.0], SMALL), np.array([0.2, 0.3, 0.5], SMALL)
-    vmf = sx.distributions.VonMisesFisher(np.eye(3, 4, dtype=SMALL), true[0])
+    vmf = sx.distributions.VonMisesFisher(
+        jnp.eye(3, 4, dtype=SMALL), jnp.asarray(true[0])
+    )
     points = sx.distributions.Mixture(vmf, jnp.log(true[1])).sample(key, (4000,))
     found = fit_mixture(points, 3, key=jax.random.key(1), tolerance=1e-7)
     assert found.converged
@@ -160,7 +164,8 @@ def test_densities_of_mixtures(family, x64):
     kind, log_density = FAMILIES[family]
     mean, k = unit(RNG.normal(size=(K, D))), np.array([0.5, 3.0, 40.0])
     log_weights = np.array([0.0, 1.0, -2.0])
-    mixture = sx.distributions.Mixture(kind(3.0 * mean, jnp.asarray(k)), log_weights)
+    components = kind(3.0 * mean, jnp.asarray(k))
+    mixture = sx.distributions.Mixture(components, jnp.asarray(log_weights))
     logs = log_density(unit(X), mean, k) + scipy.special.log_softmax(log_weights)
     np.testing.assert_allclose(
         mixture.log_prob(X), scipy.special.logsumexp(logs, axis=1), rtol=1e-9
@@ -198,7 +203,7 @@ def test_samples_of_mixtures(key):
     np.testing.assert_allclose(slope[:2], expected, atol=2e-3)
 
 
-VMF = sx.distributions.VonMisesFisher(np.eye(3, dtype=SMALL), 1.0)
+VMF = sx.distributions.VonMisesFisher(jnp.eye(3, dtype=SMALL), 1.0)
 
 
 @pytest.mark.parametrize(

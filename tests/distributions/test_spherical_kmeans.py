@@ -1,5 +1,7 @@
 """Spherical k-means beside its definition in NumPy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ X *= RNG.uniform(0.5, 2.0, (N, 1)).astype(np.float32)
 WEIGHTS = RNG.uniform(0.2, 2.0, N).astype(np.float32)
 # Three of one cluster, so that the start is far from the end.
 START = X[[0, 4, 8, 1]]
-kmeans = sx.distributions.spherical_kmeans
+kmeans: Any = sx.distributions.spherical_kmeans
 
 
 def unit(x):
