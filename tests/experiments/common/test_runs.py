@@ -155,7 +155,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
     assert code in (130, -signal.SIGINT)
     assert out == ""
     assert line == "interrupted: the same command goes on from its last checkpoint."
-    assert "is damaged" in warned[0]
+    # jaxlib 0.10.1 also writes of programs that it loads from the compilation cache.
+    assert any("is damaged" in warning for warning in warned)
     assert "Traceback" not in err
     last = start(tmp_path)
     out, errors = last.communicate()
