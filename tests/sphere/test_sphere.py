@@ -157,6 +157,8 @@ def test_zero_rows(dtype):
     for i, name in enumerate(DEFINITIONS):
         value = np.asarray(values[name], np.float64)
         at_zero = math.pi / 2 if name == "angle" else 0.0
+        if name in ("inverse_stereographic", "angle_to_north_pole"):
+            continue  # zero is the south pole, which has a test of its own
         np.testing.assert_allclose(value[0, 1], at_zero, rtol=1e-6, err_msg=name)
         if value.shape[-1] == len(w):
             np.testing.assert_allclose(value[..., 2], at_zero, rtol=1e-6, err_msg=name)
