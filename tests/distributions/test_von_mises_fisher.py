@@ -296,12 +296,7 @@ def marginal(dimension, k):
     return lambda t: 1.0 - np.interp(np.arccos(t), angle, mass / mass[-1])
 
 
-# Without the tests' own flag, with which XLA rounds what it computes twice differently.
-@functools.partial(
-    jax.jit,
-    static_argnums=2,
-    compiler_options={"xla_cpu_use_fusion_emitters": True},
-)
+@functools.partial(jax.jit, static_argnums=2)
 def sample(mean, k, n):
     return VMF(mean, k).sample(jax.random.key(0), (n,))
 
@@ -315,8 +310,12 @@ def test_samples_have_the_distribution(dimension, concentrations):
     mean = (mean / np.linalg.norm(mean)).astype(np.float32)
     other = np.eye(dimension)[0] - mean[0] * mean.astype(np.float64)
     other /= np.linalg.norm(other)
+    # Without the tests' own flag, with which XLA rounds what it computes twice
+    # differently.
+    options = {"xla_cpu_use_fusion_emitters": True}
+    compiled = jax.jit(sample, static_argnums=2, compiler_options=options)
     for k in concentrations:
-        x = np.asarray(sample(mean, k, 4000), np.float64)
+        x = np.asarray(compiled(mean, k, 4000), np.float64)
         np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-6)
         t = np.clip(x @ mean.astype(np.float64), -1.0, 1.0)
         found = scipy.stats.kstest(t, marginal(dimension, k))
