@@ -120,6 +120,21 @@ class Work(NamedTuple):
         return Work(self.folder / name, self.report)
 
 
+def of_methods(config: Any) -> list[Run]:
+    """The runs of settings with ``methods``: all seeds of a method after each other."""
+    return [
+        Run(
+            dataclasses.replace(config, methods=(method,)),
+            config.group,
+            method,
+            seed,
+            config.steps,
+        )
+        for method in config.methods
+        for seed in range(config.seeds)
+    ]
+
+
 def _without_folders(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_without_folders, value))

@@ -292,16 +292,4 @@ def presets() -> Iterator[Config]:
     yield preset("cnn-6")
 
 
-def planned(config: Config) -> list[runs.Run]:
-    """The runs of some settings, all seeds of a method after each other."""
-    return [
-        runs.Run(
-            dataclasses.replace(config, methods=(method,)),
-            config.group,
-            method,
-            seed,
-            config.steps,
-        )
-        for method in config.methods
-        for seed in range(config.seeds)
-    ]
+planned = runs.of_methods
