@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import progress
@@ -17,6 +18,9 @@ QUIET = 1.15
 # On an accelerator, calls are repeated until they take so many seconds together: the
 # host needs about a ten-thousandth to start one, and to see that it has ended.
 _ENOUGH = 0.02
+
+# Runs of a product that candidates are compared with, in each of their rounds.
+_PRODUCTS = 5
 
 
 class Candidate(NamedTuple):
@@ -76,6 +80,49 @@ def interleave(
         for _ in (rounds if unit is None else progress.each(rounds, unit))
     ]
     return {name: np.array([row[name] for row in taken]) for name in candidates}
+
+
+def beside_product(
+    a: jax.Array,
+    b: jax.Array,
+    candidates: Mapping[str, Candidate],
+    repetitions: int,
+    unit: str | None = None,
+    **columns: Mapping[str, float],
+) -> dict[str, Any]:
+    """Figures of every candidate, in multiples of the product of two matrices.
+
+    In a round, the product runs several times, and then every candidate once. Columns
+    are other figures of each candidate.
+    """
+    product = {"product": compile_candidate(_product, a, b)}
+    before = interleave(product, _PRODUCTS)["product"]
+    rounds = range(repetitions)
+    taken = [
+        interleave(product, _PRODUCTS) | interleave(candidates, 1)
+        for _ in (rounds if unit is None else progress.each(rounds, unit))
+    ]
+    after = interleave(product, _PRODUCTS)["product"]
+    bare = np.array([np.median(each["product"]) for each in taken])
+    times = {name: np.array([each[name][0] for each in taken]) for name in candidates}
+    return {
+        "quietness": quietness(before, after),
+        "product_seconds": float(np.median(bare)),
+        "rows": [
+            {
+                "name": name,
+                "seconds": float(np.median(times[name])),
+                "products": float(np.median(times[name] / bare)),
+                **{column: figures[name] for column, figures in columns.items()},
+                "temporary_bytes": candidate.temporary_bytes,
+            }
+            for name, candidate in candidates.items()
+        ],
+    }
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision="highest")
 
 
 def quietness(before: np.ndarray, after: np.ndarray) -> float:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 import sphax as sx
@@ -57,9 +55,6 @@ OPTIMIZERS: dict[str, optax.GradientTransformation] = {
     "stiefel_muon, tangent": _stiefel(0.01, direction="tangent"),
 }
 
-# Runs of the product in a round.
-_PRODUCTS = 5
-
 
 def measure(config: Config) -> dict[str, Any]:
     """Measures every shape."""
@@ -81,14 +76,9 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
         yield from _figures.end_of_table(shape["quietness"])
 
 
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")
-
-
 def _measure(config: Config, d: int, n: int) -> dict[str, Any]:
     kernel, gradient = jax.random.normal(jax.random.key(n), (2, d, n)) / d**0.5
     square = jax.random.normal(jax.random.key(d), (d, d))
-    product = {"product": _timing.compile_candidate(_product, square, kernel)}
     candidates, states = {}, {}
     for name, transform in progress.each([*OPTIMIZERS.items()], "compiled"):
         state = transform.init({"kernel": kernel})
@@ -96,30 +86,10 @@ def _measure(config: Config, d: int, n: int) -> dict[str, Any]:
         candidates[name] = _timing.compile_candidate(
             transform.update, {"kernel": gradient}, state, {"kernel": kernel}
         )
-    before = _timing.interleave(product, _PRODUCTS)["product"]
-    rounds = [
-        _timing.interleave(product, _PRODUCTS) | _timing.interleave(candidates, 1)
-        for _ in progress.each(range(config.repetitions), "rounds")
-    ]
-    after = _timing.interleave(product, _PRODUCTS)["product"]
-    bare = np.array([np.median(each["product"]) for each in rounds])
-    taken = {name: np.array([each[name][0] for each in rounds]) for name in candidates}
-    return {
-        "d": d,
-        "n": n,
-        "quietness": _timing.quietness(before, after),
-        "product_seconds": float(np.median(bare)),
-        "rows": [
-            {
-                "name": name,
-                "seconds": float(np.median(times)),
-                "products": float(np.median(times / bare)),
-                "state": states[name],
-                "temporary_bytes": candidates[name].temporary_bytes,
-            }
-            for name, times in taken.items()
-        ],
-    }
+    figures = _timing.beside_product(
+        square, kernel, candidates, config.repetitions, "rounds", state=states
+    )
+    return {"d": d, "n": n, **figures}
 
 
 def main() -> None:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import sphax as sx
 from experiments.benchmarks import _figures, _timing
@@ -48,9 +46,6 @@ MAPS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "exponential": sx.orthogonal.exponential,
 }
 
-# Runs of the product in a round.
-_PRODUCTS = 5
-
 
 def measure(config: Config) -> dict[str, Any]:
     """Measures every size."""
@@ -81,13 +76,8 @@ def _step(function: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
     return step
 
 
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")
-
-
 def _measure(config: Config, n: int) -> dict[str, Any]:
     a, cotangent = jax.random.normal(jax.random.key(n), (2, n, n))
-    product = {"product": _timing.compile_candidate(_product, a, cotangent)}
     candidates = {
         name: _timing.compile_candidate(_step(function), a, cotangent)
         for name, function in MAPS.items()
@@ -96,29 +86,10 @@ def _measure(config: Config, n: int) -> dict[str, Any]:
         name: float(sx.orthogonal.orthogonality_error(candidate.call(a, cotangent)[0]))
         for name, candidate in candidates.items()
     }
-    before = _timing.interleave(product, _PRODUCTS)["product"]
-    rounds = [
-        _timing.interleave(product, _PRODUCTS) | _timing.interleave(candidates, 1)
-        for _ in range(config.repetitions)
-    ]
-    after = _timing.interleave(product, _PRODUCTS)["product"]
-    bare = np.array([np.median(each["product"]) for each in rounds])
-    taken = {name: np.array([each[name][0] for each in rounds]) for name in candidates}
-    return {
-        "n": n,
-        "quietness": _timing.quietness(before, after),
-        "product_seconds": float(np.median(bare)),
-        "rows": [
-            {
-                "name": name,
-                "seconds": float(np.median(times)),
-                "products": float(np.median(times / bare)),
-                "error": errors[name],
-                "temporary_bytes": candidates[name].temporary_bytes,
-            }
-            for name, times in taken.items()
-        ],
-    }
+    figures = _timing.beside_product(
+        a, cotangent, candidates, config.repetitions, error=errors
+    )
+    return {"n": n, **figures}
 
 
 def main() -> None:
