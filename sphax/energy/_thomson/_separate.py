@@ -115,7 +115,7 @@ def separated_prototypes(
         ``bound`` are in float32 at least. Closed forms are exact up to rounding.
 
     Raises:
-        TypeError: If a dtype is not floating, or a key is needed and there is none.
+        TypeError: If a dtype is not floating, or a key is needed and not given.
         ValueError: If a number is out of range or similarities are not ``[n, n]``.
 
     Example:
