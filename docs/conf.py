@@ -6,6 +6,9 @@ import re
 import shutil
 import sys
 
+# On first use matplotlib builds a cache of fonts, and says so on stderr. Here rather
+# than in a notebook, where output on stderr is an error.
+import matplotlib.font_manager  # noqa: F401
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util import inspect as signatures
@@ -34,6 +37,7 @@ html_theme = "furo"
 html_title = "sphax"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+html_js_files = ["anchor.js"]
 html_copy_source = False
 html_show_sourcelink = False
 pygments_dark_style = "monokai"
@@ -92,8 +96,21 @@ def gather(app) -> None:
             shutil.copy2(found, copy)
 
 
+def spread(app, env, docnames: list[str]) -> None:
+    """Spreads the notebooks, which take longest, over the parallel processes."""
+    del app, env
+    notebooks = [name for name in docnames if name.startswith("notebooks/")]
+    rest = [name for name in docnames if name not in notebooks]
+    for number, notebook in enumerate(notebooks):
+        rest.insert(number * (len(docnames) // len(notebooks)), notebook)
+    docnames[:] = rest
+
+
 def lead_inside(app, docname: str, source: list[str]) -> None:
-    """Makes links to files of the repository lead to their pages in ``docs/``."""
+    """Makes links to files of the repository lead to their pages in ``docs/``.
+
+    Numbers stay beside their deviations.
+    """
     page = app.env.doc2path(docname, base=False)
     written = ROOT if (ROOT / page).exists() else DOCS
 
@@ -107,7 +124,8 @@ def lead_inside(app, docname: str, source: list[str]) -> None:
             path = pathlib.Path(*path.parts[1:])  # its copy
         return f"](/{path.as_posix()}{'#' * bool(anchor)}{anchor})"
 
-    source[0] = re.sub(r"\]\(([^()\s]+)\)", inside, source[0])
+    text = re.sub(r"\]\(([^()\s]+)\)", inside, source[0])
+    source[0] = text.replace(" ± ", "\u00a0±\u00a0")
 
 
 def link_names(app, doctree: nodes.document) -> None:
@@ -162,6 +180,7 @@ def skip_fields(app, what, name, obj, skip, options) -> bool | None:
 def setup(app) -> None:
     """Connects what is above to the build."""
     app.connect("builder-inited", gather)
+    app.connect("env-before-read-docs", spread)
     app.connect("source-read", lead_inside)
     app.connect("doctree-read", link_names)
     app.connect("autodoc-process-signature", sign)
