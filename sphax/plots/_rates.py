@@ -88,7 +88,8 @@ def roc(
     axes = as_axes(axes, (5.8, 3.2))
     axes.set_xscale("log", nonpositive="clip")
     _draw(axes, curves)
-    least = _least(np.concatenate([curve.x for curve in curves.values()]))
+    measured = [curve.x[np.isfinite(curve.y)] for curve in curves.values()]
+    least = _least(np.concatenate(measured))
     axes.set(xlim=(least, 1.0), ylim=(0.0, 1.02))
     axes.set(xlabel="false accept rate", ylabel="true accept rate")
     _label_logarithmic(axes)
@@ -146,7 +147,9 @@ def det(
     axes.set_yscale("function", functions=(_probit, _share))
     # Rates up to one half, as is usual, unless a system has more errors of both kinds.
     errors = [np.maximum(curve.x, curve.y) for curve in curves.values()]
-    end = 0.5 if max(np.nanmin(each) for each in errors) < 0.3 else 0.99
+    end = (
+        0.5 if max(np.fmin.reduce(each, initial=1.0) for each in errors) < 0.3 else 0.99
+    )
     rates = np.concatenate([np.stack(curve[:2], 1) for curve in curves.values()])
     seen = rates[np.max(rates, axis=1) <= end]
     axes.set_xlim(min(_least(seen[:, 0]), 0.1), end)

@@ -172,6 +172,15 @@ def test_roc_curves_and_bands():
     assert labels_of(axes.yaxis)[::5] == ["0 %", "100 %"]
 
 
+def test_rates_that_are_not_measured_are_left_out():
+    rates = np.array([np.nan, 0.6, 1.0])
+    interval = sx.metrics.Interval(rates, rates, rates, np.zeros((2, 3)), "made")
+    far = np.array([1e-5, 0.1, 1.0])
+    assert plots.roc(interval, far=far).get_xlim() == (0.1, 1.0)
+    nothing = interval._replace(estimate=np.full(3, np.nan))
+    assert plots.det(nothing, far=far).get_xlim() == (0.1, 0.99)
+
+
 def test_labels_of_small_rates_are_plain():
     axes = plots.roc(BAND, far=np.array([1e-4, 0.1, 1.0]))
     assert labels_of(axes.xaxis) == ["0.01 %", "0.1 %", "1 %", "10 %", "100 %"]
