@@ -4,7 +4,9 @@ A name that no group lists stands under "Others", or under "Records":
 a new name appears by itself.
 """
 
+import importlib
 import inspect
+import pkgutil
 import textwrap
 from collections.abc import Mapping
 
@@ -199,6 +201,19 @@ GROUPS = {
             " read_ijb_templates parse_market_names read_integers"
         ),
     },
+    "plots": {
+        "Margins and features": "psi circle sphere gram",
+        "Pairs and error rates": "angles roc det cmc confusion",
+        "Neurons": "energy_report orthogonality",
+    },
+    "convert": {
+        "Files": "read write",
+        "Networks and heads": (
+            "from_insightface to_insightface from_opensphere to_opensphere"
+            " from_adaface to_adaface"
+        ),
+        "Adapters of PEFT": "read_adapters write_adapters",
+    },
     "sharding": {
         "Losses of arrays on a mesh": (
             "margin_softmax class_logits pairwise sphereface2 uce hinge p2sgrad"
@@ -235,10 +250,9 @@ The keys are {keys}; each value has the positional arguments of
 
 def pages() -> dict[str, str]:
     """The text of every page, by the name of its file."""
-    return {
-        "index.rst": _overview(),
-        **{f"{name}.rst": _page(name) for name in dir(sx)},
-    }
+    texts = {"index.rst": _overview()}
+    texts |= {f"{name}.rst": _heading(name) for name in _commands()}
+    return texts | {f"{name}.rst": _page(name) for name in dir(sx)}
 
 
 def groups(package: str) -> dict[str, list[str]]:
@@ -256,19 +270,26 @@ def _is_record(package: str, name: str) -> bool:
     return inspect.isclass(member) and hasattr(member, "_fields")
 
 
+def _commands() -> list[str]:
+    """The public modules that are run and not imported, as ``python -m`` does."""
+    names = {module.name for module in pkgutil.iter_modules(sx.__path__)}
+    return sorted(name for name in names - set(dir(sx)) if not name.startswith("_"))
+
+
 def _overview() -> str:
     lines = ["API reference", "=" * 13, ""]
     lines += ["Every public name, package by package. ``import sphax as sx`` gives all"]
     lines += ["packages: ``sx.losses`` is :mod:`sphax.losses`.", ""]
-    lines += _table({f":mod:`sphax.{name}`": getattr(sx, name) for name in dir(sx)})
-    lines += [".. toctree::", "   :hidden:", "", *(f"   {name}" for name in dir(sx))]
+    names = [*dir(sx), *_commands()]
+    modules = [importlib.import_module(f"sphax.{name}") for name in names]
+    lines += _table({f":mod:`{module.__name__}`": module for module in modules})
+    lines += [".. toctree::", "   :hidden:", "", *(f"   {name}" for name in names)]
     return "\n".join([*lines, ""])
 
 
 def _page(package: str) -> str:
     module = f"sphax.{package}"
-    lines = [module, "=" * len(module), "", f".. automodule:: {module}", ""]
-    lines += [f".. currentmodule:: {module}", ""]
+    lines = [_heading(package), f".. currentmodule:: {module}", ""]
     found = groups(package)
     for title, names in found.items():
         members = {f":py:obj:`{name}`": _member(package, name) for name in names}
@@ -278,6 +299,12 @@ def _page(package: str) -> str:
         for name in names:
             lines += [*_entry(package, name), ""]
     return "\n".join(lines)
+
+
+def _heading(name: str) -> str:
+    """The start of the page of a module, and all of the page of a command."""
+    module = f"sphax.{name}"
+    return "\n".join([module, "=" * len(module), "", f".. automodule:: {module}", ""])
 
 
 def _member(package: str, name: str) -> object:
