@@ -3,56 +3,52 @@
 The build of the documentation calls `draw`; the figures are not in the repository.
 """
 
-import math
 import pathlib
 import sys
 
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
 import sphax as sx
 
-INK = "#808080"  # visible on light and on dark pages
 
-
-def _axes(columns: int = 1):
-    figure = Figure(figsize=(3.6 * columns + 0.6, 3.2), layout="constrained", dpi=160)
+def _panels(columns: int = 1):
+    figure = Figure(figsize=(3.6 * columns + 0.6, 3.2))
     return figure, np.ravel(figure.subplots(1, columns))
 
 
 def scale() -> Figure:
     """The lowest softmax loss of unit vectors, against the scale."""
-    figure, (axes,) = _axes()
-    scales = np.linspace(1, 40, 200)
+    figure, (axes,) = _panels()
+    scales = np.linspace(0, 30, 200)
     for classes in (10, 1_000, 100_000, 10_000_000):
         # At the corners of a simplex, cosines to other classes are -1 / (C - 1).
         exponents = -scales * classes / (classes - 1)
-        axes.plot(scales, np.log1p((classes - 1) * np.exp(exponents)))
-        smallest = math.log((classes - 1) * 9)
-        axes.annotate(
-            f"{classes:,} classes", (smallest, 0.14), rotation=-62, fontsize=7
-        )
+        lowest = np.log1p((classes - 1) * np.exp(exponents))
+        axes.plot(scales, lowest, label=f"{classes:,} classes")
     axes.set(xlabel="scale s", ylabel="lowest possible loss", yscale="log")
-    axes.set_ylim(1e-3, 20)
+    axes.set_ylim(1e-3, 30)
+    axes.legend()
     return figure
 
 
 def margins() -> Figure:
     """The largest angle between the closest two of n prototypes, by its bound."""
-    figure, (axes,) = _axes()
+    figure, (axes,) = _panels()
     for dimensions, most in ((2, 100), (3, 1_000), (16, 1e5), (64, 1e6), (512, 1e6)):
         classes = np.unique(np.geomspace(4, most, 25).astype(int))
         bound = [sx.energy.closest_angle_bound(int(n), dimensions) for n in classes]
         axes.plot(classes, bound, label=f"{dimensions} features")
-    axes.axhline(0.5, color=INK, linestyle="--")
+    axes.axhline(0.5, color="black", linestyle="--")
     axes.set(xlabel="classes", ylabel="closest angle at most, rad", xscale="log")
-    axes.legend(fontsize=7)
+    axes.legend()
     return figure
 
 
 def operators() -> Figure:
     """Magnitude and angular functions of decoupled operators."""
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = _panels(2)
     lengths, angles = np.linspace(0, 3, 200), np.linspace(0, np.pi, 200)
     along = np.stack([lengths, 0 * lengths], axis=-1).astype(np.float32)
     unit = np.array([[1.0], [0.0]], np.float32)
@@ -77,39 +73,31 @@ def operators() -> Figure:
     left.set(xlabel="length of the patch", ylabel="magnitude h")
     right.set(xlabel="angle, degrees", ylabel="angular function g", xticks=(0, 90, 180))
     for axes in (left, right):
-        axes.legend(fontsize=7)
+        axes.legend()
     return figure
 
 
 def scores() -> Figure:
-    """Scores of genuine and impostor pairs with a threshold, and their ROC curve."""
-    figure, (left, right) = _axes(2)
+    """Angles of genuine and impostor pairs with a threshold, and their ROC curve."""
+    figure, (left, right) = _panels(2)
     random = np.random.default_rng(0)
-    genuine, impostor = (
-        random.normal(0.6, 0.17, 4_000),
-        random.normal(0.05, 0.17, 40_000),
-    )
     same = np.arange(44_000) < 4_000
-    values = np.clip(np.concatenate([genuine, impostor]), -1, 1)
-    found = sx.metrics.tar_at_far(values, same, far=0.01)
-    bins = np.linspace(-0.6, 1, 81)
-    left.hist(values[~same], bins, density=True, alpha=0.6, label="impostor pairs")
-    left.hist(values[same], bins, density=True, alpha=0.6, label="genuine pairs")
-    left.axvline(found.threshold, color=INK, linestyle="--", label="threshold")
-    left.set(xlabel="cosine", ylabel="density")
-    curve = sx.metrics.roc(values, same)
-    right.plot(curve.far, curve.tar)
-    right.plot(found.far, found.tar, "o", label="FAR = 0.01")
-    right.set(xlabel="false accept rate", ylabel="true accept rate", xscale="log")
-    right.set_xlim(1e-4, 1)
-    for axes in (left, right):
-        axes.legend(fontsize=7)
+    cosines = np.clip(
+        np.where(same, 0.55, 0.05) + random.normal(0, 0.15, 44_000), -1, 1
+    )
+    found = sx.metrics.tar_at_far(cosines, same, far=0.01)
+    thresholds = {"FAR = 1 %": float(found.threshold)}
+    sx.plots.angles(cosines, same, thresholds=thresholds, axes=left)
+    sx.plots.roc(sx.metrics.roc(cosines, same), axes=right)
+    right.plot(found.far, found.tar, "ko", label="FAR = 1 %")
+    left.legend()
+    right.legend()
     return figure
 
 
 def concentration() -> Figure:
     """Densities of the angle to the mean of von Mises-Fisher distributions."""
-    figure, panels = _axes(3)
+    figure, panels = _panels(3)
     angles = np.linspace(0.005, np.pi - 0.005, 400).astype(np.float32)
     for axes, dimensions in zip(panels, (3, 32, 512), strict=True):
         points = np.zeros((len(angles), dimensions), np.float32)
@@ -124,7 +112,7 @@ def concentration() -> Figure:
             axes.plot(np.degrees(angles), density, label=f"concentration {kappa:.0f}")
         axes.set(title=f"{dimensions} dimensions", xlabel="angle, degrees", yticks=())
         axes.set_xticks((0, 90, 180))
-    panels[0].legend(fontsize=7)
+    panels[0].legend()
     return figure
 
 
@@ -137,7 +125,8 @@ def draw(folder: pathlib.Path) -> None:
     for make in FIGURES:
         path = folder / f"{make.__name__}.png"
         if not path.exists():
-            make().savefig(path)
+            with matplotlib.style.context("sphax.plots.paper"):
+                make().savefig(path)
 
 
 if __name__ == "__main__":
