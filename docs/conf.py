@@ -18,7 +18,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 import sphax as sx  # noqa: E402
-from docs import reference  # noqa: E402
+from docs import figures, reference  # noqa: E402
 
 project = "sphax"
 author = "the authors of sphax"
@@ -94,6 +94,7 @@ def gather(app) -> None:
             copy = DOCS / found.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(found, copy)
+    figures.draw(DOCS / "_figures")
 
 
 def spread(app, env, docnames: list[str]) -> None:
