@@ -248,11 +248,17 @@ The keys are {keys}; each value has the positional arguments of
 }
 
 
+# A module at the top of sphax that is no package is a command: run, and not imported.
+MODULES = [each for each in pkgutil.iter_modules(sx.__path__) if each.name[0] != "_"]
+PACKAGES = sorted(module.name for module in MODULES if module.ispkg)
+COMMANDS = sorted(module.name for module in MODULES if not module.ispkg)
+
+
 def pages() -> dict[str, str]:
     """The text of every page, by the name of its file."""
     texts = {"index.rst": _overview()}
-    texts |= {f"{name}.rst": _heading(name) for name in _commands()}
-    return texts | {f"{name}.rst": _page(name) for name in dir(sx)}
+    texts |= {f"{name}.rst": _heading(name) for name in COMMANDS}
+    return texts | {f"{name}.rst": _page(name) for name in PACKAGES}
 
 
 def groups(package: str) -> dict[str, list[str]]:
@@ -270,17 +276,11 @@ def _is_record(package: str, name: str) -> bool:
     return inspect.isclass(member) and hasattr(member, "_fields")
 
 
-def _commands() -> list[str]:
-    """The public modules that are run and not imported, as ``python -m`` does."""
-    names = {module.name for module in pkgutil.iter_modules(sx.__path__)}
-    return sorted(name for name in names - set(dir(sx)) if not name.startswith("_"))
-
-
 def _overview() -> str:
     lines = ["API reference", "=" * 13, ""]
     lines += ["Every public name, package by package. ``import sphax as sx`` gives all"]
     lines += ["packages: ``sx.losses`` is :mod:`sphax.losses`.", ""]
-    names = [*dir(sx), *_commands()]
+    names = PACKAGES + COMMANDS
     modules = [importlib.import_module(f"sphax.{name}") for name in names]
     lines += _table({f":mod:`{module.__name__}`": module for module in modules})
     lines += [".. toctree::", "   :hidden:", "", *(f"   {name}" for name in names)]

@@ -121,7 +121,8 @@ def sphere(
         axes: Where to draw, of the projection ``"3d"``; a new figure by default.
 
     Returns:
-        The axes, with a collection of points for each class that occurs.
+        The axes, with a collection of points for each class that occurs. A zero vector
+        is drawn in the center.
 
     Raises:
         ImportError: If matplotlib is not installed.

@@ -146,10 +146,11 @@ def det(
     axes.set_xscale("function", functions=(_probit, _share))
     axes.set_yscale("function", functions=(_probit, _share))
     # Rates up to one half, as is usual, unless a system has more errors of both kinds.
-    errors = [np.maximum(curve.x, curve.y) for curve in curves.values()]
-    end = (
-        0.5 if max(np.fmin.reduce(each, initial=1.0) for each in errors) < 0.3 else 0.99
+    worst = max(
+        np.fmin.reduce(np.maximum(curve.x, curve.y), initial=1.0)
+        for curve in curves.values()
     )
+    end = 0.5 if worst < 0.3 else 0.99
     rates = np.concatenate([np.stack(curve[:2], 1) for curve in curves.values()])
     seen = rates[np.max(rates, axis=1) <= end]
     axes.set_xlim(min(_least(seen[:, 0]), 0.1), end)
@@ -285,15 +286,17 @@ def _label_probits(axis: "Axis") -> None:
     chosen: list[float] = []
     for rate in _RATES:
         others = _probit([low, high, rate, *chosen])
-        is_free = np.abs(others[3:] - others[2]) > (others[1] - others[0]) / 6
+        is_free = np.abs(others[3:] - others[2]) > (others[1] - others[0]) / 7
         if low <= rate <= high and np.all(is_free):
             chosen.append(rate)
     axis.set_ticks(chosen, [percent(rate) for rate in chosen])
 
 
 def _probit(shares: ArrayLike) -> np.ndarray:
-    inside = np.clip(shares, _SMALLEST, 1.0 - _SMALLEST)
-    return np.vectorize(_NORMAL.inv_cdf, otypes=[np.float64])(inside)
+    is_gap = np.isnan(shares)
+    inside = np.where(is_gap, 0.5, np.clip(shares, _SMALLEST, 1.0 - _SMALLEST))
+    probits = np.vectorize(_NORMAL.inv_cdf, otypes=[np.float64])(inside)
+    return np.where(is_gap, np.nan, probits)
 
 
 def _share(probits: ArrayLike) -> np.ndarray:

@@ -177,6 +177,7 @@ def test_rates_that_are_not_measured_are_left_out():
     interval = sx.metrics.Interval(rates, rates, rates, np.zeros((2, 3)), "made")
     far = np.array([1e-5, 0.1, 1.0])
     assert plots.roc(interval, far=far).get_xlim() == (0.1, 1.0)
+    plots.det(interval, far=far).figure.draw_without_rendering()
     nothing = interval._replace(estimate=np.full(3, np.nan))
     assert plots.det(nothing, far=far).get_xlim() == (0.1, 0.99)
 
