@@ -172,10 +172,11 @@ def sign(app, what, name, obj, options, signature, returns):
     return signature, returns
 
 
-def skip_fields(app, what, name, obj, skip, options) -> bool | None:
-    """Leaves out fields of named tuples, which the docstring has as attributes."""
-    del app, what, name, skip, options
-    return True if type(obj).__name__ == "_tuplegetter" else None
+def leave_out(app, what, name, obj, skip, options) -> bool | None:
+    """Leaves out what JAX calls, and fields, which the docstring has as attributes."""
+    del app, what, skip, options
+    is_field = type(obj).__name__ == "_tuplegetter"
+    return True if is_field or name in ("tree_flatten", "tree_unflatten") else None
 
 
 def setup(app) -> None:
@@ -185,4 +186,4 @@ def setup(app) -> None:
     app.connect("source-read", lead_inside)
     app.connect("doctree-read", link_names)
     app.connect("autodoc-process-signature", sign)
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-skip-member", leave_out)
