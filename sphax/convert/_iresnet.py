@@ -114,7 +114,7 @@ def _stages(names: _Names, tensors: Arrays) -> list[tuple[int, int]]:
 
 
 def _layers(names: _Names, network: Backbone) -> Iterator[tuple[str, Any]]:
-    (stem,) = network.stages[0].units
+    stem = network.stages[0].units[0]
     yield from zip(names.stem, (stem.conv, stem.norm, stem.activation), strict=True)
     number = 0
     for i, stage in enumerate(network.stages[1:], 1):

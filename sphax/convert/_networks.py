@@ -16,7 +16,23 @@ Arrays = Mapping[str, np.ndarray]
 InputShape = tuple[int, int, int] | None
 
 # Options of layers and units on which the outputs depend, beside the arrays.
-_OPTIONS = ("strides", "padding", "epsilon", "rectify", "stride", "pool")
+_OPTIONS = (
+    "strides",
+    "padding",
+    "kernel_dilation",
+    "input_dilation",
+    "epsilon",
+    "rectify",
+    "stride",
+    "pool",
+)
+# Functions by the first arrays of the files that they read.
+_READERS = {
+    "conv1.weight": "from_insightface",
+    "input_layer.0.weight": "from_adaface",
+    "layer1.0.conv1.weight": "from_opensphere",
+    "layer1.0.conv.weight": "from_opensphere",
+}
 
 
 class Format(NamedTuple):
@@ -99,7 +115,11 @@ def write_network(network: Backbone, form: Format) -> dict[str, np.ndarray]:
 def need(tensors: Arrays, name: str) -> np.ndarray:
     """The array of a name; raises if the file has none."""
     if name not in tensors:
-        raise ValueError(f"tensors must have {name}, got {few(tensors)}.")
+        readers = [reader for first, reader in _READERS.items() if first in tensors]
+        hint = ""
+        if name in _READERS and readers:
+            hint = f" sx.convert.{readers[0]} reads such names."
+        raise ValueError(f"tensors must have {name}, got {few(tensors)}.{hint}")
     return tensors[name]
 
 
@@ -144,7 +164,8 @@ def _places(network: Backbone, form: Format) -> Iterator[Place]:
 def _check_kind(network: Backbone, form: Format) -> None:
     units = {type(unit) for stage in network.stages for unit in stage.units}
     found = {*units, type(network.embedding)}
-    if not units <= {ConvUnit, form.unit} or not found & {*form.embedding}:
+    is_known = units <= {ConvUnit, form.unit} and found & {*form.embedding}
+    if not is_known or type(network.stages[0].units[0]) is not ConvUnit:
         raise ValueError(
             f"module must be {form.title}, of {form.unit.__name__} and"
             f" {' or '.join(x.__name__ for x in form.embedding)}, got a network of"

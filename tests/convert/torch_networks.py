@@ -18,9 +18,14 @@ from flax import nnx
 import sphax as sx
 
 FILE = Path(__file__).with_suffix(".json")
-# Height and width of images, their number, and the dimension of embeddings.
-SMALL = {"iresnet": (32, 48), "adaface": (32, 32)}
-IMAGES, FEATURES = 2, 3
+# Height and width of images.
+SMALL = {
+    "iresnet": (32, 48),
+    "adaface": (32, 32),
+    "sfnet": (32, 32),
+    "bare_sfnet": (32, 32),
+    "early_sfnet": (32, 32),
+}
 
 
 def draw(shapes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
@@ -40,11 +45,13 @@ def draw(shapes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
     return arrays
 
 
-def draw_images(name: str, side: int | None = None) -> np.ndarray:
-    """Images ``[n, height, width, 3]``."""
-    shape = SMALL.get(name, (32, 32)) if side is None else (side, side)
-    images = np.random.default_rng(1).uniform(-1, 1, (IMAGES, *shape, 3))
-    return images.astype(np.float32)
+def draw_images(number: int, shape: tuple[int, int]) -> np.ndarray:
+    """Images ``[n, height, width, 3]``, of patches that differ, and noise."""
+    rng = np.random.default_rng(1)
+    coarse = (number, shape[0] // 16, shape[1] // 16, 3)
+    patches = rng.uniform(-1, 1, coarse).repeat(16, 1).repeat(16, 2)
+    noise = rng.uniform(-1, 1, (number, *shape, 3))
+    return (0.8 * patches + 0.2 * noise).astype(np.float32)
 
 
 def iresnet(nn: Any, widths, repeats, features, positions):
@@ -195,15 +202,16 @@ def early_sfnet(nn: Any, widths, repeats, features, positions):
     return net, compute
 
 
-READERS: dict[str, Any] = {
-    "iresnet": sx.convert.from_insightface,
-    "adaface": sx.convert.from_adaface,
-    "sfnet": sx.convert.from_opensphere,
-    "bare_sfnet": sx.convert.from_opensphere,
-    "early_sfnet": sx.convert.from_opensphere,
+# Functions that make a network in PyTorch, and those that read its arrays.
+NETWORKS: dict[str, tuple[Any, Any]] = {
+    "iresnet": (iresnet, sx.convert.from_insightface),
+    "adaface": (adaface, sx.convert.from_adaface),
+    "sfnet": (sfnet, sx.convert.from_opensphere),
+    "bare_sfnet": (bare_sfnet, sx.convert.from_opensphere),
+    "early_sfnet": (early_sfnet, sx.convert.from_opensphere),
 }
 _REPEATS = {"iresnet": (1, 2, 1, 1), "adaface": (2, 1, 1, 1)}
-_FULL = {
+_PUBLISHED = {
     "iresnet18": ("iresnet", (2, 2, 2, 2)),
     "iresnet50": ("iresnet", (3, 4, 14, 3)),
     "iresnet100": ("iresnet", (3, 13, 30, 3)),
@@ -215,63 +223,72 @@ _FULL = {
 }
 
 
-def _embed(net: Any, compute: Any, images: np.ndarray, dtype: Any) -> Any:
-    """Draws the arrays of a network in PyTorch; these, and the embeddings."""
+def _drawn(net: Any) -> dict[str, np.ndarray]:
+    """Gives a network drawn arrays, and returns them."""
     torch = import_module("torch")
-    names = [name for name in net.state_dict() if "num_batches" not in name]
     state = net.state_dict()
+    names = [name for name in state if "num_batches" not in name]
     arrays = draw({name: tuple(state[name].shape) for name in names})
-    tensors = {name: torch.from_numpy(x) for name, x in arrays.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     net.load_state_dict(tensors, strict=False)
-    net.to(dtype).eval()
-    with torch.no_grad():
-        inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(dtype)
-        return arrays, compute(inputs).numpy()
+    return arrays
+
+
+def _channels_first(images: np.ndarray) -> Any:
+    return import_module("torch").from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
 def write_small() -> None:
     """Writes shapes and embeddings of all formats, computed in float64."""
     torch = import_module("torch")
     found = {}
-    for name in READERS:
-        images = draw_images(name)
+    for name, (make, _) in NETWORKS.items():
+        images = draw_images(2, SMALL[name])
         positions = images.shape[1] * images.shape[2] // 256
         repeats = _REPEATS.get(name, (1, 0, 2, 0))
-        net, compute = globals()[name](
-            torch.nn, (4, 5, 6, 7), repeats, FEATURES, positions
-        )
-        arrays, embeddings = _embed(net, compute, images, torch.float64)
-        shapes = {key: list(x.shape) for key, x in arrays.items()}
+        net, compute = make(torch.nn, (4, 5, 6, 7), repeats, 3, positions)
+        shapes = {key: array.shape for key, array in _drawn(net).items()}
+        net.double().eval()
+        with torch.no_grad():
+            embeddings = compute(_channels_first(images).double()).numpy()
         found[name] = {"shapes": shapes, "embeddings": embeddings.round(9).tolist()}
     FILE.write_text(json.dumps(found) + "\n")
 
 
-def compare_full(folder: Path) -> None:
-    """Prints the largest differences of embeddings of networks as published."""
-    for name, (kind, repeats) in _FULL.items():
-        file, expected = folder / f"{name}.safetensors", folder / f"{name}.npy"
-        images = draw_images(kind, 112)
+def _write_published(kind: str, repeats: Any, images: np.ndarray, file: Path) -> None:
+    """A file as after training, with the statistics of images, and two embeddings."""
+    torch = import_module("torch")
+    make, _ = NETWORKS[kind]
+    net, compute = make(torch.nn, (64, 128, 256, 512), repeats, 512, 49)
+    _drawn(net)
+    for module in net.modules():
+        if hasattr(module, "momentum"):
+            module.momentum = 1.0
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    inputs = _channels_first(images)
+    with torch.no_grad():
+        compute(inputs)  # in training mode, which sets the statistics
+        net.eval()
+        embeddings = compute(inputs[:2]).numpy()
+    import_module("safetensors.torch").save_file(net.state_dict(), file)
+    np.save(file.with_suffix(".npy"), embeddings)
+
+
+def compare_published(folder: Path) -> None:
+    """Prints the largest difference in parts of the largest entry, in float32."""
+    images = draw_images(16, (112, 112))
+    for name, (kind, repeats) in _PUBLISHED.items():
+        file = folder / f"{name}.safetensors"
         if not file.exists():
-            torch = import_module("torch")
-            net, compute = globals()[kind](
-                torch.nn, (64, 128, 256, 512), repeats, 512, 49
-            )
-            _, embeddings = _embed(net, compute, images, torch.float32)
-            import_module("safetensors.torch").save_file(net.state_dict(), file)
-            np.save(expected, embeddings)
-        network = READERS[kind](file)
+            _write_published(kind, repeats, images, file)
+        network = NETWORKS[kind][1](file)
         network.eval()
-        theirs = np.load(expected)
-        ours = np.asarray(nnx.jit(lambda net, x: net(x))(network, images))
-        difference = np.abs(ours - theirs).max()
-        unit, other = (
-            x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ours, theirs)
-        )
-        print(
-            f"{name}: {difference:.1e}, of embeddings up to {np.abs(theirs).max():.2f};"
-            f" {np.abs(unit - other).max():.1e} where they are unit"
-        )
+        ours = nnx.jit(lambda net, x: net(x))(network, images[:2])
+        theirs = np.load(file.with_suffix(".npy"))
+        difference, largest = np.abs(ours - theirs).max(), np.abs(theirs).max()
+        print(f"{name}: {difference / largest:.1e} of {largest:.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    compare_full(Path(sys.argv[1])) if sys.argv[1:] else write_small()
+    compare_published(Path(sys.argv[1])) if sys.argv[1:] else write_small()
