@@ -6,6 +6,8 @@ import re
 import shutil
 import sys
 
+import jupyter_cache
+
 # On first use matplotlib builds a cache of fonts, and says so on stderr. Here rather
 # than in a notebook, where output on stderr is an error.
 import matplotlib.font_manager  # noqa: F401
@@ -95,6 +97,8 @@ def gather(app) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(found, copy)
     figures.draw(DOCS / "_figures")
+    # Parallel processes would each make the tables of the cache of executed notebooks.
+    jupyter_cache.get_cache(nb_execution_cache_path).list_cache_records()
 
 
 def spread(app, env, docnames: list[str]) -> None:
