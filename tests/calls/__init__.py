@@ -1,6 +1,7 @@
 """Calls of every public function, for the batteries that all of them join by a row."""
 
 from tests.calls import (
+    convert,
     data,
     distributions,
     energy,
@@ -13,6 +14,7 @@ from tests.calls import (
     operators,
     optim,
     orthogonal,
+    plots,
     reparam,
     sharding,
     sphere,
@@ -35,6 +37,8 @@ _PACKAGES = (
     sharding,
     layers,
     networks,
+    plots,
+    convert,
 )
 CALLS = {call.name: call for package in _PACKAGES for call in package.CALLS}
 
