@@ -44,7 +44,7 @@ MAY_USE = {
     "plots": {"matplotlib"},
 }
 # These inside functions only, so that the import of the package is without them.
-MAY_USE_LAZILY = {"neurons": {"flax"}, "data": {"scipy"}}
+MAY_USE_LAZILY = {"neurons": {"flax"}, "data": {"scipy"}, "plots": {"scipy"}}
 
 
 def package_of(file: Path) -> str:

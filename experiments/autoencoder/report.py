@@ -45,7 +45,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     rows = {"image": unpack(metrics["images"])}
     rows |= {_TITLES[name]: unpack(metrics["decoded"][name]) for name in SOURCES}
     number = len(rows["image"])
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(
             len(rows),
             number,

@@ -96,13 +96,14 @@ def beside_product(
     are other figures of each candidate.
     """
     product = {"product": compile_candidate(_product, a, b)}
-    before = interleave(product, _PRODUCTS)["product"]
+    probed = probe()
+    before = interleave({"": probed}, _PRODUCTS)[""]
     rounds = range(repetitions)
     taken = [
         interleave(product, _PRODUCTS) | interleave(candidates, 1)
         for _ in (rounds if unit is None else progress.each(rounds, unit))
     ]
-    after = interleave(product, _PRODUCTS)["product"]
+    after = interleave({"": probed}, _PRODUCTS)[""]
     bare = np.array([np.median(each["product"]) for each in taken])
     times = {name: np.array([each[name][0] for each in taken]) for name in candidates}
     return {
@@ -123,6 +124,12 @@ def beside_product(
 
 def _product(a, b):
     return jnp.matmul(a, b, precision="highest")
+
+
+def probe() -> Candidate:
+    """A product so long that its time depends on other programs, not on chance."""
+    a = jax.random.normal(jax.random.key(0), (2048, 2048))
+    return compile_candidate(_product, a, a)
 
 
 def quietness(before: np.ndarray, after: np.ndarray) -> float:

@@ -239,7 +239,7 @@ def measure(config: Config) -> dict[str, Any]:
     for name in progress.each(list(chosen), "methods"):
         candidates[name], of_one = _candidate(*chosen[name], inputs, config.heads)
         rows[name] |= of_one
-    probe = {"": _timing.compile_candidate(jnp.matmul, inputs, kernels["up"][0])}
+    probe = {"": _timing.probe()}
     before = _timing.interleave(probe, 5)[""]
     times = _timing.interleave(candidates, config.repetitions, "rounds")
     after = _timing.interleave(probe, 5)[""]

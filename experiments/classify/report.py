@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -112,68 +111,36 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
 
 def _psi_curves(path: pathlib.Path) -> None:
     """Figure 2.3, with the additive margins beside it."""
-    angles = np.linspace(0.0, np.pi, 721)
-    softmax = {"softmax": sx.margins.NoMargin()}
-    panels: dict[str, dict[str, Any]] = {
-        "Multiplicative": softmax
-        | {f"m = {m}": sx.margins.SphereFace(m=m) for m in (2, 3, 4)},
-        "Additive": softmax
-        | {
+    panels = {
+        "Multiplicative": {f"m = {m}": sx.margins.SphereFace(m=m) for m in (2, 3, 4)},
+        "Additive": {
             "CosFace, m = 0.35": sx.margins.CosFace(margin=0.35),
             "ArcFace, m = 0.5": sx.margins.ArcFace(margin=0.5),
             "ArcFace, m = 0.5, pure": sx.margins.ArcFace(margin=0.5, beyond="pure"),
         },
     }
-    lines: dict[str, Any] = {
-        "softmax": {"color": "0.6", "ls": "--", "lw": 1.0},
-        "ArcFace, m = 0.5, pure": {"color": "C1", "ls": ":", "lw": 1.6},
-    }
-    with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(6.6, 2.7), layout="constrained")
+    with plt.style.context("sphax.plots.paper"):
+        figure, axes = plt.subplots(1, 2, figsize=(6.6, 2.7))
         for axis, (title, margins) in zip(axes, panels.items(), strict=True):
-            for name, margin in margins.items():
-                psi = margin(jnp.asarray(angles))
-                style = lines.get(name, {"lw": 1.6})
-                axis.plot(np.degrees(angles), psi, label=name, **style)
+            sx.plots.psi(margins, axes=axis)
             axis.set(title=title, xlabel=r"angle $\theta$ to the target, degrees")
-            axis.set_xticks(range(0, 181, 45))
-        axes[0].legend(loc="lower left")
-        axes[1].legend(loc="upper right")
-        axes[1].set_ylim(-1.5, 1.5)
-        axes[0].set_ylabel(r"$\psi(\theta)$")
+            axis.legend(loc="lower left")
+        axes[1].set_ylabel("")
         figures.save(figure, path)
 
 
 def _plane(path: pathlib.Path, plane: dict[str, dict[str, Any]]) -> None:
     """Figure 2.2: two-dimensional features as they leave the network, by class."""
-    colors = plt.get_cmap("tab10")
-    with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(
-            1,
-            len(plane),
-            figsize=(2.3 * len(plane), 2.6),
-            squeeze=False,
-            layout="constrained",
-        )
+    size = 2.3 * len(plane), 2.6
+    with plt.style.context("sphax.plots.paper"):
+        figure, axes = plt.subplots(1, len(plane), figsize=size, squeeze=False)
         for axis, (title, metrics) in zip(axes[0], plane.items(), strict=True):
             points = unpack(metrics["features"]).astype(np.float64)
             labels = unpack(metrics["labels"])
-            for label in np.unique(labels):
-                axis.scatter(
-                    *points[labels == label].T,
-                    s=3,
-                    color=colors(label % 10),
-                    linewidths=0,
-                    label=label,
-                )
+            sx.plots.circle(points, labels, normalize=False, axes=axis)
             reach = 1.05 * np.quantile(np.abs(points), 0.998)
-            axis.set(title=title, aspect="equal")
-            axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
-            axis.axhline(0, color="0.85", lw=0.6, zorder=0)
-            axis.axvline(0, color="0.85", lw=0.6, zorder=0)
-            axis.tick_params(labelsize=7)
-        handles, names = axes[0][0].get_legend_handles_labels()
-        figure.legend(
-            handles, names, loc="outside lower center", ncols=10, markerscale=3
-        )
+            axis.set(title=title, xlim=(-reach, reach), ylim=(-reach, reach))
+            axis.tick_params(labelsize=8)
+        names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*names, loc="outside lower center", ncols=10, markerscale=2)
         figures.save(figure, path)

@@ -1,4 +1,4 @@
-"""Style and files of the figures."""
+"""Files of the figures."""
 
 import pathlib
 from typing import Any
@@ -9,15 +9,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
-
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "savefig.dpi": 200,
-    "savefig.bbox": "tight",
-}
 
 
 def save(figure: Any, path: pathlib.Path) -> None:

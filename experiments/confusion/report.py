@@ -47,7 +47,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     for run, record in found:
         title = MARGINS[run.config.methods[0]].title
         matrices.setdefault(title, []).append(unpack(record["metrics"]["cosines"]))
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(
             1,
             len(matrices),

@@ -86,7 +86,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     if not shown:
         return
     least = found[0][1]["metrics"]["least"]
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.4), layout="constrained")
         for axis, (key, title) in zip(axes, _ENERGIES.items(), strict=True):
             line = {"color": "0.3", "lw": 0.8}

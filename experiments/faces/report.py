@@ -47,7 +47,7 @@ def table(config: Config, found: Found) -> Iterator[str]:
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Draws losses, and the accuracies on the way; means over the seeds."""
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.0))
         for method, seeds in _by_method(found).items():
             losses = np.mean([metrics["losses"] for metrics in seeds.values()], axis=0)

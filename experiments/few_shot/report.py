@@ -105,7 +105,7 @@ def verdict(
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Accuracies with their intervals, by task."""
     rows, ends, tasks = accuracies(found), intervals(config, found), tasks_of(found)
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axis = plt.subplots(
             figsize=(1.4 * len(tasks) + 2.0, 3.0), layout="constrained"
         )

@@ -72,7 +72,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     for run, record in found:
         title = TITLES[run.config.methods[0]]
         samples.setdefault(title, unpack(record["metrics"]["samples"]))
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(
             1,
             len(samples),

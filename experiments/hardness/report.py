@@ -65,7 +65,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     if not drawn:
         return
     columns = len(next(iter(drawn.values())))
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(
             len(drawn),
             columns,

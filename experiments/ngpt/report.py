@@ -129,7 +129,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     if not runs:
         return
     best = _best(runs)
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
         others = 0
         for name, (_, seeds) in best.items():

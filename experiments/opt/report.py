@@ -76,7 +76,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     methods = _by_method([x for x in found if "curves" in x[1]["metrics"]])
     if not methods:
         return
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.1), layout="constrained")
         for axis, (key, label) in zip(axes, _PANELS.items(), strict=True):
             zeros = 0

@@ -113,7 +113,7 @@ def _verdict(errors: dict[str, dict[int, float]]) -> Iterator[str]:
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Writes validation errors by learning rate, means over the seeds."""
     methods = _by_method(found)
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(
             1, 3, figsize=(8.4, 3.0), sharey=True, layout="constrained"
         )

@@ -78,7 +78,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
         return
     rows = values_of(found, _OF_CLASSES)
     dimensions = list(dict.fromkeys(features for features, _ in rows))
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
         methods = list(dict.fromkeys(method for _, method in rows))
         for number, method in enumerate(methods):
@@ -107,7 +107,7 @@ def _draw_angles(config: Config, found: Found, folder: pathlib.Path) -> None:
         title = f"{NUMBERS[run.config.methods[0]]}, {run.config.features[0]} dimensions"
         drawn.setdefault(title, unpack(record["metrics"]["angles"]))
     columns = len({run.config.methods[0] for run, _ in found})
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(
             -(-len(drawn) // columns),
             columns,

@@ -120,7 +120,7 @@ def _certified(rows: _Rows) -> Iterator[str]:
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Writes accuracies by radius and steps, and the loss around the images."""
     rows = _rows(found)
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figures.save(_curves(config, rows), folder / f"{config.group}-curves.png")
         figures.save(_surfaces(rows), folder / f"{config.group}-surface.png")
 

@@ -70,7 +70,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
             pictures[n] = unpack(metrics["points"]).astype(np.float64)
     rows = math.ceil(len(pictures) / _COLUMNS)
     names = np.arange(rows * _COLUMNS).reshape(rows, _COLUMNS).astype(str)
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplot_mosaic(
             [*names.tolist(), ["gap"] * _COLUMNS],
             figsize=(7.2, 1.9 * rows + 2.0),

@@ -70,7 +70,7 @@ def by_row(found: Found) -> Values:
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
     """Writes the measures against the dimension, and codes of two dimensions."""
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         _draw_measures(config, found, folder)
         _draw_codes(config, found, folder)
 

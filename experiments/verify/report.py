@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+import sphax as sx
 from experiments.common import figures, statistics, tables
 from experiments.common.objectives import METHODS
 from experiments.common.runs import Found
@@ -130,32 +131,28 @@ def _verdict(by_method: Mapping[str, _Seeds]) -> Iterator[str]:
 
 
 def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
-    """ROC curves, means over the seeds, from the lowest rate that is supported."""
+    """ROC curves, means over the seeds with their range."""
     curves: dict[str, list[np.ndarray]] = {name: [] for name in MAIN}
     for run, record in found:
         if run.method in MAIN and "roc" in record["metrics"]:
-            curve = 100.0 * np.array(record["metrics"]["roc"], float)
+            curve = np.array(record["metrics"]["roc"], float)
             curves[run.method].append(curve)
     if not any(curves.values()):
         return
-    with plt.rc_context(figures.STYLE):
-        figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
-        for name, seeds in curves.items():
-            if not seeds:
-                continue
-            # Softmax on top: another curve may lie on it.
-            is_base = name == "softmax"
-            style = {"color": "0.6", "ls": "--", "lw": 1.0} if is_base else {"lw": 1.4}
-            means, rates = np.mean(seeds, axis=0), 100.0 * FAR
-            (line,) = axis.semilogx(
-                rates, means, label=METHODS[name].title, zorder=2 + is_base, **style
-            )
-            if len(seeds) > 1:
-                low, high = np.min(seeds, axis=0), np.max(seeds, axis=0)
-                axis.fill_between(rates, low, high, color=line.get_color(), alpha=0.1)
-        axis.set(xlabel="false accept rate, %", ylabel="true accept rate, %")
-        axis.set_xlim(None, 100.0)
-        axis.xaxis.set_major_formatter("{x:g}")
+    systems = {
+        METHODS[name].title: sx.metrics.Interval(
+            np.mean(seeds, axis=0),
+            np.min(seeds, axis=0),
+            np.max(seeds, axis=0),
+            np.array(seeds),
+            "range over the seeds",
+        )
+        for name, seeds in curves.items()
+        if seeds
+    }
+    with plt.style.context("sphax.plots.paper"):
+        figure, axis = plt.subplots(figsize=(5.6, 3.2))
+        sx.plots.roc(systems, far=FAR, axes=axis)
         axis.grid(color="0.92", lw=0.6)
-        figure.legend(loc="outside right center", fontsize=8)
+        figure.legend(loc="outside right center")
         figures.save(figure, folder / f"{config.group}-roc.png")

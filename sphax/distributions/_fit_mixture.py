@@ -85,7 +85,7 @@ def fit_mixture(
     key: jax.Array,
     assignments: Literal["soft", "hard"] = "soft",
     share_concentration: bool = False,
-    iterations: int = 100,
+    iterations: int | jax.Array = 100,
     tolerance: float = 1e-6,
     max_concentration: float = 1e5,
     weights: jax.typing.ArrayLike | None = None,

@@ -65,7 +65,7 @@ def spherical_kmeans(
     clusters: int,
     *,
     key: jax.Array | None = None,
-    iterations: int = 100,
+    iterations: int | jax.Array = 100,
     tolerance: float = 1e-6,
     restarts: int = 1,
     initial: Initial | jax.typing.ArrayLike = "plus_plus",

@@ -58,7 +58,7 @@ def energy_of_params(
         The energy, a scalar in float32 at least, finite as the energies are.
 
     Raises:
-        TypeError: If ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If there are no neurons, declared axes do not fit, ``reduce`` is
             unknown, or by the energy.
 

@@ -122,7 +122,7 @@ def energy_report(
         The report. A zero neuron is at a right angle to all.
 
     Raises:
-        TypeError: If ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: If ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If there are no neurons or declared axes do not fit, ``distance`` is
             unknown, ``power`` negative, or a neuron not finite.
 

@@ -206,7 +206,7 @@ def margin_softmax(
 
     Raises:
         TypeError: If an argument has the wrong kind of dtype, ``margin`` is not a
-            `Margin`, or ``block_size`` is traced.
+            ``Margin``, or ``block_size`` is traced.
         ValueError: If shapes do not fit, an option is out of range, ``class_axis`` is
             not an axis of a ``shard_map`` around the call, or the margin needs a key or
             ``has_aux`` that is not given.
@@ -512,7 +512,7 @@ def check_margin_softmax(
         label_smoothing: Share of the other classes, in ``[0, 1)``.
 
     Raises:
-        TypeError: If ``margin`` is not a `Margin`, or another option is of the wrong
+        TypeError: If ``margin`` is not a ``Margin``, or another option is of the wrong
             kind.
         ValueError: If an option is out of range.
 

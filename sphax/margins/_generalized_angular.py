@@ -15,11 +15,11 @@ class GeneralizedAngular(Margin):
     .. math:: \psi(\theta) = g(m\theta), \qquad \eta(\theta_j) = g(\theta_j)
 
     with g one of :mod:`sphax.operators`, continued beyond :math:`\pi` so that it keeps
-    falling: :class:`LinearAngle` and :class:`Sigmoid` by their formulas,
-    :class:`Cosine` and :class:`SquareCosine` by 2 in every further :math:`\pi`, in
-    copies of the first piece. With the cosine it is :class:`SphereFace`; with
-    :math:`m = 1` the softmax of the angular function, which for the cosine is the
-    weight-normalized one. The paper trains with ``normalize="prototypes"``.
+    falling: ``LinearAngle`` and ``Sigmoid`` by their formulas, ``Cosine`` and
+    ``SquareCosine`` by 2 in every further :math:`\pi`, in copies of the first piece.
+    With the cosine it is :class:`SphereFace`; with :math:`m = 1` the softmax of the
+    angular function, which for the cosine is the weight-normalized one. The
+    paper trains with ``normalize="prototypes"``.
 
     The sigmoid levels off: beyond :math:`m\theta = \pi / 2 + 10k` an example has next
     to no gradient. The angles of the other classes are taken from their cosines; unless
@@ -30,7 +30,7 @@ class GeneralizedAngular(Margin):
         angular: g.
 
     Raises:
-        TypeError: If ``angular`` is not an `Angular`.
+        TypeError: If ``angular`` is not an ``Angular``.
         ValueError: If ``m``, given as a number, is out of range.
 
     Example:

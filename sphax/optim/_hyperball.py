@@ -97,7 +97,7 @@ def project_to_norm(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If ``learning_rate`` or ``norm``, given as a number, is out of
             range, or ``per`` is unknown; from ``init``, if there are no neurons or
             declared axes do not fit, or if a norm to keep is zero, as those of the

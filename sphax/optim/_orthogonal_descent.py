@@ -95,7 +95,7 @@ def orthogonal_descent(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If ``step`` is unknown or ``learning_rate``, given as a number,
             negative; from ``init``, if there are no matrices or declared axes do not
             fit; from ``update``, without ``params``.

@@ -69,7 +69,7 @@ def add_orthogonality_gradient(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If ``every``, given as a number, is out of range; from ``init``, if
             there are no neurons or declared axes do not fit; from ``update``, without
             ``params``, if ``weight`` does not fit, or by the penalty.

@@ -135,7 +135,7 @@ def add_penalty_gradient(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If ``every``, given as a number, is out of range, or ``reduce`` is
             unknown; from ``init``, if there are no neurons or declared axes do not fit;
             from ``update``, without ``params``, or if ``weight`` does not fit.

@@ -135,7 +135,7 @@ def pion(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If an option is unknown, or ``learning_rate``, given as a number,
             negative; from ``init``, if there are no matrices or declared axes do not
             fit, or for a zero matrix, which no rotation would move; from ``update``,

@@ -92,7 +92,7 @@ def riemannian_sgd(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If ``manifold`` is unknown or ``learning_rate``, given as a number,
             negative; from ``init``, if there are no neurons or declared axes do not
             fit; from ``update``, without ``params``, or for more neurons than
@@ -175,7 +175,7 @@ def riemannian_adam(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: In the same cases as :func:`riemannian_sgd`.
 
     Example:

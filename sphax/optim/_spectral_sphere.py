@@ -116,7 +116,7 @@ def spectral_sphere(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If an argument is unknown or out of range; from ``init``, if there
             are no neurons, if declared axes do not fit, or if a matrix that is to keep
             its norm is zero (one that is traced gets NaN); from ``update``, without

@@ -62,7 +62,7 @@ def project_gradients_to_tangent(
         computation is in float32 at least. The update of a zero neuron stays the same.
 
     Raises:
-        TypeError: From ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+        TypeError: From ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: From ``init``, if there are no neurons or declared axes do not fit;
             from ``update``, without ``params``.
 
@@ -112,7 +112,7 @@ def scale_by_neuron_norm(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: From ``init``, if there are no neurons or declared axes do not fit;
             from ``update``, without ``params``.
 
@@ -163,7 +163,7 @@ def keep_params_on_sphere(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If ``radius`` or ``every``, given as a number, is out of range; from
             ``init``, if there are no neurons or declared axes do not fit; from
             ``update``, without ``params``.

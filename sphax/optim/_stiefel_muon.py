@@ -127,7 +127,7 @@ def stiefel_muon(
 
     Raises:
         TypeError: If an argument is of another kind, such as text for a number; from
-            ``init``, if ``neurons`` is not made of `NeuronDimensions`.
+            ``init``, if ``neurons`` is not made of ``NeuronDimensions``.
         ValueError: If an argument is unknown or out of range; from ``init``, if there
             are no neurons, if declared axes do not fit, or if a matrix does not have
             full rank, unless it is traced; from ``update``, without ``params``.

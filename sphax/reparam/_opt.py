@@ -83,7 +83,7 @@ def orthogonal(
         ValueError: If an option is unknown or out of range; from ``init``, if there is
             no kernel, no size has a fitting divisor, or rotations are too large.
         TypeError: If an argument has the wrong type, such as a ``where`` that is not a
-            function; from ``init``, if ``neurons`` is not made of `NeuronDimensions`,
+            function; from ``init``, if ``neurons`` is not made of ``NeuronDimensions``,
             or the first argument is not a key.
 
     Example:

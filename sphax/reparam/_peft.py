@@ -119,7 +119,7 @@ def to_peft(
     *,
     bases: Mapping[str, ArrayLike] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Adapters in PEFT's layout, for ``adapter_model.safetensors``; see `from_peft`.
+    """Adapters in PEFT's layout, for ``adapter_model.safetensors``.
 
     Save the arrays by ``safetensors.numpy.save_file``, and the configuration as JSON in
     ``adapter_config.json`` of the same folder. PEFT then has the same outputs. For

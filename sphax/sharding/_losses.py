@@ -119,7 +119,7 @@ def margin_softmax(
             ``labels`` are split with the examples. A running state is that of the whole
             batch, whatever ``axis_name`` the margin has. What a margin draws is equal
             to one device's if ``batch_axis`` is part of ``class_axis``; otherwise each
-            part of the batch draws by itself, ranks of `ElasticFace` included.
+            part of the batch draws by itself, ranks of ``ElasticFace`` included.
         mesh: The mesh; by default that of the context (:func:`jax.set_mesh`), or else
             that of the prototypes. Its other axes are left alone.
         class_axis: Axis of the mesh along which the classes are split, or a tuple.

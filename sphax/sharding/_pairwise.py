@@ -48,7 +48,7 @@ def pairwise(
     Args:
         loss: A pairwise loss or one of two towers, such as
             :func:`sphax.losses.nt_xent`. For each function it is compiled anew: bind
-            options here, not by a new `functools.partial` in every call.
+            options here, not by a new ``functools.partial`` in every call.
         *arrays: Its positional arguments, with an entry for each row of the batch on
             their first axis, ``[n, ...]``.
         mesh: The mesh; by default that of the context (:func:`jax.set_mesh`), or else

@@ -83,7 +83,7 @@ def sample_classes(
     Args:
         key: Random key, another one in each step, equal on all devices.
         prototypes: A row for each class of this device, ``[classes, ...]``; the number
-            of rows counts alone, so that a `ShapeDtypeStruct` will do.
+            of rows counts alone, so that a ``ShapeDtypeStruct`` will do.
         labels: Classes of the batch, integer, any shape, counted over all devices. They
             must be equal on all devices, those that share their prototypes included:
             gather them first where the batch is split.

@@ -173,7 +173,7 @@ def sparse_rows(
 
 
 def apply_rows(params: Any, updates: Any, rows: jax.typing.ArrayLike) -> Any:
-    """Adds updates to the rows that they are of, as `optax.apply_updates` does to all.
+    """Adds updates of some rows, or of all, to these rows.
 
     Args:
         params: An array ``[classes, ...]``, or a pytree of such arrays.

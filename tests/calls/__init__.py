@@ -13,6 +13,7 @@ from tests.calls import (
     operators,
     optim,
     orthogonal,
+    plots,
     reparam,
     sharding,
     sphere,
@@ -35,6 +36,7 @@ _PACKAGES = (
     sharding,
     layers,
     networks,
+    plots,
 )
 CALLS = {call.name: call for package in _PACKAGES for call in package.CALLS}
 

@@ -44,5 +44,4 @@ EXEMPT = {
     "neurons.NeuronDimensions": "static: a declaration",
     "neurons.Declarations": "static: what of returns",
     "neurons.Neurons": "an alias for types",
-    "plots.energy_report": "draws; its numbers are those of energy.energy_report",
 }

@@ -213,6 +213,18 @@ def degrees_of_closest(n, d):
     return math.degrees(sx.energy.closest_angle_bound(n, d))
 
 
+def test_bounds_of_many_directions_in_the_plane_are_those_of_polygons():
+    n = 100_000  # Levenshtein's rule would have as many nodes
+    np.testing.assert_allclose(degrees_of_closest(n, 2), 360 / n, rtol=1e-6)
+    lines = sx.energy.closest_angle_bound(n, 2, half_space=True)
+    np.testing.assert_allclose(lines, math.pi / n, rtol=1e-6)
+    for n, half_space in itertools.product((2, 3, 8, 9), (False, True)):
+        corners = polygon(2 * n)[:n] if half_space else polygon(n)
+        bound = sx.energy.energy_lower_bound(n, 2, half_space=half_space)
+        value = energy(corners, 1, half_space=half_space)
+        np.testing.assert_allclose(bound, value, rtol=1e-12)
+
+
 @pytest.mark.parametrize("d", [3, 8, 27])
 def test_bounds_hold_for_random_directions_and_rise_to_the_expectation(d):
     rng, before = np.random.default_rng(d), -math.inf

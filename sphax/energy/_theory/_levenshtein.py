@@ -29,6 +29,10 @@ def levenshtein(n: int, d: int, *, half_space: bool) -> tuple[np.ndarray, np.nda
     """
     if half_space and n <= d:  # at right angles
         return np.array([-1.0]), np.array([1.0])
+    if d == 2:  # the corners of a polygon, which would take about n nodes to find
+        turns = np.arange(n // 2, 0, -1)
+        weights = np.where(2 * turns == n, 1.0, 2.0) / (n - 1)
+        return np.cos(2 * np.pi * turns / n), weights
     # The density of the nodes of random pairs is (1 - x)^a (1 + x)^b.
     a = (d - 3) / 2
     density = a, -0.5 if half_space else a

@@ -1,4 +1,4 @@
-"""Figures show the numbers that they are given, and matplotlib comes only with one."""
+"""The figure of an energy report, and when matplotlib is imported."""
 
 import ast
 import math
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import sphax as sx
 
@@ -29,15 +30,16 @@ def report(*shapes):
 
 def test_panels_are_densities_of_pairs_and_of_random_directions():
     given = report((6, 3), (40, 10), (5, 2), (8, 576))
-    figure: Any = sx.plots.energy_report(given)
-    assert [axes.get_title() for axes in figure.axes] == [
+    panels = sx.plots.energy_report(given)
+    assert [axes.get_title() for axes in panels] == [
         "layer0: 6 of 3 dimensions",
         "layer1: 40 of 10 dimensions",
         "layer2: 5 of 2 dimensions",
         "layer3: 8 of 576 dimensions",
     ]
-    for axes, kernel in zip(figure.axes, given.kernels.values(), strict=True):
-        (stairs,), (random, bound) = axes.patches, axes.lines
+    for axes, kernel in zip(panels, given.kernels.values(), strict=True):
+        drawn: Any = axes
+        (stairs,), (random, bound) = drawn.patches, drawn.lines
         values, edges, _ = stairs.get_data()
         widths = np.diff(edges)
         np.testing.assert_allclose(values @ widths, 1.0)
@@ -55,17 +57,19 @@ def test_panels_are_densities_of_pairs_and_of_random_directions():
 
 
 def test_bars_are_wide_where_pairs_are_few():
-    figure: Any = sx.plots.energy_report(report((5, 3), (120, 3)))
-    few, many = (len(axes.patches[0].get_data()[0]) for axes in figure.axes)
+    panels: Any = sx.plots.energy_report(report((5, 3), (120, 3)))
+    few, many = (len(axes.patches[0].get_data()[0]) for axes in panels)
     assert few == 18
     assert many == 180
 
 
-def test_figures_can_be_written_and_belong_to_no_window(tmp_path):
-    figure = sx.plots.energy_report(report((6, 3)))
-    figure.savefig(tmp_path / "report.png")
-    assert (tmp_path / "report.png").stat().st_size > 1000
-    assert figure.canvas.manager is None
+def test_axes_go_in_and_out_one_for_each_kernel():
+    axes = Figure().subplots(1, 2)
+    assert sx.plots.energy_report(report((5, 3), (6, 3)), axes=axes) == [*axes]
+    with pytest.raises(ValueError, match="one for each of the 3 kernels, got 2"):
+        sx.plots.energy_report(report((5, 3), (6, 3), (7, 3)), axes=axes)
+    with pytest.raises(TypeError, match="axes must be matplotlib Axes, one for each"):
+        sx.plots.energy_report(report((5, 3)), axes=np.array([Figure()]))
 
 
 def test_matplotlib_is_imported_when_a_figure_is_drawn():
