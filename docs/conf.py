@@ -6,12 +6,11 @@ import re
 import shutil
 import sys
 
-import jupyter_cache
-
 # On first use matplotlib builds a cache of fonts, and says so on stderr. Here rather
 # than in a notebook, where output on stderr is an error.
 import matplotlib.font_manager  # noqa: F401
 from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx import addnodes
 from sphinx.util import inspect as signatures
 
@@ -98,7 +97,7 @@ def gather(app) -> None:
             shutil.copy2(found, copy)
     figures.draw(DOCS / "_figures")
     # Parallel processes would each make the tables of the cache of executed notebooks.
-    jupyter_cache.get_cache(nb_execution_cache_path).list_cache_records()
+    get_cache(nb_execution_cache_path).list_cache_records()
 
 
 def spread(app, env, docnames: list[str]) -> None:
