@@ -108,25 +108,25 @@ def spread(app, env, docnames: list[str]) -> None:
 
 
 def lead_inside(app, docname: str, source: list[str]) -> None:
-    """Makes links to files of the repository lead to their pages in ``docs/``.
-
-    Numbers stay beside their deviations.
-    """
+    """Makes links to files of the repository lead to their pages in ``docs/``."""
     page = app.env.doc2path(docname, base=False)
-    written = ROOT if (ROOT / page).exists() else DOCS
+    folder = (ROOT if (ROOT / page).exists() else DOCS).joinpath(page).parent
 
     def inside(match: re.Match) -> str:
-        target = match[1]
-        if ":" in target or target.startswith(("#", "/")):
+        if not (folder / match[1]).is_file():
             return match[0]
-        file, _, anchor = target.partition("#")
-        path = pathlib.Path(os.path.relpath((written / page).parent / file, DOCS))
+        path = pathlib.Path(os.path.relpath(folder / match[1], DOCS))
         if path.parts[0] == ".." and DOCS.joinpath(*path.parts[1:]).exists():
             path = pathlib.Path(*path.parts[1:])  # its copy
-        return f"](/{path.as_posix()}{'#' * bool(anchor)}{anchor})"
+        return f"](/{path.as_posix()}{match[2] or ''})"
 
-    text = re.sub(r"\]\(([^()\s]+)\)", inside, source[0])
-    source[0] = text.replace(" ± ", "\u00a0±\u00a0")
+    source[0] = re.sub(r"\]\(([^()#:\s]+)(#[^()\s]*)?\)", inside, source[0])
+
+
+def tie_deviations(app, docname: str, source: list[str]) -> None:
+    """Keeps a number and its deviation on one line."""
+    del app, docname
+    source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")
 
 
 def link_names(app, doctree: nodes.document) -> None:
@@ -172,10 +172,11 @@ def sign(app, what, name, obj, options, signature, returns):
     return signature, returns
 
 
-def skip_fields(app, what, name, obj, skip, options) -> bool | None:
-    """Leaves out fields of named tuples, which the docstring has as attributes."""
-    del app, what, name, skip, options
-    return True if type(obj).__name__ == "_tuplegetter" else None
+def leave_out(app, what, name, obj, skip, options) -> bool | None:
+    """Leaves out what JAX calls, and fields, which the docstring has as attributes."""
+    del app, what, skip, options
+    is_field = type(obj).__name__ == "_tuplegetter"
+    return True if is_field or name in ("tree_flatten", "tree_unflatten") else None
 
 
 def setup(app) -> None:
@@ -183,6 +184,7 @@ def setup(app) -> None:
     app.connect("builder-inited", gather)
     app.connect("env-before-read-docs", spread)
     app.connect("source-read", lead_inside)
+    app.connect("source-read", tie_deviations)
     app.connect("doctree-read", link_names)
     app.connect("autodoc-process-signature", sign)
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-skip-member", leave_out)

@@ -25,6 +25,9 @@
 # a magnitude $h$ and an angular function $g$. The plain convolution is a special case.
 # This notebook shows the two functions, the gradients with respect to a patch, how much
 # of an image is in the angles alone, and how bounded operators respond to attacks.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/decoupled.ipynb`.
 
 # %%
 import pathlib
@@ -47,25 +50,8 @@ from experiments.common.runs import Work
 from experiments.robustness.attacks import fgsm, noise, pgd
 
 # %matplotlib inline
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# Okabe and Ito's palette, distinct under every kind of color vision.
-ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
-VERMILION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#999999"
-COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY)
+plt.style.use("sphax.plots.paper")
+BLUE, RED = "C0", "C2"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -100,11 +86,11 @@ magnitudes = {
 theta, length = jnp.linspace(0.0, jnp.pi, 361), jnp.linspace(0.0, 3.0, 301)
 
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
-for (name, g), color in zip(angular.items(), COLORS, strict=False):
-    axes[0].plot(np.degrees(theta), g(theta), color=color, label=name)
-for i, ((name, h), color) in enumerate(zip(magnitudes.items(), COLORS, strict=True)):
+for name, g in angular.items():
+    axes[0].plot(np.degrees(theta), g(theta), label=name)
+for i, (name, h) in enumerate(magnitudes.items()):
     style = "-" if i < 3 else "--"
-    axes[1].plot(length, h(length), style, color=color, label=name)
+    axes[1].plot(length, h(length), style, label=name)
 axes[0].set(xlabel=r"angle $\theta$ (degrees)", ylabel=r"$g(\theta)$")
 axes[0].set(xticks=range(0, 181, 45))
 axes[0].legend(loc="lower left")
@@ -169,7 +155,7 @@ for ax, (title, functions) in zip(axes.flat, surfaces.items(), strict=True):
     values = surface(*functions)
     drawn = ax.contourf(*np.moveaxis(patches, -1, 0), values, levels, cmap="RdBu_r")
     ax.contour(
-        *np.moveaxis(patches, -1, 0), values, levels, colors=BLACK, linewidths=0.3
+        *np.moveaxis(patches, -1, 0), values, levels, colors="black", linewidths=0.3
     )
     ax.annotate(
         "", (1.0, 0.0), (0.0, 0.0), arrowprops={"arrowstyle": "-|>", "shrinkA": 0}
@@ -208,10 +194,10 @@ def steepest(magnitude, angular):
 
 
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
-for (name, h), color in zip(magnitudes.items(), COLORS, strict=True):
-    axes[0].plot(grid[0][0], steepest(h, so.Cosine()), color=color, label=name)
-for (name, g), color in zip(angular.items(), COLORS, strict=False):
-    axes[1].plot(grid[0][0], steepest(so.Ball(), g), color=color, label=name)
+for name, h in magnitudes.items():
+    axes[0].plot(grid[0][0], steepest(h, so.Cosine()), label=name)
+for name, g in angular.items():
+    axes[1].plot(grid[0][0], steepest(so.Ball(), g), label=name)
 axes[0].set(title="Cosine", ylabel=r"$\max_\theta \|\partial f / \partial x\|$")
 axes[1].set(title="Ball")
 for ax in axes:
@@ -290,7 +276,7 @@ for name, title in titles.items():
 STEPS, BATCH = 200, 64
 train_images, train_labels = pixels(digits.train.images), digits.train.labels
 test_images, test_labels = pixels(digits.test.images[:400]), digits.test.labels[:400]
-names = {"plain": BLUE, "tanh-cosine": VERMILION}
+names = {"plain": BLUE, "tanh-cosine": RED}
 
 
 @nnx.jit

@@ -26,6 +26,9 @@
 # Both have a mean direction $\mu$ and a concentration $\kappa$; $\kappa = 0$ is the
 # uniform distribution. This notebook looks at densities and samples, passes gradients
 # through samples, and estimates single distributions and mixtures from points.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/distributions.ipynb`.
 
 # %%
 import jax
@@ -46,24 +49,8 @@ from sphax.distributions import (
 )
 
 # %matplotlib inline
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# Okabe and Ito's palette, distinct under every kind of color vision.
-ORANGE, GREEN, BLUE, VERMILION = "#E69F00", "#009E73", "#0072B2", "#D55E00"
-BLACK, GREY = "#000000", "#999999"
+plt.style.use("sphax.plots.paper")
+BLUE, ORANGE, RED, PURPLE = "C0", "C1", "C2", "C3"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -96,10 +83,28 @@ for row, (name, distribution) in zip(axes, families.items(), strict=True):
         shown = np.where(is_inside, density[..., number], np.nan)
         ax.imshow(shown, origin="lower", extent=(-1, 1, -1, 1), cmap="Blues", vmin=0.0)
         x, y, z = samples[:, number].T
-        ax.scatter(x[z > 0], y[z > 0], s=4, color=VERMILION, lw=0)
+        ax.scatter(x[z > 0], y[z > 0], s=4, color=RED, lw=0)
         ax.add_patch(plt.Circle((0, 0), 1.0, fill=False, color="0.7", lw=0.8))
         ax.set(title=rf"{name}, $\kappa = {concentrations[number]:.0f}$")
         ax.set_axis_off()
+plt.show()
+
+# %% [markdown]
+# These are the halves of the spheres that face us. `sx.plots.sphere` draws the whole
+# sphere, here with samples of the three von Mises-Fisher distributions. With
+# `%matplotlib widget` in place of `%matplotlib inline` it turns with the mouse.
+
+# %%
+samples = families["von Mises-Fisher"].sample(jax.random.key(0), (200,))
+fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 3.0), subplot_kw={"projection": "3d"})
+sx.plots.sphere(
+    samples.reshape(-1, 3),
+    np.tile(np.arange(3), len(samples)),
+    names=[rf"$\kappa = {k:.0f}$" for k in concentrations],
+    axes=ax,
+)
+ax.view_init(elev=25, azim=0)
+fig.legend(loc="outside right center", markerscale=2)
 plt.show()
 
 # %% [markdown]
@@ -114,7 +119,7 @@ fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6))
 angles = np.linspace(0.0, np.pi, 300)
 points = jnp.asarray(np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1), "f4")
 north = jnp.array([1.0, 0.0, 0.0])
-for k, color in ((1.0, GREEN), (5.0, BLUE), (25.0, ORANGE)):
+for k, color in ((1.0, PURPLE), (5.0, BLUE), (25.0, ORANGE)):
     vmf, power = VonMisesFisher(north, k), PowerSpherical(north, 2.0 * k)
     label = rf"$\kappa = {k:.0f}$"
     axes[0].plot(angles, vmf.log_prob(points), color=color, label=label)
@@ -123,7 +128,7 @@ axes[0].set(xlabel="angle to the mean direction", ylabel="log density", ylim=(-1
 axes[0].set_title(r"solid: vMF($\kappa$), dashed: PS($2\kappa$)")
 axes[0].legend()
 bins = np.linspace(0.0, np.pi, 120)
-for d, color in ((3, GREEN), (30, BLUE), (300, ORANGE)):
+for d, color in ((3, PURPLE), (30, BLUE), (300, ORANGE)):
     samples = VonMisesFisher(jnp.eye(d)[0], 30.0).sample(jax.random.key(1), (4000,))
     drawn = np.arccos(np.clip(np.asarray(samples[:, 0]), -1.0, 1.0))
     axes[1].hist(drawn, bins, density=True, color=color, alpha=0.7, label=f"$d = {d}$")
@@ -190,7 +195,7 @@ fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5))
 shown = np.where(is_inside, np.exp(log_target(front)), np.nan)
 axes[0].imshow(shown, origin="lower", extent=(-1, 1, -1, 1), cmap="Blues", vmin=0.0)
 axes[0].add_patch(plt.Circle((0, 0), 1.0, fill=False, color="0.7", lw=0.8))
-axes[0].plot(*np.asarray(path["mean"])[:, :2].T, color=VERMILION)
+axes[0].plot(*np.asarray(path["mean"])[:, :2].T, color=RED)
 axes[0].set(title="target, path of the mean")
 axes[0].set_axis_off()
 axes[1].plot(np.exp(path["log_concentration"]), color=BLUE)
@@ -227,7 +232,7 @@ counts = np.array([8, 16, 32, 64, 128, 256])
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
 for ax, k in zip(axes, (0.0, 20.0), strict=True):
     draws = VonMisesFisher(jnp.eye(1, 64)[0], k).sample(jax.random.key(4), (40, 256))
-    for correct_bias, color in ((False, VERMILION), (True, BLUE)):
+    for correct_bias, color in ((False, RED), (True, BLUE)):
         # The first n points of each row, without compiling for each n.
         found = [
             fit(
@@ -239,7 +244,7 @@ for ax, k in zip(axes, (0.0, 20.0), strict=True):
         ]
         label = "corrected" if correct_bias else "maximum likelihood"
         ax.plot(counts, found, "o-", ms=3, color=color, label=label)
-    ax.axhline(k, color=BLACK, ls="--", lw=1.0, label="truth")
+    ax.axhline(k, color="black", ls="--", lw=1.0, label="truth")
     ax.set(title=rf"$\kappa = {k:.0f}$, 64 dimensions", xlabel="points", xscale="log")
 axes[0].set_ylabel("mean estimate of 40")
 axes[0].legend()

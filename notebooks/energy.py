@@ -25,6 +25,9 @@
 # This notebook spreads points over a sphere, finds the arrangements of lowest energy,
 # compares random directions with the minimum in many dimensions, and adds the energy to
 # the training of a network.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/energy.ipynb`.
 
 # %%
 import jax
@@ -39,24 +42,8 @@ from experiments.thomson.config import lowest_known
 from experiments.thomson.report import hull_edges
 
 # %matplotlib inline
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# Okabe and Ito's palette, distinct under every kind of color vision.
-ORANGE, GREEN, BLUE, VERMILION = "#E69F00", "#009E73", "#0072B2", "#D55E00"
-BLACK, GREY = "#000000", "#999999"
+plt.style.use("sphax.plots.paper")
+BLUE, ORANGE, RED, PURPLE = "C0", "C1", "C2", "C3"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -151,8 +138,8 @@ dimensions = np.unique(np.geomspace(5, 1000, 25).astype(int))
 random = [sx.energy.expected_energy(int(d), power=2.0) for d in dimensions]
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
 for ax, half_space in zip(axes, (False, True), strict=True):
-    ax.plot(dimensions, random, color=BLACK, label="random, any $n$")
-    for n, color in ((16, BLUE), (64, GREEN), (256, ORANGE)):
+    ax.plot(dimensions, random, color="black", label="random, any $n$")
+    for n, color in ((16, BLUE), (64, PURPLE), (256, ORANGE)):
         bounds = [
             sx.energy.energy_lower_bound(n, int(d), power=2.0, half_space=half_space)
             for d in dimensions
@@ -242,13 +229,13 @@ trained, energies, errors = run(jnp.array(list(weights.values())))
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6))
 for ax, (name, (d, n)) in zip(axes, sizes.items(), strict=True):
     for curve, label, color in zip(
-        energies[f"{name}/kernel"], weights, (VERMILION, ORANGE, BLUE), strict=True
+        energies[f"{name}/kernel"], weights, (RED, ORANGE, BLUE), strict=True
     ):
         ax.plot(curve, color=color, label=label)
     level = sx.energy.expected_energy(d, power=2.0)
-    ax.axhline(level, color=BLACK, ls="--", lw=1.0, label="random")
+    ax.axhline(level, color="black", ls="--", lw=1.0, label="random")
     least = sx.energy.energy_lower_bound(n, d, power=2.0)
-    ax.axhline(least, color=GREY, ls=":", lw=1.2, label="lower bound")
+    ax.axhline(least, color="0.6", ls=":", lw=1.2, label="lower bound")
     ax.set(title=f"{name}: {n} in {d} dimensions", xlabel="step")
 axes[0].set_ylabel("$E_2$")
 axes[0].legend(loc="center left")

@@ -29,6 +29,9 @@
 # ArcFace and most others). These methods differ only in one function of one angle. This
 # notebook shows that function in four ways: as a curve, as a decision region, as a
 # force, and by its effect on features.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/margins.ipynb`.
 
 # %%
 # %matplotlib inline
@@ -43,24 +46,8 @@ from matplotlib.patches import Patch
 
 import sphax as sx
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# Okabe and Ito's palette, distinct under every kind of color vision.
-ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
-VERMILION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#DDDDDD"
+plt.style.use("sphax.plots.paper")
+BLUE, ORANGE, RED, PURPLE = "C0", "C1", "C2", "C3"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -112,54 +99,26 @@ arcfaces = {
 }
 
 # %%
-angles = jnp.linspace(0.0, jnp.pi, 2881)
-COLORS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
-
-
-def draw_curves(ax, margins, colors=COLORS):
-    ax.plot(np.cos(angles), np.cos(angles), ":", color=BLACK, lw=1.2)
-    for (name, margin), color in zip(margins.items(), colors, strict=False):
-        psi = np.array(margin(angles))
-        # A jump is a gap in the curve, not a steep piece of it.
-        psi[1:][np.abs(np.diff(psi)) > 0.02] = np.nan
-        ax.plot(np.cos(angles), psi, color=color, label=name)
-    if margins:
-        ax.legend(loc="lower right", handlelength=1.4, labelspacing=0.3)
-    ax.set_xlabel(r"$\cos\theta$")
-
-
+panels = {
+    "L-Softmax, SphereFace": spherefaces,
+    "$m = 4$, annealed and without pieces": annealed
+    | {"SphereFace-R": sx.margins.SphereFaceR(m=4.0)},
+    "Additive margins": additive,
+    r"ArcFace beyond $\pi - m$": arcfaces,
+}
 fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.0))
-draw_curves(axes[0, 0], spherefaces)
-axes[0, 0].set(title="L-Softmax, SphereFace", ylim=(-7.4, 1.4))
-
-draw_curves(axes[0, 1], annealed, (SKY, BLUE, GREEN, VERMILION))
-axes[0, 1].plot(
-    np.cos(angles),
-    sx.margins.SphereFaceR(m=4.0)(angles),
-    "--",
-    color=PURPLE,
-    label="SphereFace-R",
-)
-axes[0, 1].legend(loc="lower right", handlelength=1.4, labelspacing=0.3)
-axes[0, 1].set(title="$m = 4$, annealed and without pieces", ylim=(-7.4, 1.4))
-
-draw_curves(axes[1, 0], additive)
-axes[1, 0].set(title="Additive margins", ylim=(-1.7, 1.15))
-
-# All five agree with cos(theta + m) up to a point: drawn once, then the branches.
-ax, end = axes[1, 1], np.pi - 0.5
-draw_curves(ax, {})
-stem = angles[angles < end]
-ax.plot(np.cos(stem), np.cos(stem + 0.5), color=BLACK, label=r"$\cos(\theta + m)$")
-for (mode, margin), color in zip(arcfaces.items(), COLORS, strict=True):
-    branch = angles[angles > (np.pi / 2 if mode == "easy" else end)]
-    ax.plot(np.cos(branch), margin(branch), color=color, label=mode)
-ax.axvline(np.cos(end), color=GREY, lw=1, zorder=0)
-ax.text(np.cos(end) + 0.02, 0.16, r"$\theta = \pi - m$", color="#777777")
-ax.legend(loc="lower right", handlelength=1.4, labelspacing=0.3)
-ax.set(title=r"ArcFace beyond $\pi - m$", xlim=(-1.03, 0.3), ylim=(-1.3, 0.3))
-for ax in axes[:, 0]:
-    ax.set_ylabel(r"modified cosine $\psi(\theta)$")
+for ax, (title, margins) in zip(axes.flat, panels.items(), strict=True):
+    sx.plots.psi(margins, axes=ax)
+    ax.set(title=title, xlabel="")
+    ax.legend(loc="lower left")
+for ax in axes[:, 1]:
+    ax.set_ylabel("")
+# All five agree up to pi - m, except for "easy".
+axes[1, 1].set(xlim=(80.0, 180.0), ylim=(-1.35, 0.3))
+axes[1, 1].vlines(np.degrees(np.pi - 0.5), -1.35, -0.6, color="0.87", lw=1, zorder=0)
+axes[1, 1].text(150.0, -1.3, r"$\theta = \pi - m$", color="0.4", ha="right")
+axes[1, 1].legend(loc="upper right")
+fig.supxlabel(r"angle $\theta$ to the target's prototype, degrees", fontsize=10)
 plt.show()
 
 # %% [markdown]
@@ -242,8 +201,8 @@ fig, axes = plt.subplots(
 )
 for ax, (title, (long1, long2)) in zip(axes, scenarios.items(), strict=True):
     w1, w2 = at(half, long1), at(-half, long2)
-    ax.fill_between(circle, 0.0, 1.0, color=GREY, lw=0)
-    for target, other, color in ((w1, w2, BLUE), (w2, w1, VERMILION)):
+    ax.fill_between(circle, 0.0, 1.0, color="0.87", lw=0)
+    for target, other, color in ((w1, w2, BLUE), (w2, w1, RED)):
         values = np.array(surplus(at(circle), target, other, margin))
         ax.fill_between(circle, 0.0, 1.0, where=values > 0, color="white", lw=0)
         ax.fill_between(
@@ -253,13 +212,13 @@ for ax, (title, (long1, long2)) in zip(axes, scenarios.items(), strict=True):
             ax.plot([edge, edge], [0, 1], color=color, lw=1.4)
     softmax = np.array(surplus(at(circle), w1, w2, plain))
     for edge in boundaries(circle, softmax):
-        ax.plot([edge, edge], [0, 1], "--", color=BLACK, lw=1.2)
+        ax.plot([edge, edge], [0, 1], "--", color="black", lw=1.2)
     for name, direction, radius in (("$w_1$", half, long1), ("$w_2$", -half, long2)):
         ax.annotate(
             "",
             xy=(direction, radius),
             xytext=(0, 0),
-            arrowprops={"arrowstyle": "-|>", "color": BLACK, "shrinkA": 0},
+            arrowprops={"arrowstyle": "-|>", "color": "black", "shrinkA": 0},
         )
         ax.text(direction * 1.3, 0.95 * radius, name, ha="center", va="center")
     ax.set(title=title, ylim=(0, 1), xticks=[], yticks=[])
@@ -268,9 +227,9 @@ axes[0].text(0.075, 0.78, "margin", ha="center", va="center", fontsize=8.5)
 fig.legend(
     handles=[
         Patch(color=BLUE, alpha=0.3, label="accepted as class 1"),
-        Patch(color=VERMILION, alpha=0.3, label="accepted as class 2"),
-        Patch(color=GREY, label="accepted as neither"),
-        plt.Line2D([], [], ls="--", color=BLACK, lw=1.2, label="softmax boundary"),
+        Patch(color=RED, alpha=0.3, label="accepted as class 2"),
+        Patch(color="0.87", label="accepted as neither"),
+        plt.Line2D([], [], ls="--", color="black", lw=1.2, label="softmax boundary"),
     ],
     loc="outside lower center",
     ncols=4,
@@ -321,8 +280,8 @@ theta1, theta2 = np.meshgrid(np.radians(degrees), np.radians(degrees))
 
 fig, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.5), sharey=True)
 for ax, (title, margin) in zip(axes, compared.items(), strict=True):
-    ax.set_facecolor(GREY)
-    for a, b, color in ((theta1, theta2, BLUE), (theta2, theta1, VERMILION)):
+    ax.set_facecolor("0.87")
+    for a, b, color in ((theta1, theta2, BLUE), (theta2, theta1, RED)):
         surplus_of_class = np.array(margin(jnp.array(a)) - jnp.cos(b))
         levels = [0.0, np.inf]
         ax.contourf(degrees, degrees, surplus_of_class, levels, colors="white")
@@ -330,9 +289,9 @@ for ax, (title, margin) in zip(axes, compared.items(), strict=True):
         ax.contour(
             degrees, degrees, surplus_of_class, [0.0], colors=color, linewidths=1.2
         )
-    ax.plot([0, 180], [0, 180], "--", color=BLACK, lw=1.0)
+    ax.plot([0, 180], [0, 180], "--", color="black", lw=1.0)
     ax.text(37, 150, "class 1", color=BLUE, ha="center")
-    ax.text(143, 22, "class 2", color=VERMILION, ha="center")
+    ax.text(143, 22, "class 2", color=RED, ha="center")
     ax.set(title=title, xlabel=r"$\theta_1$ (degrees)", aspect="equal")
     ax.set(xticks=range(0, 181, 60), yticks=range(0, 181, 60))
 axes[0].set_ylabel(r"$\theta_2$ (degrees)")
@@ -403,7 +362,7 @@ print(
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
 series = [
-    (clamped[-7], r"$\arccos$, $\varepsilon = 10^{-7}$", VERMILION, "s"),
+    (clamped[-7], r"$\arccos$, $\varepsilon = 10^{-7}$", RED, "s"),
     (clamped[-4], r"$\arccos$, $\varepsilon = 10^{-4}$", ORANGE, "^"),
     (ours, "sx.sphere.angle", BLUE, "o"),
 ]
@@ -416,8 +375,8 @@ for gradient, label, color, marker in series:
 for low, high, shift in ((8e-8, np.pi - 0.5, 0.5), (np.pi - 0.5, np.pi, 0.0)):
     piece = np.geomspace(low, high, 500)
     label = "exact" if shift else None
-    axes[0].plot(piece, np.sin(piece + shift), color=BLACK, lw=0.9, label=label)
-rounding = {"ls": "--", "color": BLACK, "lw": 0.9, "label": r"$2^{-24}/\theta$"}
+    axes[0].plot(piece, np.sin(piece + shift), color="black", lw=0.9, label=label)
+rounding = {"ls": "--", "color": "black", "lw": 0.9, "label": r"$2^{-24}/\theta$"}
 axes[1].plot(theta, 2.0**-24 / theta, **rounding)
 axes[0].set(
     ylabel=r"pull $\|x\| \|\partial\psi/\partial x\|$ (per radian)", ylim=(-0.05, 1.4)
@@ -551,19 +510,13 @@ for name, params in trained.items():
 
 # %%
 fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.0))
-palette = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
-jitter = 1.0 + 0.06 * np.random.default_rng(0).normal(size=(len(labels), 1))
 for ax, (name, params) in zip(axes.flat, trained.items(), strict=True):
-    embeddings = embed(params, inputs)
-    on_circle = losses[name][1] == "both"
-    if on_circle:
-        embeddings = jitter * sx.sphere.normalize(embeddings)
-    reach = 1.05 * np.max(np.abs(embeddings))
-    for c, color in enumerate(palette):
-        ax.plot(*embeddings[labels == c].T, ".", ms=2.5, mew=0, color=color, alpha=0.7)
-        ray = 2 * reach * sx.sphere.normalize(params["prototypes"][c])
-        ax.plot([0, ray[0]], [0, ray[1]], color=color, lw=0.8, zorder=0)
-    ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    embeddings, on_circle = embed(params, inputs), losses[name][1] == "both"
+    prototypes = params["prototypes"]
+    sx.plots.circle(
+        embeddings, labels, prototypes=prototypes, normalize=on_circle, axes=ax
+    )
+    ax.set(title=name)
     ax.locator_params(nbins=5)
     ax.tick_params(labelsize=8)
 fig.supxlabel("first embedding coordinate", fontsize=10)
@@ -573,7 +526,8 @@ plt.show()
 # %% [markdown]
 # Points are held-out samples, colored by class; rays are the directions of the
 # prototypes. For CosFace and ArcFace, which use only directions, the points are drawn
-# on the unit circle with a small radial jitter. With softmax, classes may be close in
-# angle, since longer embeddings alone reduce the loss. With a margin, longer embeddings
-# reduce the loss only after the margin is met in angle. All margins spread the six
-# classes almost evenly (60° would be even), and classes are narrower for larger $m$.
+# in a ring around the unit circle, so that they do not hide each other. With softmax,
+# classes may be close in angle, since longer embeddings alone reduce the loss. With a
+# margin, longer embeddings reduce the loss only after the margin is met in angle. All
+# margins spread the six classes almost evenly (60° would be even), and classes are
+# narrower for larger $m$.

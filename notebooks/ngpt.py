@@ -21,6 +21,9 @@
 # model on bytes, samples from it token by token, and then looks at optimizers that keep
 # matrices of any network at a constant norm, at constant singular values, or
 # orthogonal.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/ngpt.ipynb`.
 
 # %%
 from typing import Any
@@ -36,23 +39,8 @@ import sphax as sx
 from experiments.common.texts import read
 
 # %matplotlib inline
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# Okabe and Ito's palette, distinct under every kind of color vision.
-GREEN, BLUE, VERMILION, GREY = "#009E73", "#0072B2", "#D55E00", "#999999"
+plt.style.use("sphax.plots.paper")
+BLUE, RED, PURPLE = "C0", "C2", "C3"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -93,7 +81,7 @@ print("lengths after the rotation:", float(lengths.min()), "to", float(lengths.m
 shares = np.linspace(0.0, 1.0, 21)
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
 circle = np.linspace(0.0, np.pi, 200)
-axes[0].plot(np.cos(circle), np.sin(circle), color=GREY, lw=0.8)
+axes[0].plot(np.cos(circle), np.sin(circle), color="0.6", lw=0.8)
 
 
 def way(step, angle, share):
@@ -113,11 +101,11 @@ def point(angle):
 
 
 start, end, share = point(0.0), point(2.4), 0.25
-axes[0].plot(*np.stack([start, end], 1), color=GREY, lw=0.8, ls="--")
+axes[0].plot(*np.stack([start, end], 1), color="0.6", lw=0.8, ls="--")
 for name, place, color, corner in (
     ("$h$", 0.0, "black", (6, 4)),
     ("$p$", 2.4, "black", (-12, 4)),
-    ("chord", way("linear", 2.4, share), VERMILION, (7, 2)),
+    ("chord", way("linear", 2.4, share), RED, (7, 2)),
     ("great circle", way("geodesic", 2.4, share), BLUE, (7, 2)),
 ):
     axes[0].plot(*point(place), "o", color=color)
@@ -128,13 +116,13 @@ axes[0].set(title=rf"a quarter of the way, $\alpha$ = {share}", aspect="equal")
 axes[0].set(xlim=(-1.3, 1.9), ylim=(-0.1, 1.3))
 axes[0].axis("off")
 for angle, style in ((1.0, ":"), (2.0, "--"), (2.8, "-")):
-    for step, color in (("linear", VERMILION), ("geodesic", BLUE)):
+    for step, color in (("linear", RED), ("geodesic", BLUE)):
         moved = [way(step, angle, share) / angle for share in shares]
         axes[1].plot(shares, moved, style, color=color)
-axes[1].plot([], [], color=VERMILION, label="chord")
+axes[1].plot([], [], color=RED, label="chord")
 axes[1].plot([], [], color=BLUE, label="great circle")
 for angle, style in ((1.0, ":"), (2.0, "--"), (2.8, "-")):
-    axes[1].plot([], [], style, color=GREY, label=f"angle {angle:g}")
+    axes[1].plot([], [], style, color="0.6", label=f"angle {angle:g}")
 axes[1].set(xlabel=r"share $\alpha$", title="share of the angle that was moved")
 axes[1].legend()
 plt.show()
@@ -201,11 +189,11 @@ _, (free_losses, free_shortest, free_longest) = train(adam, params)
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.5))
 steps = np.arange(1, STEPS + 1)
-axes[0].plot(steps, free_losses, color=VERMILION, lw=1.0, label="Adam alone")
+axes[0].plot(steps, free_losses, color=RED, lw=1.0, label="Adam alone")
 axes[0].plot(steps, losses, color=BLUE, lw=1.0, label="normalized after each step")
 axes[0].set(title="training loss, nats per byte", xlabel="step")
 axes[0].legend()
-axes[1].fill_between(steps, free_shortest, free_longest, color=VERMILION, alpha=0.4)
+axes[1].fill_between(steps, free_shortest, free_longest, color=RED, alpha=0.4)
 axes[1].fill_between(steps, shortest, longest, color=BLUE, lw=1.6)
 axes[1].set(title="shortest to longest vector of a matrix", xlabel="step")
 plt.show()
@@ -228,7 +216,7 @@ for block in model.blocks:
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), width_ratios=(2, 1))
 for i, (before, after) in enumerate(zip(hidden, hidden[1:], strict=False)):
     angles = np.degrees(sx.sphere.angle(before, after))
-    color = (GREEN, BLUE)[i]
+    color = (PURPLE, BLUE)[i]
     axes[0].plot(angles, "o-", ms=3, color=color, label=f"block {i + 1}")
 axes[0].set_xticks(range(len(sentence)), sentence.decode())
 axes[0].set(title="angle that a byte moves, degrees", ylim=(0, None))
@@ -328,7 +316,7 @@ found = {name: descend(optimizer) for name, optimizer in optimizers.items()}
 
 # %%
 fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 4.2), sharex=True)
-colors = ("black", GREEN, BLUE, VERMILION, GREY)
+colors = ("black", PURPLE, BLUE, RED, "0.6")
 for (name, (curve, values)), ax, color in zip(
     found.items(), axes.flat[1:], colors, strict=True
 ):

@@ -27,6 +27,9 @@
 # This notebook computes the usual metrics from features, and shows common mistakes.
 # Handwritten digits suffice: training uses the digits 0 to 4, and 5 to 9 are the unseen
 # classes, called strangers.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/open_set.ipynb`.
 
 # %%
 # %matplotlib inline
@@ -39,24 +42,8 @@ from sklearn import datasets
 
 import sphax as sx
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# From Okabe and Ito's palette, distinct under every kind of color vision.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-GREY = "#999999"
+plt.style.use("sphax.plots.paper")
+BLUE, ORANGE, RED, PURPLE = "C0", "C1", "C2", "C3"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -131,17 +118,13 @@ pairs = {}
 for name, (x, y) in sets.items():
     [pairs[name]] = sx.metrics.pair_scores(x, y)
 
-fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3), sharex=True)
+fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5), sharex=True)
 for ax, (name, (scores, same)) in zip(axes, pairs.items(), strict=True):
-    for kind, color, label in (
-        (same, BLUE, "genuine"),
-        (~same, VERMILION, "impostor"),
-    ):
-        bins = np.linspace(-1.0, 1.0, 61)
-        ax.hist(scores[kind], bins, density=True, color=color, alpha=0.5, label=label)
-    ax.set(title=name, xlabel="cosine", yticks=[])
-axes[0].set_ylabel("density")
-axes[0].legend(loc="upper center")
+    sx.plots.angles(scores, same, bins=60, axes=ax)
+    ax.set(title=name, ylabel="")
+axes[0].set_ylabel("share of pairs")
+names = axes[0].get_legend_handles_labels()
+fig.legend(*names, loc="outside upper center", ncols=2)
 plt.show()
 
 # %% [markdown]
@@ -162,16 +145,13 @@ plt.show()
 
 # %%
 curves = {name: sx.metrics.roc(*pair) for name, pair in pairs.items()}
-colors = dict(zip(pairs, (GREEN, BLUE, ORANGE), strict=True))
 
-fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 2.9))
-for name, curve in curves.items():
-    ax.step(curve.far, curve.tar, where="post", color=colors[name], label=name)
-    ax.plot(curve.eer, 1.0 - curve.eer, "o", ms=5, color=colors[name])
-rates = np.geomspace(1e-5, 1.0, 200)
-ax.plot(rates, 1.0 - rates, ":", color=GREY, lw=1.0)
-ax.set(xscale="log", xlim=(1e-5, 1.0), ylim=(0.0, 1.02), xlabel="FAR", ylabel="TAR")
-ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
+sx.plots.roc(curves, axes=axes[0])
+sx.plots.det(curves, axes=axes[1])
+axes[0].set_title("ROC")
+axes[1].set_title("DET")
+axes[1].legend(loc="lower left")
 plt.show()
 
 # %%
@@ -185,10 +165,12 @@ for name, (scores, same) in pairs.items():
 print("\nrule:", at.rule)
 
 # %% [markdown]
-# (Dots and dotted line: equal errors.) There are not enough impostor pairs for a FAR of
-# one in a million, so the result is NaN and not the nearest number that is available.
-# For the strangers, the raw pixels are better than the embedding, which only the
-# baseline shows. A table of results needs a baseline.
+# The right figure has the same curves as **DET** curves, of false rejects over false
+# accepts, on axes of normal quantiles; both errors are equal on the dotted line. There
+# are not enough impostor pairs for a FAR of one in a million, so the result is NaN and
+# not the nearest number that is available. For the strangers, the raw pixels are better
+# than the embedding, which only the baseline shows. A table of results needs a
+# baseline.
 #
 # ## 4. A threshold from other pairs
 #
@@ -279,14 +261,14 @@ fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 2.7))
 for mean, spread, color, label in zip(
     means,
     spreads,
-    (VERMILION, BLUE),
+    (RED, BLUE),
     ("on the same pairs", "on all pairs"),
     strict=True,
 ):
     ax.errorbar(
         sizes, mean, spread, color=color, label=label, capsize=3, marker="o", ms=4
     )
-ax.axhline(accuracy_on_all(everything.thresholds).max(), ls=":", color=GREY, lw=1.0)
+ax.axhline(accuracy_on_all(everything.thresholds).max(), ls=":", color="0.6", lw=1.0)
 ax.set(xscale="log", xlabel="pairs of each kind", ylabel="accuracy")
 ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 plt.show()

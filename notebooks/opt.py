@@ -27,6 +27,9 @@
 #
 # This notebook adds OPT to an ordinary training script by ten changed lines, compares
 # energies and angles, and finally merges the rotations into the kernels.
+#
+# To open it: `pip install -e '.[notebooks]'` in a clone of the repository, then
+# `jupyter lab notebooks/opt.ipynb`.
 
 # %%
 import jax
@@ -40,23 +43,8 @@ import sphax as sx
 from experiments.common.images import load
 
 # %matplotlib inline
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "figure.constrained_layout.use": True,
-        "font.family": "STIXGeneral",
-        "mathtext.fontset": "stix",
-        "font.size": 10,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "lines.linewidth": 1.6,
-    }
-)
-# Okabe and Ito's palette, distinct under every kind of color vision.
-GREEN, BLUE, VERMILION, GREY = "#009E73", "#0072B2", "#D55E00", "#999999"
+plt.style.use("sphax.plots.paper")
+BLUE, RED = "C0", "C2"  # of the style
 WIDTH = 7.2  # inches, of every figure
 
 # %% [markdown]
@@ -159,7 +147,7 @@ merged = training.merge(free, frozen)
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5))
-runs = (plain_curves, "ordinary", VERMILION), (opt_curves, "OPT", BLUE)
+runs = (plain_curves, "ordinary", RED), (opt_curves, "OPT", BLUE)
 for (losses, energies), label, color in runs:
     for ax, energy in zip(axes[:2], energies, strict=True):
         ax.plot(energy, color=color, label=label)
@@ -167,7 +155,7 @@ for (losses, energies), label, color in runs:
     axes[2].semilogy(smooth, color=color, label=label)
 for ax, d in zip(axes[:2], (64, 128), strict=True):
     level = sx.energy.expected_energy(d)
-    ax.axhline(level, color=GREY, ls="--", lw=1.0, label="random")
+    ax.axhline(level, color="0.6", ls="--", lw=1.0, label="random")
     ax.set(title=f"$E_1$, 128 neurons in {d} dimensions", xlabel="step")
 axes[2].set(title="loss", xlabel="step")
 axes[0].legend()
@@ -197,10 +185,10 @@ def cosines_of(params):
 
 before = cosines_of(params)
 for ax, trained, label, color in (
-    (axes[0], plain, "ordinary training", VERMILION),
+    (axes[0], plain, "ordinary training", RED),
     (axes[1], merged, "OPT", BLUE),
 ):
-    ax.plot([-0.4, 0.4], [-0.4, 0.4], color=GREY, lw=0.8)
+    ax.plot([-0.4, 0.4], [-0.4, 0.4], color="0.6", lw=0.8)
     ax.scatter(before, cosines_of(trained), s=1, color=color, lw=0)
     ax.set(title=label, xlabel="cosine before", aspect="equal")
 axes[0].set_ylabel("cosine after")

@@ -1,6 +1,7 @@
 """Deep learning on the hypersphere in JAX."""
 
 from sphax import _discovery
+from sphax import convert as convert
 from sphax import data as data
 from sphax import distributions as distributions
 from sphax import energy as energy

@@ -16,7 +16,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 # sphere <- neurons <- {operators, energy, orthogonal, distributions, metrics, data}
 # <- margins <- losses <- sharding;  {energy, orthogonal} <- {optim, reparam};
-# all of these <- layers <- networks. A package imports what lies left of it.
+# all of these <- layers <- networks <- convert. A package imports what lies left of it.
 LEFT = {"sphere", "neurons"}
 MIDDLE = {"operators", "energy", "orthogonal", "distributions", "metrics", "data"}
 RIGHT = {"losses", "sharding", "optim", "reparam"}
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     **dict.fromkeys(("optim", "reparam"), {"energy", "orthogonal"} | LEFT),
     "layers": {"margins"} | LEFT | MIDDLE | RIGHT,
     "networks": {"margins", "layers"} | LEFT | MIDDLE | RIGHT,
+    "convert": {"margins", "layers", "networks"} | LEFT | MIDDLE | RIGHT,
     "plots": {"margins"} | LEFT | MIDDLE | RIGHT,
     "doctor": {"margins"} | LEFT | MIDDLE | RIGHT,
 }
@@ -37,6 +38,7 @@ MAY_IMPORT = {
 MAY_USE = {
     "layers": {"flax"},
     "networks": {"flax"},
+    "convert": {"flax"},
     "losses": {"optax"},
     "optim": {"optax"},
     "reparam": {"optax"},
@@ -44,7 +46,12 @@ MAY_USE = {
     "plots": {"matplotlib"},
 }
 # These inside functions only, so that the import of the package is without them.
-MAY_USE_LAZILY = {"neurons": {"flax"}, "data": {"scipy"}, "plots": {"scipy"}}
+MAY_USE_LAZILY = {
+    "neurons": {"flax"},
+    "data": {"scipy"},
+    "plots": {"scipy"},
+    "convert": {"safetensors"},
+}
 
 
 def package_of(file: Path) -> str:

@@ -14,7 +14,7 @@ FIGURES = {
     "energy": 4,
     "opt": 2,
     "ngpt": 5,
-    "distributions": 6,
+    "distributions": 7,
 }
 MEGABYTE = 1_000_000
 
@@ -36,6 +36,14 @@ def test_script_and_notebook_are_in_step(name):
     ]
     assert notebook.metadata.kernelspec == script.metadata.kernelspec
     assert notebook.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_notebook_has_the_style_and_says_how_to_open_it(name):
+    text = (NOTEBOOKS / f"{name}.py").read_text()
+    assert text.count('plt.style.use("sphax.plots.paper")') == 1
+    assert "rcParams" not in text
+    assert f"`jupyter lab notebooks/{name}.ipynb`" in text
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -15,11 +15,13 @@ class GeneralizedAngular(Margin):
     .. math:: \psi(\theta) = g(m\theta), \qquad \eta(\theta_j) = g(\theta_j)
 
     with g one of :mod:`sphax.operators`, continued beyond :math:`\pi` so that it keeps
-    falling: ``LinearAngle`` and ``Sigmoid`` by their formulas, ``Cosine`` and
-    ``SquareCosine`` by 2 in every further :math:`\pi`, in copies of the first piece.
-    With the cosine it is :class:`SphereFace`; with :math:`m = 1` the softmax of the
-    angular function, which for the cosine is the weight-normalized one. The
-    paper trains with ``normalize="prototypes"``.
+    falling: :class:`~sphax.operators.LinearAngle` and
+    :class:`~sphax.operators.Sigmoid` by their formulas,
+    :class:`~sphax.operators.Cosine` and :class:`~sphax.operators.SquareCosine` by 2 in
+    every further :math:`\pi`, in copies of the first piece. With the cosine it is
+    :class:`SphereFace`; with :math:`m = 1` the softmax of the angular function, which
+    for the cosine is the weight-normalized one. The paper trains with
+    ``normalize="prototypes"``.
 
     The sigmoid levels off: beyond :math:`m\theta = \pi / 2 + 10k` an example has next
     to no gradient. The angles of the other classes are taken from their cosines; unless

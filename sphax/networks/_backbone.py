@@ -107,7 +107,7 @@ class Backbone(nnx.Module):
     - ``"iresnet18"``, ``"iresnet34"``, ``"iresnet50"``, ``"iresnet100"``,
       ``"iresnet200"``: of ArcFace as in insightface, for faces of 112 x 112. The last
       linear layer reads the map row by row, channels last; insightface's reads it
-      channel by channel.
+      channel by channel, see :func:`sphax.convert.from_insightface`.
 
     The layers, their sizes and strides, and the initialization of convolutions are as
     published. These choices are ours in all of them: batch normalization with running

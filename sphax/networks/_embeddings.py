@@ -157,11 +157,13 @@ class NormalizedEmbedding(nnx.Module):
     """A linear layer of the last map and batch normalization (L-Softmax).
 
     Without the normalization, the published learning rate of 0.1 diverges. The linear
-    layer has no bias and starts Gaussian with variance 2 / fan_in.
+    layer starts Gaussian with variance 2 / fan_in.
 
     Args:
         map_shape: ``(height, width, channels)`` of the last map.
         features: Dimension of the embedding.
+        use_bias: Whether the linear layer has a bias, which the normalization cancels
+            in training; opensphere's networks have it.
         conv: Not used, since there is no convolution.
         dtype: Of the computation; by default that of inputs and parameters together.
         param_dtype: Of the parameters.
@@ -181,6 +183,7 @@ class NormalizedEmbedding(nnx.Module):
         map_shape: tuple[int, int, int],
         features: int,
         *,
+        use_bias: bool = False,
         conv: Conv = nnx.Conv,
         dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
@@ -192,7 +195,7 @@ class NormalizedEmbedding(nnx.Module):
         self.linear = nnx.Linear(
             math.prod(map_shape),
             features,
-            use_bias=False,
+            use_bias=use_bias,
             # The 2 makes up for the PReLU before the layer.
             kernel_init=HE_INIT,
             dtype=dtype,
@@ -213,9 +216,9 @@ class FaceEmbedding(nnx.Module):
     """The last layers of ArcFace's networks, as insightface has them.
 
     Batch normalization, dropout, a linear layer of all entries of the map, and batch
-    normalization without a scale. The linear layer starts as PyTorch's default. It and
-    what follows are computed in float32 at least, so that the embeddings are float32
-    where ``dtype`` is a half precision.
+    normalization, without a scale by default. The linear layer starts as PyTorch's
+    default. It and what follows are computed in float32 at least, so that the
+    embeddings are float32 where ``dtype`` is a half precision.
 
     Args:
         map_shape: ``(height, width, channels)`` of the last map.
@@ -223,6 +226,8 @@ class FaceEmbedding(nnx.Module):
         dropout_rate: In [0, 1); insightface trains with 0 in PyTorch and had 0.4 in
             MXNet. If positive, the network holds a key as state, which moves with each
             call in training: keep it with the batch statistics from step to step.
+        use_scale: Whether the last normalization has a scale; opensphere's has.
+        use_bias: Whether the last normalization has a bias; AdaFace's has none.
         conv: Not used, since there is no convolution.
         dtype: Not used, since the inputs come in the dtype of the layers before.
         param_dtype: Of the parameters.
@@ -247,6 +252,8 @@ class FaceEmbedding(nnx.Module):
         features: int,
         *,
         dropout_rate: float = 0.0,
+        use_scale: bool = False,
+        use_bias: bool = True,
         conv: Conv = nnx.Conv,
         dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
@@ -272,7 +279,11 @@ class FaceEmbedding(nnx.Module):
             rngs=rngs,
         )
         self.last_norm = BatchNorm(
-            features, param_dtype=param_dtype, rngs=rngs, use_scale=False
+            features,
+            param_dtype=param_dtype,
+            rngs=rngs,
+            use_scale=use_scale,
+            use_bias=use_bias,
         )
 
     def __call__(

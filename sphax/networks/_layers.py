@@ -38,6 +38,7 @@ class BatchNorm(nnx.BatchNorm):
         param_dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
         use_scale: bool = True,
+        use_bias: bool = True,
         epsilon: float = 1e-5,
     ):
         # Without `dtype`, which would round the running statistics before their use.
@@ -46,6 +47,7 @@ class BatchNorm(nnx.BatchNorm):
             momentum=0.9,
             epsilon=epsilon,
             use_scale=use_scale,
+            use_bias=use_bias,
             param_dtype=param_dtype,
             rngs=rngs,
         )

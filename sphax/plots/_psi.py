@@ -29,11 +29,10 @@ def psi(
 ) -> "Axes":
     r"""Target curves :math:`\psi(\theta)` of margins, with the cosine for comparison.
 
-    A margin lowers the curve below the cosine (dotted), so that training goes on until
-    the angle to the prototype is smaller by what the curve is shifted. The force
-    :math:`-\psi'(\theta)` is how strongly the logit of the target pulls an embedding
-    towards its prototype; where it is negative, it pushes. A jump is a gap in the
-    curve.
+    A margin lowers the curve below the cosine (dotted), so that training goes on after
+    the right class has won. The force :math:`-\psi'(\theta)` is how strongly the logit
+    of the target pulls an embedding towards its prototype; where it is negative, it
+    pushes. A jump is a gap in the curve.
 
     Args:
         margins: A margin, or several by name. Instead of a margin, a function from
@@ -80,7 +79,7 @@ def psi(
 
 
 def _curve(margin: Any, angles: jax.Array, forces: bool) -> np.ndarray:
-    if not callable(margin):
+    if not callable(margin) or isinstance(margin, type):
         raise TypeError(
             "margins must be a margin, such as sphax.margins.ArcFace(), a function of"
             f" the angles, or a mapping from names to them, got {shown(margin)}."

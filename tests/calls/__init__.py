@@ -1,6 +1,7 @@
 """Calls of every public function, for the batteries that all of them join by a row."""
 
 from tests.calls import (
+    convert,
     data,
     distributions,
     energy,
@@ -37,6 +38,7 @@ _PACKAGES = (
     layers,
     networks,
     plots,
+    convert,
 )
 CALLS = {call.name: call for package in _PACKAGES for call in package.CALLS}
 

@@ -284,6 +284,7 @@ PLANE, SPACE, GOOD = np.eye(2), np.eye(3), np.array([0.9, 0.1])
 ERRORS = [
     (lambda: plots.psi({}), ValueError, "margins must not be empty"),
     (lambda: plots.psi(0.5), TypeError, r"such as sphax.margins.ArcFace\(\)"),
+    (lambda: plots.psi(sx.margins.ArcFace), TypeError, r"ArcFace\(\), a function of"),
     (lambda: plots.psi(jnp.sum), ValueError, r"for each angle, got shape \(\)"),
     (
         lambda: plots.psi(sx.margins.CosFace(margin=jnp.array([0.1, 0.2]))),
