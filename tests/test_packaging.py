@@ -63,8 +63,8 @@ def test_the_distributions_install_and_work_from_elsewhere(tmp_path):
         members = set(source.getnames())
     # All that the tests need, and that a reader of the repository finds.
     others = [
-        *("CITATION.cff", "LICENSE", "conftest.py"),
-        *("notebooks/margins.ipynb", "tests/test_packaging.py"),
+        *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "conftest.py"),
+        *("docs/index.md", "notebooks/margins.ipynb", "tests/test_packaging.py"),
         "experiments/classify/results/quick-digits-plane.png",
     ]
     assert {f"{name}/{path}" for path in [*ours, *others]} <= members
