@@ -10,6 +10,7 @@ import sys
 # than in a notebook, where output on stderr is an error.
 import matplotlib.font_manager  # noqa: F401
 from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx import addnodes
 from sphinx.util import inspect as signatures
 
@@ -95,6 +96,8 @@ def gather(app) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(found, copy)
     figures.draw(DOCS / "_figures")
+    # Parallel processes would each make the tables of the cache of executed notebooks.
+    get_cache(nb_execution_cache_path).list_cache_records()
 
 
 def spread(app, env, docnames: list[str]) -> None:

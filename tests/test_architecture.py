@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "networks": {"margins", "layers"} | LEFT | MIDDLE | RIGHT,
     "convert": {"margins", "layers", "networks"} | LEFT | MIDDLE | RIGHT,
     "plots": {"margins"} | LEFT | MIDDLE | RIGHT,
+    "doctor": {"margins"} | LEFT | MIDDLE | RIGHT,
 }
 # Beside jax, numpy and the standard library.
 MAY_USE = {
@@ -58,8 +59,11 @@ def package_of(file: Path) -> str:
     return file.parts[0].removesuffix(".py")
 
 
+# Run as ``python -m sphax.doctor``; imported by its tests alone.
+COMMANDS = {"doctor"}
 PACKAGES = sorted(
     {package_of(file) for file in FILES if not package_of(file).startswith("_")}
+    - COMMANDS
 )
 
 
@@ -128,7 +132,7 @@ def test_every_package_has_a_row_and_is_exposed():
     for package in PACKAGES:
         assert getattr(sx, package).__name__ == f"sphax.{package}"
     public = {name for name in vars(sx) if not name.startswith("_")}
-    assert public == set(PACKAGES)
+    assert public - COMMANDS == set(PACKAGES)
 
 
 @pytest.mark.parametrize("package", ["", *(f".{package}" for package in PACKAGES)])
@@ -139,9 +143,8 @@ def test_dir_and_star_give_the_public_names(package):
     module = sys.modules[f"sphax{package}"]
     assert set(dir(module)) == public
     expected = set(PACKAGES) if not package else public_names(package[1:])
-    assert {f"{package}.{name}"[1:] if package else name for name in public} == set(
-        expected
-    )
+    found = {f"{package}.{name}"[1:] if package else name for name in public}
+    assert found - COMMANDS == set(expected)
 
 
 def test_the_version_is_that_of_the_citation():

@@ -76,7 +76,7 @@ def project_gradients_to_tangent(
     References:
         Heo et al., `AdamP <https://arxiv.org/abs/2006.08217>`_, ICLR 2021.
     """
-    return _neuronwise(_project, (), neurons, mask, allow_empty)
+    return neuronwise(_project, (), neurons, mask, allow_empty)
 
 
 def scale_by_neuron_norm(
@@ -126,7 +126,7 @@ def scale_by_neuron_norm(
         Liu et al., `Decoupled Networks <https://arxiv.org/abs/1804.08071>`_, CVPR 2018.
     """
     check_number("power", power)
-    return _neuronwise(_scale, (power,), neurons, mask, allow_empty)
+    return neuronwise(_scale, (power,), neurons, mask, allow_empty)
 
 
 def keep_params_on_sphere(
@@ -184,7 +184,7 @@ def keep_params_on_sphere(
     if isinstance(radius, (int, float)) and not radius > 0:
         raise ValueError(f"radius must be positive, got {radius}.")
     check_period(every)
-    return _neuronwise(_retract, (radius, every), neurons, mask, allow_empty)
+    return neuronwise(_retract, (radius, every), neurons, mask, allow_empty)
 
 
 def _project(update, param, step):
@@ -219,7 +219,7 @@ def at_lengths(
     return jnp.where(is_zero, points, moved)
 
 
-def _neuronwise(
+def neuronwise(
     function: Callable[..., jax.Array],
     hyperparams: tuple[jax.typing.ArrayLike, ...],
     neurons: Neurons,

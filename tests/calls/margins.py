@@ -6,26 +6,16 @@ import numpy as np
 
 import sphax as sx
 from tests.calls._call import Call, normal
+from tests.margins.tables import MARGINS
 
 X, W, LABELS = normal(0, 8, 4), normal(1, 8, 4), np.arange(8, dtype=np.int32)
 COSINES = np.tanh(normal(2, 8, 8))
 KEY = jax.random.key(0)
 
 
-def half(angle, leaf):
-    """A margin of one's own."""
-    return jnp.cos(angle) - leaf
-
-
+# One of each class.
 PLAIN = {
-    "NoMargin": sx.margins.NoMargin(),
-    "Psi": sx.margins.Psi(half, 0.5),
-    "CosFace": sx.margins.CosFace(),
-    "ArcFace": sx.margins.ArcFace(),
-    "Combined": sx.margins.Combined(m1=0.9, m2=0.4, m3=0.15),
-    "LiArcFace": sx.margins.LiArcFace(),
-    "SphereFace": sx.margins.SphereFace(),
-    "SphereFaceR": sx.margins.SphereFaceR(),
+    **{type(row.margin).__name__: row.margin for row in MARGINS.values()},
     "GeneralizedAngular": sx.margins.GeneralizedAngular(
         angular=sx.operators.LinearAngle()
     ),

@@ -5,6 +5,7 @@ import numpy as np
 
 import sphax as sx
 from tests.calls._call import Call, normal
+from tests.operators.tables import ANGULARS, MAGNITUDES
 
 X, W = normal(0, 8, 4), normal(1, 4, 8)
 IMAGES, KERNEL = normal(2, 8, 8, 2), normal(3, 3, 2, 8)
@@ -19,23 +20,6 @@ STRIDED = (("batch", None, None), (None, None, "filters"))
 # gradients by its kernel there (the same).
 REPLICATED = ((None, None, None), (None, None, None))
 COSINE, LINEAR = sx.operators.Cosine(), sx.operators.LinearAngle()
-
-MAGNITUDES = {
-    "Sphere": sx.operators.Sphere(),
-    "Ball": sx.operators.Ball(),
-    "Tanh": sx.operators.Tanh(weighted="nonlinear"),
-    "Linear": sx.operators.Linear(),
-    "Segmented": sx.operators.Segmented(),
-    "Log": sx.operators.Log(),
-    "Mix": sx.operators.Mix(weighted="linear"),
-    "Power": sx.operators.Power(),
-}
-ANGULARS = {
-    "Cosine": COSINE,
-    "LinearAngle": LINEAR,
-    "Sigmoid": sx.operators.Sigmoid(),
-    "SquareCosine": sx.operators.SquareCosine(),
-}
 
 
 def dense(magnitude, angular, **options):
@@ -52,20 +36,33 @@ def conv(magnitude, angular, **options):
     )
 
 
-TANH = MAGNITUDES["Tanh"]
+TANH = sx.operators.Tanh(weighted="nonlinear")
+WEIGHTED = "none", "linear", "nonlinear"
 
 CALLS = [
     *(
-        Call(f"operators.{name}", dense(function, LINEAR), (X, W), DENSE, (0, 1))
-        for name, function in MAGNITUDES.items()
+        Call(
+            f"operators.{kind.__name__}",
+            dense(kind(weighted=WEIGHTED[number % 3]), LINEAR),
+            (X, W),
+            DENSE,
+            (0, 1),
+        )
+        for number, (kind, *_) in enumerate(MAGNITUDES.values())
     ),
     *(
-        Call(f"operators.{name}", dense(TANH, function), (X, W), DENSE, (0, 1))
-        for name, function in ANGULARS.items()
+        Call(
+            f"operators.{type(function).__name__}",
+            dense(TANH, function),
+            (X, W),
+            DENSE,
+            (0, 1),
+        )
+        for function, _ in ANGULARS.values()
     ),
     Call(
         "operators.decoupled_dense",
-        dense(MAGNITUDES["Linear"], COSINE),
+        dense(sx.operators.Linear(), COSINE),
         (X, W),
         DENSE,
         (0, 1),
@@ -89,7 +86,7 @@ CALLS = [
     ),
     Call(
         "operators.decoupled_conv[linear]",
-        conv(MAGNITUDES["Linear"], COSINE, strides=2),
+        conv(sx.operators.Linear(), COSINE, strides=2),
         (IMAGES, KERNEL),
         STRIDED,
         (0, 1),

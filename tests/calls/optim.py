@@ -11,6 +11,7 @@ import optax
 
 import sphax as sx
 from tests.calls._call import Call, normal
+from tests.optim.transforms import TRANSFORMS as COMMON
 
 so = sx.optim
 FRAME = np.linalg.qr(normal(0, 16, 8))[0].astype(np.float32)
@@ -44,10 +45,7 @@ def steps(make: Callable[[], optax.GradientTransformationExtraArgs]):
 
 
 TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
-    "project_gradients_to_tangent": so.project_gradients_to_tangent,
-    "scale_by_neuron_norm": so.scale_by_neuron_norm,
-    "keep_params_on_sphere": so.keep_params_on_sphere,
-    "project_to_norm": partial(so.project_to_norm, 0.1),
+    **{name: partial(row.make, **row.hyperparams) for name, row in COMMON.items()},
     "project_to_norm[neuron, injected]": partial(
         optax.inject_hyperparams(so.project_to_norm, static_args=("per",)),
         0.1,
@@ -58,15 +56,11 @@ TRANSFORMS: dict[str, Callable[[], optax.GradientTransformationExtraArgs]] = {
     "add_energy_gradient[injected]": partial(
         optax.inject_hyperparams(so.add_energy_gradient), weight=1.0, power=1.5
     ),
-    "add_orthogonality_gradient": partial(so.add_orthogonality_gradient, 0.1),
     "add_orthogonality_gradient[injected]": partial(
         optax.inject_hyperparams(so.add_orthogonality_gradient), weight=0.1
     ),
     "add_penalty_gradient": partial(
         so.add_penalty_gradient, square, 0.1, key=jax.random.key(0)
-    ),
-    "decoupled": partial(
-        so.decoupled, optax.sgd(0.1), 0.1, so.add_orthogonality_gradient(0.1)
     ),
     "decoupled_energy": partial(so.decoupled_energy, optax.sgd(0.1), 0.1, 1.0),
     "riemannian_sgd": partial(so.riemannian_sgd, 0.1, momentum=0.9),

@@ -7,6 +7,7 @@ import numpy as np
 
 import sphax as sx
 from tests.calls._call import Call, normal
+from tests.orthogonal.tables import MAPS
 
 so = sx.orthogonal
 SQUARE, TALL, BATCH = normal(0, 8, 8), normal(1, 16, 8), normal(2, 8, 4, 4)
@@ -41,15 +42,13 @@ def penalty(row, **options):
 
 
 CALLS = [
-    of_matrix("cayley", so.cayley, "batch", BATCH, BATCHED),
-    of_matrix("cayley_neumann", so.cayley_neumann, "", 0.1 * SQUARE),
-    of_matrix("exponential", so.exponential, "batch", BATCH, BATCHED),
+    *(
+        of_matrix(name, row.map, "batch", BATCH, BATCHED)
+        for name, row in MAPS.items()
+        if "-" not in name  # one of each map
+    ),
     of_matrix("gram_schmidt", so.gram_schmidt, "tall", TALL),
-    of_matrix("gram_schmidt", so.gram_schmidt, "batch", BATCH, BATCHED),
-    of_matrix("householder", so.householder, "batch", BATCH, BATCHED),
     of_matrix("lowdin", so.lowdin, "tall", TALL),
-    of_matrix("lowdin", so.lowdin, "batch", BATCH[:, :, :3], BATCHED),
-    of_matrix("newton_schulz", partial(so.newton_schulz, iterations=2), ""),
     of_matrix("polish", so.polish, "", FRAME),
     of_matrix("polar_factor", so.polar_factor, "wide", TALL.T),
     of_matrix("polar_factor", so.polar_factor, "batch", BATCH, BATCHED),

@@ -15,71 +15,25 @@ import sphax as sx
 from sphax import operators as so
 from sphax.sphere import arcsin
 from tests.jaxprs import largest_array
+from tests.operators.tables import ANGULARS, MAGNITUDES
 from tests.reference import numerical_gradient
 
-# What is tested, and its definition in NumPy. Radii are those of no patch below.
-MAGNITUDES: dict[str, Any] = {
-    "sphere": (so.Sphere, dict(alpha=1.3), lambda r: 1.3 * np.ones_like(r)),
-    "ball": (
-        so.Ball,
-        dict(rho=1.7, alpha=1.3),
-        lambda r: np.where(r < 1.7, 1.3 * r / 1.7, 1.3),
-    ),
-    "tanh": (so.Tanh, dict(rho=1.7, alpha=1.3), lambda r: 1.3 * np.tanh(r / 1.7)),
-    "linear": (so.Linear, dict(alpha=1.3), lambda r: 1.3 * r),
-    "segmented": (
-        so.Segmented,
-        dict(rho=1.7, alpha=1.3, beta=0.4),
-        lambda r: np.where(r < 1.7, 1.3 * r, 0.4 * r + 0.9 * 1.7),
-    ),
-    "log": (so.Log, dict(alpha=1.3), lambda r: 1.3 * np.log(1 + r)),
-    "mix": (
-        so.Mix,
-        dict(alpha=1.3, beta=0.4),
-        lambda r: 1.3 * r + 0.4 * np.log(1 + r),
-    ),
-    "power": (
-        so.Power,
-        dict(rho=1.7, alpha=1.3, exponent=0.6),
-        lambda r: 1.3 * (r / 1.7) ** 0.6,
-    ),
-}
-K = 0.3
-
-
-def paper_sigmoid(theta):
-    q = np.pi / (2 * K)
-    left = (1 + np.exp(-q)) / (1 - np.exp(-q))
-    return left * (1 - np.exp(theta / K - q)) / (1 + np.exp(theta / K - q))
-
-
-ANGULARS: dict[str, Any] = {
-    "linear": (so.LinearAngle(), lambda a: 1 - 2 * a / np.pi),
-    "cosine": (so.Cosine(), np.cos),
-    "sigmoid": (so.Sigmoid(k=K), paper_sigmoid),
-    "square": (so.SquareCosine(), lambda a: np.sign(np.cos(a)) * np.cos(a) ** 2),
-}
 WEIGHTED: list[Any] = ["none", "linear", "nonlinear"]
 # The output is the product of two independent factors, as proved by
 # `test_the_output_is_the_product_of_its_factors`, computed in one of three forms: as a
 # product with the filters (linear and cosine), with one factor for all filters (cosine,
 # not weighted), or in general. So this set has each magnitude, each angular function
 # with each weighting, and each form; the other pairs would repeat them.
-ROWS = [
-    ("sphere", "linear", "none"),
-    ("ball", "cosine", "linear"),
-    ("tanh", "sigmoid", "nonlinear"),
-    ("linear", "square", "none"),
-    ("segmented", "linear", "linear"),
-    ("log", "cosine", "nonlinear"),
-    ("mix", "sigmoid", "none"),
-    ("power", "square", "linear"),
-    ("tanh", "linear", "nonlinear"),
-    ("sphere", "cosine", "none"),
-    ("ball", "sigmoid", "linear"),
-    ("mix", "square", "nonlinear"),
-    *(("linear", "cosine", weighted) for weighted in WEIGHTED),
+FACTORS = [
+    (angular, WEIGHTED[(number + shift) % len(WEIGHTED)])
+    for shift in range(len(WEIGHTED))
+    for number, angular in enumerate(ANGULARS)
 ]
+ROWS = [
+    (list(MAGNITUDES)[n % len(MAGNITUDES)], *FACTORS[n % len(FACTORS)])
+    for n in range(max(len(MAGNITUDES), len(FACTORS)))
+]
+ROWS += [("linear", "cosine", weighted) for weighted in WEIGHTED]
 
 
 def make(magnitude, angular, weighted="none") -> tuple[dict[str, Any], Any]:

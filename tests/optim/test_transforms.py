@@ -37,12 +37,8 @@ def test_update_is_that_of_the_definition(name):
 # Each transform in one dtype, each engine (neuron by neuron, penalty) in both: the
 # conversion is that of the engine.
 DTYPES = [
-    ("project_gradients_to_tangent", jnp.bfloat16),
-    ("scale_by_neuron_norm", jnp.float16),
-    ("keep_params_on_sphere", jnp.bfloat16),
-    ("project_to_norm", jnp.float16),
-    ("add_orthogonality_gradient", jnp.float16),
-    ("decoupled", jnp.bfloat16),
+    (name, (jnp.bfloat16, jnp.float16)[number % 2])
+    for number, name in enumerate(TRANSFORMS)
 ]
 
 

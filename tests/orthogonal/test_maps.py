@@ -1,9 +1,7 @@
 """All maps onto orthogonal matrices: values, derivatives, singular points, errors."""
 
 import re
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,48 +10,15 @@ import pytest
 
 import sphax as sx
 from tests import reference
-from tests.orthogonal.definitions import (
-    cayley,
-    draw,
-    exponential,
-    gram_schmidt,
-    householder,
-    lowdin,
-    neumann,
-    skew,
-)
+from tests.orthogonal.definitions import cayley, draw, exponential, skew
+from tests.orthogonal.tables import MAPS
 
 so = sx.orthogonal
 
 
-class Row(NamedTuple):
-    """A map, its definition in NumPy, and the shape of its argument."""
-
-    map: Callable
-    definition: Callable
-    shape: tuple[int, int] = (4, 4)
-    is_exact: bool = True
-
-
-OFT = partial(so.cayley_neumann, halve_last_term=True)
-MAPS = {
-    "gram_schmidt": Row(so.gram_schmidt, gram_schmidt),
-    "gram_schmidt-tall": Row(so.gram_schmidt, gram_schmidt, (5, 3)),
-    "householder": Row(so.householder, householder),
-    "householder-few": Row(so.householder, householder, (2, 4)),
-    "lowdin": Row(so.lowdin, lowdin),
-    "lowdin-tall": Row(so.lowdin, lowdin, (5, 3)),
-    "cayley": Row(so.cayley, cayley),
-    "exponential": Row(so.exponential, exponential),
-    "cayley_neumann": Row(so.cayley_neumann, neumann, is_exact=False),
-    "cayley_neumann-oft": Row(OFT, partial(neumann, last=1.0), is_exact=False),
-    "newton_schulz": Row(
-        partial(so.newton_schulz, iterations=22), lowdin, is_exact=False
-    ),
-}
 EXACT = [name for name, row in MAPS.items() if row.is_exact]
-# Small batches of these are inverted without LAPACK.
-TOGETHER = ("cayley", "exponential")
+# Other maps invert small matrices, or none, without LAPACK.
+FACTORED = [name for name in EXACT if name.startswith(("gram", "house", "lowdin"))]
 SQUARE = [name for name in EXACT if MAPS[name].shape == (4, 4)]
 
 
@@ -116,10 +81,7 @@ def test_known_and_finite_at_singular_points(name):
     for key, (value, gradient) in found.items():
         assert np.all(np.isfinite(gradient)), key
         np.testing.assert_allclose(value.T @ value, np.eye(3), atol=1e-6, err_msg=key)
-    at_zero = {
-        "cayley": np.triu(2.0 * twist, 1),
-        "exponential": np.triu(twist, 1),
-    }.get(name, np.zeros((3, 3)))
+    at_zero = MAPS[name].slope(twist)
     np.testing.assert_allclose(found["zero"][0], np.eye(3), atol=1e-7)
     np.testing.assert_allclose(found["zero"][1], at_zero, atol=1e-6)
     at_identity = {"gram_schmidt": np.tril(twist, -1), "lowdin": twist / 2.0}
@@ -246,7 +208,7 @@ def test_no_factorization_of_a_batch_on_a_cpu(name, is_mapped):
     step = jax.grad(lambda a: jnp.sum(MAPS[name].map(a)))
     text = jax.jit(jax.vmap(step) if is_mapped else step).lower(a).as_text()
     assert set(re.findall(r'num_batch_dims = "(\d+)"', text)) <= {"0"}
-    assert is_mapped or "lapack" in text or name in TOGETHER
+    assert is_mapped or "lapack" in text or name not in FACTORED
 
 
 @pytest.mark.parametrize("name", SQUARE)
