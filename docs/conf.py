@@ -49,6 +49,7 @@ mathjax_path = "mathjax/tex-chtml.js"
 html_css_files = ["style.css"]
 html_js_files = ["anchor.js"]
 html_copy_source = False
+html_show_copyright = False
 html_show_sourcelink = False
 pygments_dark_style = "monokai"
 
