@@ -42,7 +42,7 @@ def _doctest_names(doctest_namespace):
 
 
 # Bytes of memory from which compiled programs are dropped; after a time, some more.
-_enough = [1.5 * 2**30]
+_enough = [3 * 2**30]
 
 
 @pytest.fixture(autouse=True)

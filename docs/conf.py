@@ -1,15 +1,19 @@
 """Builds the documentation: ``sphinx-build -W -j auto docs docs/_build/html``."""
 
+import importlib.util
 import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
+import warnings
 
 # On first use matplotlib builds a cache of fonts, and says so on stderr. Here rather
 # than in a notebook, where output on stderr is an error.
 import matplotlib.font_manager  # noqa: F401
 from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx import addnodes
 from sphinx.util import inspect as signatures
 
@@ -18,7 +22,10 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 import sphax as sx  # noqa: E402
-from docs import figures, reference  # noqa: E402
+from docs import reference  # noqa: E402
+
+# JAX warns of any fork.
+warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
 
 project = "sphax"
 author = "the authors of sphax"
@@ -35,7 +42,10 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = "sphax"
-html_static_path = ["_static"]
+# With the files of MathJax, so that formulas need no network.
+MATHJAX = importlib.util.find_spec("sphinx-mathjax-offline").origin
+html_static_path = ["_static", str(pathlib.Path(MATHJAX).parent / "static")]
+mathjax_path = "mathjax/tex-chtml.js"
 html_css_files = ["style.css"]
 html_js_files = ["anchor.js"]
 html_copy_source = False
@@ -94,7 +104,12 @@ def gather(app) -> None:
             copy = DOCS / found.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(found, copy)
-    figures.draw(DOCS / "_figures")
+    # By a process of its own: parallel ones are forks of this one, where JAX, once it
+    # has computed something, could wait for threads that a fork does not have.
+    draw = [sys.executable, "-m", "docs.figures", str(DOCS / "_figures")]
+    subprocess.run(draw, cwd=ROOT, check=True)
+    # Parallel processes would each make the tables of the cache of executed notebooks.
+    get_cache(nb_execution_cache_path).list_cache_records()
 
 
 def spread(app, env, docnames: list[str]) -> None:

@@ -1,6 +1,6 @@
-"""Draws the figures of the guides: ``python docs/figures.py FOLDER``.
+"""Draws the figures of the guides: ``python -m docs.figures FOLDER``.
 
-The build of the documentation calls `draw`; the figures are not in the repository.
+The build of the documentation does it; the figures are not in the repository.
 """
 
 import pathlib
