@@ -122,6 +122,7 @@ def _check_suffix(path: Path) -> None:
         raise ValueError(
             f"path must be a file .safetensors or .npz, got {path.name}, a pickle,"
             " which may run any code when it is opened. In Python with torch:\n"
+            "    import torch, safetensors.torch\n"
             f'    state = torch.load("{path.name}", "cpu", weights_only=True)\n'
             f'    safetensors.torch.save_file(state, "{new}")\n'
             "Where the parts of a checkpoint are dictionaries, save the one that is"

@@ -26,8 +26,7 @@ def read_head(head: MarginHead, name: str, rows: np.ndarray) -> MarginHead:
             )
         raise ValueError(
             f"tensors must have {name} for {expected[0]} classes of {expected[1]}"
-            f" features, as module was made, got {rows.shape[0]} of {rows.shape[1:]}."
-            f"{more}"
+            f" features, as module was made, got {len(rows)} of {rows.shape[1]}.{more}"
         )
     head = nnx.clone(head)
     old = head.prototypes.get_value()

@@ -119,6 +119,8 @@ def need(tensors: Arrays, name: str) -> np.ndarray:
         hint = ""
         if name in _READERS and readers:
             hint = f" sx.convert.{readers[0]} reads such names."
+        elif name in _READERS and tensors.keys() & {"weight", "w", "kernel"}:
+            hint = " For the arrays of a head, give a MarginHead as module."
         raise ValueError(f"tensors must have {name}, got {few(tensors)}.{hint}")
     return tensors[name]
 

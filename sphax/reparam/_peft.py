@@ -58,8 +58,8 @@ def from_peft(
     ======  ==========================  ==============================================
 
     Args:
-        tensors: Arrays by name, as ``safetensors.numpy.load_file`` reads them from
-            ``adapter_model.safetensors``.
+        tensors: Arrays by name, from ``adapter_model.safetensors``;
+            :func:`sphax.convert.read_adapters` reads it and the configuration.
         config: Content of ``adapter_config.json``.
         kernels: The kernels ``[in, out]`` by module, such as
             ``{"model.layers.0.mlp.up_proj": kernel}``. OFT needs them if all blocks are
@@ -121,10 +121,9 @@ def to_peft(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Adapters in PEFT's layout, for ``adapter_model.safetensors``.
 
-    Save the arrays by ``safetensors.numpy.save_file``, and the configuration as JSON in
-    ``adapter_config.json`` of the same folder. PEFT then has the same outputs. For
-    BOFT of several factors, it must be able to build its CUDA extension: otherwise it
-    reads the first factor alone.
+    :func:`sphax.convert.write_adapters` saves both into a folder, with which PEFT has
+    the same outputs. For BOFT of several factors, it must be able to build its CUDA
+    extension: otherwise it reads the first factor alone.
 
     Args:
         adapters: Adapters by module of the PyTorch model, all of one kind and with the

@@ -166,6 +166,7 @@ WRONG: list[tuple[Any, Any, str]] = [
     (SFNET | {"fc.bias": np.arange(3)}, None, "must be floating, got int64 for fc.bi"),
     ({"backbone": SFNET}, None, "must be floating, got object for backbone; .* flat"),
     ({}, None, "must have layer1.0.conv1.weight, got no names"),
+    ({"w": np.ones((2, 3))}, None, "got w. For the arrays of a head, give a MarginH"),
     (IRESNET, None, "must be given where maps are not square, got fc.weight for 6 po"),
     (SFNET, make(faces())[0], "must be an SFNet of opensphere, of ResidualUnit and"),
     (SFNET, nnx.Linear, "must be a sphax.networks.Backbone or a sphax.layers.Margin"),
