@@ -37,7 +37,7 @@ class Config(runs.Config):
     """Runs of each loss, with seeds 0, 1, ..."""
     trials: int = 6
     """Trainings of each loss in its search."""
-    steps: int = 16_000
+    steps: int = 20_000
     """Steps of a training."""
     batch: int = 64
     """Images in a step."""

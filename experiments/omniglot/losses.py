@@ -67,14 +67,11 @@ def _softmax(
     """Softmax with the margin ``margin(value, count, steps)``."""
 
     def value(embeddings, prototypes, labels, choice, count, steps):
-        return sx.losses.margin_softmax(
-            embeddings,
-            prototypes,
-            labels,
-            margin(choice.margin, count, steps),
-            normalize=normalize,
-            **{"scale": choice.scale} if normalize == "both" else {},
-        )
+        given: dict[str, Any] = {"normalize": normalize}
+        if normalize == "both":
+            given["scale"] = choice.scale
+        made = margin(choice.margin, count, steps)
+        return sx.losses.margin_softmax(embeddings, prototypes, labels, made, **given)
 
     return value
 

@@ -96,7 +96,8 @@ _GROUPS = ("characters", "alphabets")
 
 def _samples(seeds: _Seeds, key: str) -> np.ndarray:
     """Resampled errors, means over the seeds; the same resamples for all losses."""
-    return np.mean([unpack(x[key]) for x in seeds.values()], axis=0, dtype=np.float64)
+    found = np.array([unpack(x[key]) for x in seeds.values()], np.float64)
+    return np.mean(found, axis=0)
 
 
 def _interval(samples: np.ndarray) -> str:

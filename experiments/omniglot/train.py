@@ -150,7 +150,7 @@ def step(setting: Setting, shared, state: State, batch: Images, count, seed):
 
     def loss(params):
         model = nnx.merge(setting.graph, params, state.rest, copy=True)
-        pixels = images.prepare(batch.images, mean)
+        pixels = images.prepare(jnp.asarray(batch.images), mean)
         embeddings = model.network(pixels, use_running_average=False)
         vectors = model.prototypes[...]
         value = LOSSES[setting.loss].value(

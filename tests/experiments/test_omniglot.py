@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,8 +130,6 @@ def test_trials_are_within_their_ranges_and_alike_for_all_losses():
 
 
 def test_losses_are_the_librarys_with_the_given_values(key):
-    import jax
-
     x, w = jax.random.normal(key, (2, 6, 4))
     labels = jnp.array([0, 0, 1, 1, 5, 5])
     choice = Choice(0.0, 0.3, 7.0)
@@ -172,7 +171,7 @@ def test_what_a_search_chooses_is_trained_and_repeats_itself(
     monkeypatch.setattr(train, "_BATCH", 40)
     small = {"data_dir": data_dir, "steps": 3, "batch": 8, "per_class": 2, "trials": 2}
 
-    def preset(name="test"):
+    def preset(name: config.PresetName = "test"):
         return config.Config(preset=name, methods=("cosface",), seeds=1, **small)
 
     monkeypatch.setattr(config, "preset", preset)
