@@ -76,17 +76,18 @@ def _softmax(
     return value
 
 
-def _multiplied(
-    factor: int, gamma: float, power: float
-) -> Callable[..., sx.margins.Margin]:
+def _multiplied(factor: int) -> Callable[..., sx.margins.Margin]:
     """Multiplies the angle, after an introduction that lasts as long as the training.
+
+    lambda falls along the curve of L-Softmax's authors, for SphereFace too: along that
+    of its own authors, which is at its floor after 6 % of the steps, it does not learn.
 
     The value that is searched is the weight of the multiplied angle at the end,
     ``1 / (1 + lambda)``.
     """
 
     def margin(weight, count, steps):
-        fade = sx.margins.annealing_schedule(1000.0, gamma / steps, power, 0.0)
+        fade = sx.margins.annealing_schedule(1000.0, 0.45 / steps, 35.0, 0.0)
         floor = 1.0 / weight - 1.0
         return m.SphereFace(m=factor, annealing=jax.numpy.maximum(fade(count), floor))
 
@@ -106,10 +107,6 @@ def _triplet(embeddings, prototypes, labels, choice, count, steps):
 
 
 _SOFTMAX = _softmax(lambda *_: m.NoMargin(), "none")
-# lambda of the authors of L-Softmax falls to 0 in as many steps as there are, that of
-# the authors of SphereFace to its floor in the first of them.
-_L_SOFTMAX = {"gamma": 0.45, "power": 35.0}
-_A_SOFTMAX = {"gamma": 0.12 * 28_000, "power": 1.0}
 _WEIGHT = Range(1.0, 0.1, 1.0)
 _SCALE = Range(30.0, 8.0, 64.0, is_log=True)
 RATE = Range(3e-3, 5e-4, 1e-2, is_log=True)
@@ -125,15 +122,11 @@ LOSSES: dict[str, Loss] = {
     "triplet": Loss(
         "Triplet, semi-hard", _triplet, Range(0.2, 0.05, 1.0), has_prototypes=False
     ),
-    "l-softmax-2": Loss(
-        "L-Softmax, m = 2", _softmax(_multiplied(2, **_L_SOFTMAX), "none"), _WEIGHT
-    ),
-    "l-softmax-4": Loss(
-        "L-Softmax, m = 4", _softmax(_multiplied(4, **_L_SOFTMAX), "none"), _WEIGHT
-    ),
+    "l-softmax-2": Loss("L-Softmax, m = 2", _softmax(_multiplied(2), "none"), _WEIGHT),
+    "l-softmax-4": Loss("L-Softmax, m = 4", _softmax(_multiplied(4), "none"), _WEIGHT),
     "sphereface": Loss(
         "SphereFace (A-Softmax), m = 4",
-        _softmax(_multiplied(4, **_A_SOFTMAX), "prototypes"),
+        _softmax(_multiplied(4), "prototypes"),
         _WEIGHT._replace(default=1 / 6),
     ),
     "cosface": Loss(

@@ -64,10 +64,12 @@ def _tested(found: Found, by_loss: dict[str, Any]) -> Iterator[str]:
     """A row for each loss: the errors, and their intervals."""
     pixels = by_loss.get(PIXELS, {}).get(0)
     trained = {name: seeds for name, seeds in by_loss.items() if name != PIXELS}
-    number = tables.number_of_seeds([x for x in found if x[0].method in trained])
+    head = "EER, %"
+    if trained:
+        among = [(run, record) for run, record in found if run.method in trained]
+        head += f" ({tables.number_of_seeds(among)})"
     less = f"less {LOSSES[_BASE].title.lower()}'s"
-    lines = [["", f"EER, % ({number})", "characters", "alphabets", less]]
-    lines[0] += _MEASURES.values()
+    lines = [["", head, "characters", "alphabets", less, *_MEASURES.values()]]
     if pixels is not None:
         intervals = [_interval(_samples({0: pixels}, key)) for key in _GROUPS]
         others = [f"{pixels[key]:.2f}" for key in _MEASURES]

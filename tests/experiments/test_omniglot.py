@@ -210,6 +210,7 @@ def test_what_a_search_chooses_is_trained_and_repeats_itself(
     )
     store.complete([pixels], train.train, tmp_path)
     both = [(pixels, store.load(pixels, tmp_path / "omniglot") or {}), *found["test"]]
+    assert next(report.table(preset(), both[:1])).startswith("|  | EER, % | characters")
     lines = list(report.table(preset(), both))
     assert lines[2].startswith("| Pixels, no network | ")
     assert lines[3].startswith(f"| CosFace | {metrics['eer']:.2f} | ")
