@@ -25,9 +25,12 @@ def table(config: Config, found: Found) -> Iterator[str]:
     """Lines of Markdown: rank correlations, a row for each loss."""
     pairs = list(found[0][1]["metrics"]["rank_correlations"])
     rows: dict[str, dict[str, dict[int, float]]] = {}
+    samples: dict[tuple[str, str], list[np.ndarray]] = {}
     for run, record in found:
-        values = rows.setdefault(MARGINS[run.config.methods[0]].title, {})
-        metrics = record["metrics"]
+        title, metrics = MARGINS[run.config.methods[0]].title, record["metrics"]
+        values = rows.setdefault(title, {})
+        for key, packed in metrics.get("resampled", {}).items():
+            samples.setdefault((title, key), []).append(unpack(packed))
         for key in pairs:
             value = metrics["rank_correlations"][key]
             values.setdefault(key, {})[run.seed] = value
@@ -40,11 +43,21 @@ def table(config: Config, found: Found) -> Iterator[str]:
     lines = [["", *heads, "mean AVH", "error, %"]]
     for title, values in rows.items():
         cells = [tables.spread(values[key].values(), d) for key, d in digits.items()]
+        for place, key in enumerate(pairs):
+            if (title, key) in samples:
+                mean = np.mean(samples[title, key], axis=0, dtype=np.float64)
+                low, high = np.quantile(mean, [0.025, 0.975])
+                cells[place] += f" ({low:.3f} to {high:.3f})"
         lines.append([title, *cells])
     yield from tables.markdown(lines)
     first = {title: values[pairs[0]] for title, values in rows.items()}
     yield from statistics.verdict(MARGINS["softmax"].title, first, is_error=None)
     yield ""
+    if samples:
+        yield (
+            "In brackets: the middle 95 % if the test images are drawn with"
+            " replacement, of the mean over the seeds."
+        )
     yield tables.caption(config.command, found)
 
 

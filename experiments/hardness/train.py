@@ -32,6 +32,7 @@ from experiments.hardness.config import Config
 _PAIRS = (("avh", "confidence"), ("avh", "norm"))
 _HUMAN_PAIRS = (("hsf", "avh"), ("hsf", "confidence"), ("hsf", "norm"))
 _BINS = 30
+_RESAMPLES = 200
 # In CIFAR-10H the most frequent answer is the label of 99 % of the images; with the
 # rows in another order, of 10 %.
 _AGREEMENT = 0.9
@@ -98,19 +99,34 @@ def summary(
 
     Returns:
         ``avh``: mean hardness. ``rank_correlations``: Spearman's, of each pair.
-        ``images``: for the figure, how many lie where, and the ends of both axes.
+        ``resampled``: the same if images are drawn with replacement; the draws are the
+        same for every method and seed. ``images``: for the figure, how many lie where,
+        and the ends of both axes.
     """
-    correlations, drawn = {}, {}
+    correlations, resampled, drawn = {}, {}, {}
+    number, rng = len(quantities["avh"]), np.random.default_rng(0)
+    draws = [rng.integers(number, size=number) for _ in range(_RESAMPLES)]
     for y, x in pairs:
-        ranks = stats.rankdata(quantities[y]), stats.rankdata(quantities[x])
-        correlations[f"{y}_{x}"] = float(np.corrcoef(*ranks)[0, 1])
+        both = quantities[y], quantities[x]
+        correlations[f"{y}_{x}"] = rank_correlation(*both)
+        samples = [rank_correlation(*(each[draw] for each in both)) for draw in draws]
+        resampled[f"{y}_{x}"] = pack(samples, np.float32)
         counts, *edges = np.histogram2d(quantities[x], quantities[y], _BINS)
         drawn[f"{y}_{x}"] = {
             "counts": pack(counts, np.uint16),
             "ends": [[float(edge[0]), float(edge[-1])] for edge in edges],
         }
-    mean = float(np.mean(quantities["avh"]))
-    return {"avh": mean, "rank_correlations": correlations, "images": drawn}
+    return {
+        "avh": float(np.mean(quantities["avh"])),
+        "rank_correlations": correlations,
+        "resampled": resampled,
+        "images": drawn,
+    }
+
+
+def rank_correlation(y: np.ndarray, x: np.ndarray) -> float:
+    """Spearman's correlation of two quantities of the same images."""
+    return float(np.corrcoef(stats.rankdata(y), stats.rankdata(x))[0, 1])
 
 
 def human_counts(

@@ -30,12 +30,14 @@ def test_hardness_confidence_and_norm_by_hand():
 
 
 def test_rank_correlations_and_counts_by_hand():
-    # The ranks 1, 2, 3, 4 against 1, 2.5, 2.5, 4, and against 4, 3, 2, 1.
-    quantities = {
-        "avh": np.array([0.1, 0.2, 30.0, 40.0]),
-        "norm": np.array([0.0, 5.0, 5.0, 6.0]),
-        "confidence": np.array([4.0, 3.0, 2.0, 1.0]),
+    # The ranks 1, 2, 3, 4 against 1, 2.5, 2.5, 4, and against 4, 3, 2, 1; each of the
+    # four images ten times.
+    values = {
+        "avh": [0.1, 0.2, 30.0, 40.0],
+        "norm": [0.0, 5.0, 5.0, 6.0],
+        "confidence": [4.0, 3.0, 2.0, 1.0],
     }
+    quantities = {key: np.repeat(each, 10) for key, each in values.items()}
     found = train.summary(quantities, [("avh", "norm"), ("avh", "confidence")])
     assert found["avh"] == pytest.approx(17.575)
     correlations = found["rank_correlations"]
@@ -44,7 +46,12 @@ def test_rank_correlations_and_counts_by_hand():
     drawn = found["images"]["avh_norm"]
     assert drawn["ends"] == [[0.0, 6.0], [0.1, 40.0]]
     counts = runs.unpack(drawn["counts"])
-    assert [counts[0, 0], counts[25, 0], counts[25, 22], counts[29, 29]] == [1] * 4
+    assert [counts[0, 0], counts[25, 0], counts[25, 22], counts[29, 29]] == [10] * 4
+    samples = runs.unpack(found["resampled"]["avh_norm"])
+    assert samples.shape == (200,)
+    assert np.mean(samples) == pytest.approx(np.sqrt(0.9), abs=0.01)
+    assert 0.005 < np.std(samples) < 0.03
+    np.testing.assert_allclose(runs.unpack(found["resampled"]["avh_confidence"]), -1.0)
 
 
 @pytest.fixture
@@ -97,7 +104,8 @@ def test_three_steps_against_what_people_saw_repeat_themselves(
     store.complete(planned, train.train, tmp_path)
     found = [(run, store.load(run, tmp_path / "hardness") or {}) for run in planned]
     metrics = found[0][1]["metrics"]
-    assert set(metrics) == {"error", "avh", "rank_correlations", "images"}
+    keys = {"error", "avh", "rank_correlations", "resampled", "images"}
+    assert set(metrics) == keys
     pairs = ["avh_confidence", "avh_norm", "hsf_avh", "hsf_confidence", "hsf_norm"]
     assert list(metrics["rank_correlations"]) == pairs
     assert runs.unpack(metrics["images"]["hsf_avh"]["counts"]).sum() == 899

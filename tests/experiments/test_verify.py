@@ -14,7 +14,7 @@ from flax import nnx
 from PIL import Image
 
 import sphax as sx
-from experiments.common import images, objectives, store
+from experiments.common import identification, images, objectives, store
 from experiments.common.objectives import METHODS
 from experiments.verify import config, report, train
 from experiments.verify.__main__ import parse
@@ -255,13 +255,13 @@ def test_trials_are_among_twenty_classes_of_one_group():
     labels = np.repeat(np.arange(40), 3)
     groups = labels // 20
     embeddings = np.eye(20, dtype=np.float32)[labels % 20]
-    assert train.one_shot(embeddings, labels, groups) == 1.0
-    assert train.rank_1(embeddings, labels) == 0.0  # ties do not count
+    assert identification.one_shot(embeddings, labels, groups) == 1.0
+    assert identification.rank_1(embeddings, labels) == 0.0  # ties do not count
     # Now half of the first alphabet looks like its other half.
     alike = np.eye(20, dtype=np.float32)[
         np.where(groups == 0, labels % 10, labels % 20)
     ]
-    share = train.one_shot(alike, labels, groups)
+    share = identification.one_shot(alike, labels, groups)
     assert share == pytest.approx(0.5, abs=0.1)  # of the trials in the second
 
 
@@ -270,7 +270,7 @@ def test_a_gallery_has_one_image_of_each_class_with_two():
     # The one image of class 2, which would be as near to class 0's, is in no gallery.
     degrees = np.radians([30.0, 30.0, 0.0, 60.0, 30.0])
     embeddings = np.stack([np.cos(degrees), np.sin(degrees)], 1).astype(np.float32)
-    assert train.rank_1(embeddings, np.array([0, 0, 1, 1, 2])) == 0.5
+    assert identification.rank_1(embeddings, np.array([0, 0, 1, 1, 2])) == 0.5
 
 
 def test_verification_of_separate_classes_is_perfect():

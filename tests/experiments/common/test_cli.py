@@ -117,6 +117,8 @@ def test_help_names_the_command_and_all_settings(study, run):
         ("verify", "--preset long --dataset digits", 2, "--preset long is for omni"),
         ("verify", "--per-class 0", 2, "--per-class must be positive, got 0"),
         ("verify", "--batch 61", 2, "--batch must be --per-class = 12 times a number"),
+        ("omniglot", "--methods x", 2, "--methods must be some of softmax, softmax-co"),
+        ("omniglot", "--data-dir x --methods pixels", 2, "omniglot is not prepared in"),
         ("thomson", "--largest 101", 2, "--largest must be in [2, 100], got 101"),
         ("thomson", "--smallest 33", 2, "--smallest must be in [2, 32], got 33"),
         ("prototypes", "--methods poles", 2, "--methods must be some of softmax, c"),
