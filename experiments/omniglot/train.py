@@ -72,7 +72,7 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
 
     Raises:
         DatasetNotFoundError: If Omniglot is not prepared.
-        FloatingPointError: If a loss is not a number, in a test.
+        FloatingPointError: If a loss is not a number; in a search, in all trials.
     """
     (run,) = runs
     config: Config = run.config
@@ -91,6 +91,8 @@ def train(runs: Sequence[Run], work: Work) -> list[dict[str, Any]]:
             except FloatingPointError:
                 curves = {"eer_at": [None]}
             trials.append({"choice": choice, "eer": curves["eer_at"][-1], **curves})
+        if all(trial["eer"] is None for trial in trials):
+            raise FloatingPointError(f"{run.method}: no trial has a finite loss.")
         return [{"data": characters.sizes(split), "trials": trials}]
     choice = Choice(config.learning_rate, config.margin, config.scale)
     embeddings, curves = fit(run, split, choice, work)
