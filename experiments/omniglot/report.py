@@ -124,7 +124,7 @@ def draw(config: Config, found: Found, folder: pathlib.Path) -> None:
         return
     points = len(next(iter(curves.values()))[0]["loss_in"])
     done = 100.0 * (1.0 + np.arange(points)) / points
-    with plt.rc_context(figures.STYLE):
+    with plt.style.context("sphax.plots.paper"):
         figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.9), layout="constrained")
         for name, seeds in curves.items():
             losses = np.array([x["loss_in"] for x in seeds])
