@@ -80,7 +80,8 @@ def test_the_distributions_install_and_work_from_elsewhere(tmp_path):
     loss = run(
         "-W", "error", "-c", USE.format(target=str(target)), cwd=tmp_path, **there
     )
-    assert float(loss) > 0
+    # jaxlib may log before, where it loads a compiled program from a cache on disk.
+    assert float(loss.splitlines()[-1]) > 0
     there["JAX_NUM_CPU_DEVICES"] = "8"
     checked = run("-W", "error", "-m", "sphax.doctor", cwd=tmp_path, **there)
     assert "devices: 8 x cpu" in checked
