@@ -327,7 +327,7 @@ def _measure(config: Config, classes: int, repetitions: int) -> dict[str, Any]:
                 }
             )
     reading = _timing.compile_candidate(jnp.max, jnp.zeros((2**26,), jnp.float32))
-    probe = {"probe": candidates[PRODUCTS], "reading": reading}
+    probe = {"probe": _timing.probe(), "reading": reading}
     before = _timing.interleave(probe, 5)
     times = _timing.interleave(candidates, repetitions)
     after = _timing.interleave(probe, 5)
