@@ -29,7 +29,7 @@ def read(path: FilePath) -> dict[str, np.ndarray]:
         ImportError: If the file needs safetensors, which is not installed.
         ValueError: If it is a pickle of PyTorch, such as ``.pth``, which may run any
             code when it is opened; the error has the lines that turn it into
-            safetensors. Also if the ending is none of these.
+            safetensors. Also for any other ending.
 
     Example:
         >>> import tempfile
