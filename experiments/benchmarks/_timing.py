@@ -19,7 +19,7 @@ QUIET = 1.15
 # host needs about a ten-thousandth to start one, and to see that it has ended.
 _ENOUGH = 0.02
 
-# Runs of a product that candidates are compared with, in each of their rounds.
+# Runs of a product: of a probe, and beside candidates in each of their rounds.
 _PRODUCTS = 5
 
 
@@ -96,14 +96,13 @@ def beside_product(
     are other figures of each candidate.
     """
     product = {"product": compile_candidate(_product, a, b)}
-    probed = probe()
-    before = interleave({"": probed}, _PRODUCTS)[""]
+    before = probe()
     rounds = range(repetitions)
     taken = [
         interleave(product, _PRODUCTS) | interleave(candidates, 1)
         for _ in (rounds if unit is None else progress.each(rounds, unit))
     ]
-    after = interleave({"": probed}, _PRODUCTS)[""]
+    after = probe()
     bare = np.array([np.median(each["product"]) for each in taken])
     times = {name: np.array([each[name][0] for each in taken]) for name in candidates}
     return {
@@ -126,10 +125,19 @@ def _product(a, b):
     return jnp.matmul(a, b, precision="highest")
 
 
-def probe() -> Candidate:
-    """A product so long that its time depends on other programs, not on chance."""
+def between_probes(
+    candidates: Mapping[str, Candidate], repetitions: int, unit: str | None = None
+) -> tuple[dict[str, np.ndarray], float]:
+    """Times of :func:`interleave`, and the :func:`quietness` before and after them."""
+    before = probe()
+    times = interleave(candidates, repetitions, unit)
+    return times, quietness(before, probe())
+
+
+def probe() -> np.ndarray:
+    """Times of a product so long that they depend on other programs, not on chance."""
     a = jax.random.normal(jax.random.key(0), (2048, 2048))
-    return compile_candidate(_product, a, a)
+    return interleave({"": compile_candidate(_product, a, a)}, _PRODUCTS)[""]
 
 
 def quietness(before: np.ndarray, after: np.ndarray) -> float:

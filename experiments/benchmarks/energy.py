@@ -151,13 +151,10 @@ def _candidates(config: Config, n: int) -> dict[str, _timing.Candidate]:
 
 def _measure(config: Config, n: int, repetitions: int) -> dict[str, Any]:
     candidates = _candidates(config, n)
-    probe = {"probe": candidates[PRODUCTS]}
-    before = _timing.interleave(probe, min(5, repetitions))["probe"]
-    times = _timing.interleave(candidates, repetitions)
-    after = _timing.interleave(probe, min(5, repetitions))["probe"]
+    times, quietness = _timing.between_probes(candidates, repetitions)
     return {
         "points": n,
-        "quietness": _timing.quietness(before, after),
+        "quietness": quietness,
         "candidates": [
             {
                 "name": name,

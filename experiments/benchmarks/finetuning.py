@@ -239,13 +239,9 @@ def measure(config: Config) -> dict[str, Any]:
     for name in progress.each(list(chosen), "methods"):
         candidates[name], of_one = _candidate(*chosen[name], inputs, config.heads)
         rows[name] |= of_one
-    probe = {"": _timing.probe()}
-    before = _timing.interleave(probe, 5)[""]
-    times = _timing.interleave(candidates, config.repetitions, "rounds")
-    after = _timing.interleave(probe, 5)[""]
+    times, quietness = _timing.between_probes(candidates, config.repetitions, "rounds")
     for name, taken in times.items():
         rows[name]["seconds"] = float(np.median(taken))
-    quietness = _timing.quietness(before, after)
     return {"quietness": quietness, "rows": list(rows.values())}
 
 

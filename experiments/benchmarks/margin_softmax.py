@@ -198,15 +198,12 @@ def _torch_candidate(config: Config, classes: int) -> _timing.Candidate:
 
 def _measure(config: Config, classes: int) -> dict[str, Any]:
     candidates = _candidates(config, classes)
-    probe = {"probe": candidates["three bare products"]}
-    before = _timing.interleave(probe, 5)["probe"]
-    times = _timing.interleave(candidates, config.repetitions)
-    after = _timing.interleave(probe, 5)["probe"]
+    times, quietness = _timing.between_probes(candidates, config.repetitions)
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
     bound, plain = (medians[name] for name in list(medians)[:2])
     return {
         "classes": classes,
-        "quietness": _timing.quietness(before, after),
+        "quietness": quietness,
         "rows": [
             _row(candidates[name], name, seconds, seconds / bound, seconds / plain)
             for name, seconds in medians.items()

@@ -56,8 +56,7 @@ def measure(config: Config) -> dict[str, Any]:
         programs[f"{name}, 1"] = one
         more = one._replace(arguments=(x, jnp.int32(config.iterations)))
         programs[f"{name}, {config.iterations}"] = more
-    before = _timing.interleave({"products": bound}, config.repetitions)["products"]
-    times = _timing.interleave(programs, config.repetitions, "rounds")
+    times, quietness = _timing.between_probes(programs, config.repetitions, "rounds")
     medians = {name: float(np.median(each)) for name, each in times.items()}
     rows = [_row("products", medians["products"], None, bound, medians["products"])]
     for name in _functions(config):
@@ -65,10 +64,7 @@ def measure(config: Config) -> dict[str, Any]:
         each = (last - first) / (config.iterations - 1)
         program = programs[f"{name}, 1"]
         rows.append(_row(name, each, first - each, program, medians["products"]))
-    return {
-        "quietness": _timing.quietness(before, times["products"]),
-        "rows": rows,
-    }
+    return {"quietness": quietness, "rows": rows}
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:

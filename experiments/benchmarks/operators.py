@@ -137,15 +137,12 @@ def _measure(config: Config, side: int, channels: int) -> dict[str, Any]:
     }
     # The plain step returns an array for each argument.
     held = 2 * sum(argument.nbytes for argument in arguments)
-    probe = {"probe": candidates[PLAIN]}
-    before = _timing.interleave(probe, 5)["probe"]
-    times = _timing.interleave(candidates, config.repetitions)
-    after = _timing.interleave(probe, 5)["probe"]
+    times, quietness = _timing.between_probes(candidates, config.repetitions)
     planned = {name: held + c.temporary_bytes for name, c in candidates.items()}
     return {
         "side": side,
         "channels": channels,
-        "quietness": _timing.quietness(before, after),
+        "quietness": quietness,
         "rows": [
             {
                 "name": name,

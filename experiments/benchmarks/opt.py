@@ -58,8 +58,6 @@ METHODS: dict[str, sx.reparam.Reparameterization] = {
 }
 
 _CLASSES = 100
-_PROBE = 1024
-_PROBES = 5
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:
@@ -120,18 +118,14 @@ def _step(logits, training) -> Callable[..., Any]:
 
 
 def _rounds(config: Config, candidates: dict[str, _timing.Candidate]) -> dict[str, Any]:
-    square = jax.random.normal(jax.random.key(4), (_PROBE, _PROBE))
-    probe = {"probe": _timing.compile_candidate(jnp.matmul, square, square)}
-    before = _timing.interleave(probe, _PROBES)["probe"]
-    times = _timing.interleave(candidates, config.repetitions, "rounds")
-    after = _timing.interleave(probe, _PROBES)["probe"]
+    times, quietness = _timing.between_probes(candidates, config.repetitions, "rounds")
     rows = []
     for name, taken in times.items():
         plain = times[name.partition(",")[0] + ", plain"]
         ratio = float(np.median(taken / plain))
         seconds = float(np.median(taken))
         rows.append({"name": name, "seconds": seconds, "ratio": ratio})
-    return {"quietness": _timing.quietness(before, after), "rows": rows}
+    return {"quietness": quietness, "rows": rows}
 
 
 def main() -> None:

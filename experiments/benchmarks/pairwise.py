@@ -117,15 +117,12 @@ def _candidates(config: Config, n: int) -> dict[str, _timing.Candidate]:
 
 def _measure(config: Config, n: int) -> dict[str, Any]:
     candidates = _candidates(config, n)
-    probe = {"probe": next(iter(candidates.values()))}
-    before = _timing.interleave(probe, 5)["probe"]
-    times = _timing.interleave(candidates, config.repetitions)
-    after = _timing.interleave(probe, 5)["probe"]
+    times, quietness = _timing.between_probes(candidates, config.repetitions)
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
     products = next(iter(medians.values()))
     return {
         "rows": n,
-        "quietness": _timing.quietness(before, after),
+        "quietness": quietness,
         "candidates": [
             {
                 "name": name,

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from experiments.benchmarks import (
     _figures,
@@ -45,7 +43,6 @@ from experiments.common import progress
 
 # By the names of their registry; all of torch's need torch.
 PEERS = ("torch", "pytorch-metric-learning", "geotorch", "peft", "scikit-learn")
-_PROBES = 9
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _cases(
     """Rows of the cases, with what does not depend on the size if ``is_compared``."""
     rows = []
     chosen = [case for case in cases if _has(versions, case.package)]
-    before = _probe(config)
+    before = _timing.probe()
     for case in progress.each(chosen, "rows"):
         with warnings.catch_warnings():
             # PEFT warns that it cannot compile its CUDA extension.
@@ -171,13 +168,13 @@ def _cases(
                 largest_bytes=config.largest * 2**30,
             )
             rows.append(row)
-    return {"quietness": _timing.quietness(before, _probe(config)), "cases": rows}
+    return {"quietness": _timing.quietness(before, _timing.probe()), "cases": rows}
 
 
 def _metrics(config: Config, versions: dict[str, str | None]) -> dict[str, Any]:
     metrics = _peer_metrics.metrics(config.pairs, config.searched, config.features)
     chosen = [metric for metric in metrics if _has(versions, metric.package)]
-    before = _probe(config)
+    before = _timing.probe()
     rows = [
         {
             "name": metric.name,
@@ -191,24 +188,11 @@ def _metrics(config: Config, versions: dict[str, str | None]) -> dict[str, Any]:
         }
         for metric in progress.each(chosen, "metrics")
     ]
-    return {"quietness": _timing.quietness(before, _probe(config)), "rows": rows}
+    return {"quietness": _timing.quietness(before, _timing.probe()), "rows": rows}
 
 
 def _clock(config: Config) -> Callable[[], float]:
     return time.process_time if config.cores == 1 else time.perf_counter
-
-
-def _probe(config: Config) -> np.ndarray:
-    """Times of a product, which say whether the machine was left alone."""
-    clock, x = _clock(config), jnp.ones((1024, 512))
-    product = jax.jit(lambda x: x @ x.T)
-    product(x).block_until_ready()
-    taken = []
-    for _ in range(_PROBES):
-        start = clock()
-        product(x).block_until_ready()
-        taken.append(clock() - start)
-    return np.array(taken)
 
 
 def tables(figures: dict[str, Any]) -> Iterator[str]:

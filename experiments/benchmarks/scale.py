@@ -327,19 +327,16 @@ def _measure(config: Config, classes: int, repetitions: int) -> dict[str, Any]:
                 }
             )
     reading = _timing.compile_candidate(jnp.max, jnp.zeros((2**26,), jnp.float32))
-    probe = {"probe": _timing.probe(), "reading": reading}
-    before = _timing.interleave(probe, 5)
-    times = _timing.interleave(candidates, repetitions)
-    after = _timing.interleave(probe, 5)
+    candidates["reading"] = reading
+    times, quietness = _timing.between_probes(candidates, repetitions)
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
     flops = 6.0 * config.batch * classes * config.features / medians[PRODUCTS]
-    reading = float(np.median([before["reading"], after["reading"]]))
-    bandwidth = 2.0**28 / reading
+    bandwidth = 2.0**28 / medians["reading"]
     return {
         "classes": classes,
         "flops": flops,
         "bandwidth": bandwidth,
-        "quietness": _timing.quietness(before["probe"], after["probe"]),
+        "quietness": quietness,
         "rows": [
             _row(row, medians[row["label"]], medians[PRODUCTS], flops, bandwidth)
             for row in rows
