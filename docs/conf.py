@@ -1,5 +1,6 @@
 """Builds the documentation: ``sphinx-build -W -j auto docs docs/_build/html``."""
 
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -16,6 +17,10 @@ from docutils import nodes
 from jupyter_cache import get_cache
 from sphinx import addnodes
 from sphinx.util import inspect as signatures
+
+# Most of the notebooks' time goes into compiling, as in conftest.py.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
