@@ -232,8 +232,17 @@ def _step(fixed, entry, rate, count, hyperparams):
 
 def _dual_direction(frames, slopes, steps, rate):
     """The steepest tangent direction of spectral norm 1, nearly, by dual descent."""
+    d, n = frames.shape[-2:]
     norm = length(entries(slopes))[..., None, None]
-    slopes = divide(slopes, norm) * frames.shape[-1] ** 0.5
+    slopes = divide(slopes, norm) * n**0.5
+    basis = frames
+    if d > 2 * n:
+        # All matrices of the descent are in the span of the frame and of the slopes:
+        # it is done in coordinates, [2n, n].
+        across = slopes - product(frames, product(frames.mT, slopes))
+        basis = jnp.concatenate([frames, polar_factor(across)], -1)
+        slopes = product(basis.mT, slopes)
+        frames = jnp.broadcast_to(jnp.eye(2 * n, n, dtype=slopes.dtype), slopes.shape)
 
     def along(multipliers):
         return polar_factor(slopes + 2.0 * product(frames, multipliers))
@@ -243,4 +252,5 @@ def _dual_direction(frames, slopes, steps, rate):
         return multipliers - rate * (1.0 - k / steps) * excess
 
     start = -symmetric_part(product(frames.mT, slopes)) / 2.0
-    return -along(jax.lax.fori_loop(0, steps, descend, start))
+    move = -along(jax.lax.fori_loop(0, steps, descend, start))
+    return product(basis, move) if d > 2 * n else move

@@ -54,7 +54,12 @@ def definition(x, slopes, rate, beta, direction, nesterov):
 
 
 # Kernels are [in, out]: neurons are columns, and are orthonormal if there are fewer.
-CASES = [("dual", (7, 4)), ("tangent", (4, 6)), ("plain", (7, 4))]
+CASES = [
+    ("dual", (7, 4)),
+    ("dual", (11, 4)),
+    ("tangent", (4, 6)),
+    ("plain", (7, 4)),
+]
 
 
 @pytest.mark.parametrize(("direction", "shape"), CASES)
