@@ -235,7 +235,6 @@ def _dual_direction(frames, slopes, steps, rate):
     d, n = frames.shape[-2:]
     norm = length(entries(slopes))[..., None, None]
     slopes = divide(slopes, norm) * n**0.5
-    basis = frames
     if d > 2 * n:
         # All matrices of the descent are in the span of the frame and of the slopes:
         # it is done in coordinates, [2n, n].
@@ -243,6 +242,7 @@ def _dual_direction(frames, slopes, steps, rate):
         basis = jnp.concatenate([frames, polar_factor(across)], -1)
         slopes = product(basis.mT, slopes)
         frames = jnp.broadcast_to(jnp.eye(2 * n, n, dtype=slopes.dtype), slopes.shape)
+        return product(basis, _dual_direction(frames, slopes, steps, rate))
 
     def along(multipliers):
         return polar_factor(slopes + 2.0 * product(frames, multipliers))
@@ -252,5 +252,4 @@ def _dual_direction(frames, slopes, steps, rate):
         return multipliers - rate * (1.0 - k / steps) * excess
 
     start = -symmetric_part(product(frames.mT, slopes)) / 2.0
-    move = -along(jax.lax.fori_loop(0, steps, descend, start))
-    return product(basis, move) if d > 2 * n else move
+    return -along(jax.lax.fori_loop(0, steps, descend, start))
